@@ -1,0 +1,111 @@
+"""Files and directories that appear under their final name whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from image2reg.errors import DataError, ResourceError
+
+__all__ = ["atomic_directory", "atomic_file", "refuse_existing"]
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise `DataError` when `path` is there and `overwrite` was not asked for."""
+    if path.exists() and not overwrite:
+        raise DataError(f"{path}: already exists. Choose another --out, or pass --overwrite to replace it.")
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sibling(path: Path, role: str) -> Path:
+    return path.parent / f".{path.name}.{role}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+@contextlib.contextmanager
+def _as_resource_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ResourceError:
+        raise
+    except OSError as error:
+        raise ResourceError(f"{path}: could not be written ({error}). Free space or choose another --out.") from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary sibling to write to; rename it to `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path or str
+        Final name. Its directory is made when missing.
+    overwrite : bool
+        Replace an existing file. The old content stays until the new one is complete.
+
+    Raises
+    ------
+    DataError
+        `path` exists and `overwrite` is False.
+    ResourceError
+        The file system refused (disk full, read-only, quota).
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite=overwrite)
+    partial = _sibling(path, "partial")
+    try:
+        with _as_resource_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            with partial.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            partial.replace(path)
+            _sync_directory(path.parent)
+    finally:
+        _remove(partial)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary sibling directory to fill; rename it to `path` when the block ends without an error.
+
+    Raises as `atomic_file` does. An existing directory is moved aside only once its successor is complete.
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite=overwrite)
+    partial, retired = _sibling(path, "partial"), _sibling(path, "old")
+    try:
+        with _as_resource_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.mkdir()
+            yield partial
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    with file.open("rb+") as handle:
+                        os.fsync(handle.fileno())
+            if path.exists():
+                path.replace(retired)
+            partial.replace(path)
+            _sync_directory(path.parent)
+    finally:
+        if retired.exists() and not path.exists():
+            retired.replace(path)
+        _remove(partial)
+        _remove(retired)

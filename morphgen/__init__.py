@@ -1,0 +1,1 @@
+"""Expression signatures to nucleus images."""

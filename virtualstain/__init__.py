@@ -1,0 +1,1 @@
+"""Label-free stacks (brightfield, phase) to predicted fluorescence."""
