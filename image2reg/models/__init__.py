@@ -1,0 +1,1 @@
+"""Bundles, the training loop and its state."""

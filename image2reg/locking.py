@@ -1,0 +1,77 @@
+"""One run per output directory: the second is refused, and a lock whose owner died is taken over."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from image2reg.errors import ResourceError
+
+__all__ = ["run_lock"]
+
+_NAME = ".lock"
+
+
+def _holder(path: Path) -> str:
+    try:
+        record = json.loads(path.read_text())
+        return f"process {record['pid']} on {record['host']}, since {record['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+@contextlib.contextmanager
+def run_lock(directory: Path | str) -> Iterator[Path]:
+    """Hold `directory` for this run.
+
+    The lock is the kernel's (``flock`` on ``.lock``), so it ends with the process however that dies; the file
+    only tells people who holds it. A file left behind by a killed run is therefore no obstacle.
+
+    Parameters
+    ----------
+    directory : Path or str
+        Output directory of the run; made when missing.
+
+    Yields
+    ------
+    Path
+        The lock file; it holds process id, host and start time as JSON while the lock is held.
+
+    Raises
+    ------
+    ResourceError
+        Another run, in this or another process, writes there; or the directory cannot be written.
+    """
+    directory = Path(directory)
+    path = directory / _NAME
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ResourceError(f"{directory}: cannot be written ({error}). Choose another --out.") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ResourceError(
+                f"{directory}: in use by {_holder(path)}. One run writes to one directory: wait for it, "
+                f"stop it, or choose another --out."
+            ) from error
+        record = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(record).encode(), 0)
+        yield path
+        # The file stays: were it removed, two later runs could hold two different files of this name.
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)

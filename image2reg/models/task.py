@@ -1,0 +1,102 @@
+"""What the training loop is given, how it asks for batches, and what it gives back."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from image2reg.models.settings import TrainingSettings
+from image2reg.randomness import generator
+
+__all__ = ["Batch", "BatchFeed", "FitResult", "StopReason", "Task"]
+
+Batch = dict[str, Any]
+StopReason = Literal["steps", "patience", "time"]
+
+
+class Task(Protocol):
+    """What is trained. An implementation holds the data, the modules and the losses; the loop holds the rest.
+
+    Attributes
+    ----------
+    phases : dict of str to nn.Module
+        Insertion order is the order of the optimiser steps within one training step. The first phase is the
+        model: it is averaged (EMA), validated and returned. No parameter may be in two phases.
+    """
+
+    phases: dict[str, nn.Module]
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Give one micro-batch on the CPU, drawn from `rng` alone.
+
+        Called from worker threads, ahead of time and in any order. Tensors are moved to the device; an entry
+        ``ids`` (a sequence) is named when a loss of this batch is not finite.
+        """
+
+    def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
+        """Give scalar terms; ``"loss"`` is minimised over the phase's parameters, all are logged."""
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Give scores of `module`, the first phase, in evaluation mode and with averaged weights in place.
+
+        ``"score"``: higher is better; one that is not finite is never the best. ``{}``: nothing to validate with.
+        """
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training run leaves behind. States are copies on the CPU, averaged (EMA) where that is on.
+
+    ``best_state``, ``best_step`` and ``best_score`` are None without validation. ``seconds`` counts all resumed
+    parts. ``stopped`` says why training ended: "steps", "patience" or "time".
+    """
+
+    best_state: dict[str, Tensor] | None
+    last_state: dict[str, Tensor]
+    best_step: int | None
+    best_score: float | None
+    history_path: Path
+    steps_done: int
+    seconds: float
+    stopped: StopReason
+
+
+class BatchFeed:
+    """Micro-batches of a step, prepared ahead in threads; what comes out depends on the step alone.
+
+    Process `rank` of `n_processes` gets micro-batches ``rank, rank + n, rank + 2 n, ...`` of a step, so that the
+    step sees the same data however many processes share it.
+    """
+
+    def __init__(
+        self, task: Task, settings: TrainingSettings, *, rank: int = 0, n_processes: int = 1
+    ) -> None:
+        self.indices = [i * n_processes + rank for i in range(settings.accumulate)]
+        self._task, self._settings = task, settings
+        self._pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
+        self._ahead: dict[int, Future[list[Batch]]] = {}
+
+    def _make(self, step: int) -> list[Batch]:
+        seed = self._settings.seed
+        return [self._task.batch(step, generator(seed, "batch", step, index)) for index in self.indices]
+
+    def get(self, step: int) -> list[Batch]:
+        """Give the micro-batches of `step`; set threads to work on those that follow."""
+        if self._pool is None:
+            return self._make(step)
+        for later in range(step, min(step + self._settings.workers, self._settings.steps) + 1):
+            if later not in self._ahead:
+                self._ahead[later] = self._pool.submit(self._make, later)
+        batches = self._ahead[step].result()
+        del self._ahead[step]
+        return batches
+
+    def close(self) -> None:
+        """Drop what was prepared and not asked for."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
