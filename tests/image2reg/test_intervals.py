@@ -149,6 +149,6 @@ def test_text_names_value_ends_and_units() -> None:
         ),
     ],
 )
-def test_refusals_name_what_was_seen(call, error, text) -> None:  # type: ignore[no-untyped-def]
+def test_refusals_name_what_was_seen(call, error, text) -> None:
     with pytest.raises(error, match=text):
         call()
