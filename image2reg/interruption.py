@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
-from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 __all__ = ["Interrupted", "Interruption"]
 
@@ -36,8 +38,8 @@ class _LeaveError(Exception):
 class Interruption:
     """Watch for SIGINT and SIGTERM while the block runs.
 
-    The first signal is remembered in `signal_number`; work goes on until the job looks at it. A second signal acts
-    as it would without this class. Outside the main thread Python delivers no signals, and nothing is watched.
+    The first signal is remembered in `signal_number`; work goes on until the job looks at it. A second signal
+    acts as it would without this class. Outside the main thread Python delivers no signals; none is watched.
 
     Examples
     --------

@@ -8,10 +8,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from image2reg.errors import ResourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["run_lock"]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from image2reg.errors import ConfigurationError
-from image2reg.models.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from image2reg.models.settings import TrainingSettings
 
 __all__ = ["accelerator_for"]
 

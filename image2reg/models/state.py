@@ -1,45 +1,28 @@
-"""Training state on disk: safetensors and JSON only, published by renaming a directory, hashed."""
+"""What changes while a model trains, and how it becomes tensors and numbers and comes back."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import shutil
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from image2reg.atomic import atomic_directory
-from image2reg.errors import BundleError, ConfigurationError
+from image2reg.errors import ConfigurationError
 
-__all__ = [
-    "WeightAverage",
-    "checkpoint_path",
-    "cpu_state",
-    "list_checkpoints",
-    "load_module",
-    "load_optimizer",
-    "optimizer_tensors",
-    "prune_checkpoints",
-    "read_checkpoint",
-    "write_checkpoint",
-]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-_STATE = "state.json"
-_SCHEMA = 1
-_ADVICE = "Remove this checkpoint's directory to resume from the one before it."
+    from image2reg.models.settings import TrainingSettings
+
+__all__ = ["Progress", "TrainingState", "WeightAverage", "cpu_copy"]
 
 
-def cpu_state(module: nn.Module) -> dict[str, Tensor]:
-    """Copy a module's parameters and buffers to the CPU; the copy does not follow later training."""
+def cpu_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors to the CPU, contiguous; the copies do not follow later training."""
     return {
-        name: value.detach().to("cpu", copy=True).contiguous() for name, value in module.state_dict().items()
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
     }
 
 
@@ -53,16 +36,16 @@ class WeightAverage:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self._live = module.state_dict()
-        self._weights = {name for name, _ in module.named_parameters()}
+        self._weights = [name for name, _ in module.named_parameters() if name in self._live]
         self.tensors = {name: value.detach().clone() for name, value in self._live.items()}
 
     @torch.no_grad()
     def update(self, n_updates: int) -> None:
         """Take in the module's present weights; `n_updates` counts from 1."""
         weight = 1 - min(self.decay, (1 + n_updates) / (10 + n_updates))
-        names = [name for name in self.tensors if name in self._weights]
-        torch._foreach_lerp_([self.tensors[n] for n in names], [self._live[n] for n in names], weight)
-        for name in self.tensors.keys() - self._weights:
+        live = [self._live[name] for name in self._weights]
+        torch._foreach_lerp_([self.tensors[name] for name in self._weights], live, weight)
+        for name in self.tensors.keys() - set(self._weights):
             self.tensors[name].copy_(self._live[name])
 
     @torch.no_grad()
@@ -73,131 +56,105 @@ class WeightAverage:
             self._live[name].copy_(average)
             average.copy_(held)
 
+
+@dataclass
+class Progress:
+    """The numbers of a checkpoint.
+
+    `validated` is the last validated step, `stale` the number of validations since the best one, `seconds`
+    the wall-clock time of all parts of the run.
+    """
+
+    step: int = 0
+    validated: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+    best_step: int | None = None
+    best_score: float | None = None
+
+
+class TrainingState:
+    """Modules, their optimizers, the averaged and the best weights, and the progress.
+
+    Parameters
+    ----------
+    phases : dict of str to nn.Module
+        On their device already. One AdamW each; `average` and `best` are of the first.
+    settings : TrainingSettings
+    """
+
+    def __init__(self, phases: Mapping[str, nn.Module], settings: TrainingSettings) -> None:
+        self.phases = phases
+        self.model = next(iter(phases.values()))
+        self.trainable = {
+            phase: {name: p for name, p in module.named_parameters() if p.requires_grad}
+            for phase, module in phases.items()
+        }
+        self.optimizers = {phase: _adam(self.trainable[phase].values(), settings) for phase in phases}
+        decay = settings.ema_decay
+        self.average = None if decay is None else WeightAverage(self.model, decay)
+        self.best: dict[str, Tensor] | None = None
+        self.progress = Progress()
+
+    def deployed(self) -> dict[str, Tensor]:
+        """Copy of the weights one would use now: averaged where averaging is on."""
+        return cpu_copy(self.average.tensors if self.average else self.model.state_dict())
+
+    def collect(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """Give tensors by file (``model``, ``optim``, ``ema``, ``best``) and `Progress` as plain numbers."""
+        model: dict[str, Tensor] = {}
+        optim: dict[str, Tensor] = {}
+        for phase, module in self.phases.items():
+            model |= {f"{phase}/{name}": value for name, value in module.state_dict().items()}
+            for name, parameter in self.trainable[phase].items():
+                entries = self.optimizers[phase].state.get(parameter, {})
+                optim |= {f"{phase}/{name}:{key}": value for key, value in entries.items()}
+        tensors = {"model": cpu_copy(model), "optim": cpu_copy(optim)}
+        if self.average:
+            tensors["ema"] = cpu_copy(self.average.tensors)
+        if self.best is not None:
+            tensors["best"] = self.best
+        return tensors, asdict(self.progress)
+
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the average from a checkpoint."""
-        for name, average in self.tensors.items():
-            average.copy_(tensors[name])
+    def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], progress: Mapping[str, Any]) -> None:
+        """Put back what `collect` gave, on each parameter's device and in its memory layout.
 
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """Moments and counters of an optimizer as ``<parameter name>:<key>`` tensors on the CPU."""
-    return {
-        f"{names[parameter]}:{key}": value.detach().to("cpu", copy=True).contiguous()
-        for parameter, entries in optimizer.state.items()
-        for key, value in entries.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def load_module(module: nn.Module, phase: str, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Load the tensors called ``<phase>/<name>``.
-
-    Raises
-    ------
-    ConfigurationError
-        Names or shapes are not the module's: the run was started with another network.
-    """
-    prefix = f"{phase}/"
-    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    try:
-        module.load_state_dict(own)
-    except RuntimeError as error:
-        raise ConfigurationError(
-            f"{source}: holds another network for phase '{phase}' ({error}). "
-            f"Build it as the run was started, or choose another --out."
-        ) from error
-
-
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
-) -> None:
-    """Put back what `optimizer_tensors` gave, on each parameter's device and in its memory layout."""
-    parameters = {name: parameter for parameter, name in names.items()}
-    for key, value in tensors.items():
-        name, entry = key.rsplit(":", 1)
-        parameter = parameters.get(name)
-        if parameter is None:  # another phase's
-            continue
-        held = value.clone()  # the step counter stays on the CPU
-        if entry != "step":
-            held = torch.empty_like(parameter, requires_grad=False).copy_(value)
-        optimizer.state[parameter][entry] = held
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """Directory of the checkpoint of `step`."""
-    return folder / f"step_{step:06d}"
-
-
-def write_checkpoint(
-    path: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
-) -> None:
-    """Write ``<name>.safetensors`` for each entry of `tensors` and ``state.json``; all appear at once.
-
-    Raises
-    ------
-    ResourceError
-        The disk is full or read-only; nothing appears under the final name.
-    """
-    with atomic_directory(path) as partial:
-        for name, entries in tensors.items():
+        Raises
+        ------
+        ConfigurationError
+            The tensors belong to other networks.
+        """
+        for phase, module in self.phases.items():
+            prefix = f"{phase}/"
+            own = {k.removeprefix(prefix): v for k, v in tensors["model"].items() if k.startswith(prefix)}
             try:
-                save_file(dict(entries), partial / f"{name}.safetensors")
-            except SafetensorError as error:  # how safetensors reports a failing disk
-                raise OSError(str(error)) from error
-        files = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
-        text = json.dumps({"schema_version": _SCHEMA, **state, "files": files}, indent=1, allow_nan=False)
-        (partial / _STATE).write_text(text)
+                module.load_state_dict(own)
+            except RuntimeError as error:
+                raise ConfigurationError(
+                    f"phase '{phase}': the checkpoint holds another network ({error}). Build it as the run "
+                    f"was started, or choose another --out."
+                ) from error
+            for key, value in tensors["optim"].items():
+                name, entry = key.removeprefix(prefix).rsplit(":", 1)
+                if key.startswith(prefix):
+                    parameter = self.trainable[phase][name]
+                    moment = entry != "step"  # the step counter stays on the CPU
+                    held = torch.empty_like(parameter).copy_(value) if moment else value.clone()
+                    self.optimizers[phase].state[parameter][entry] = held
+        if self.average:
+            for name, average in self.average.tensors.items():
+                average.copy_(tensors["ema"][name])
+        self.best = dict(tensors["best"]) if "best" in tensors else None
+        self.progress = Progress(**progress)
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints in `folder`, oldest first."""
-    found = folder.glob("step_*") if folder.is_dir() else ()
-    return sorted(
-        (p for p in found if re.fullmatch(r"step_\d{6,}", p.name) and (p / _STATE).is_file()),
-        key=lambda p: int(p.name[5:]),
-    )
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """Read what `write_checkpoint` wrote, after checking every file against its hash.
-
-    Raises
-    ------
-    BundleError
-        A file is missing, foreign or damaged; the message names it.
-    """
-    try:
-        state = json.loads((path / _STATE).read_text())
-        files = state["files"]
-        version = state["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path / _STATE}: unreadable ({error!r}). {_ADVICE}") from error
-    if version != _SCHEMA:
-        raise BundleError(f"{path / _STATE}: schema_version {version!r}; this release reads {_SCHEMA}.")
-    tensors = {}
-    for name, digest in files.items():
-        file = path / name
-        if not file.is_file() or _sha256(file) != digest:
-            raise BundleError(
-                f"{file}: missing, or its content does not match the hash in {_STATE}. {_ADVICE}"
-            )
-        tensors[file.stem] = load_file(file)
-    return state, tensors
-
-
-def prune_checkpoints(folder: Path, keep: int, *, partial: bool = False) -> None:
-    """Remove all but the newest `keep` checkpoints; with `partial`, also half-written ones."""
-    doomed: Iterable[Path] = list_checkpoints(folder)[:-keep]
-    if partial and folder.is_dir():
-        doomed = [*doomed, *folder.glob(".step_*")]
-    for path in doomed:
-        # state.json goes first, so that a kill in the middle leaves no directory that looks complete.
-        (path / _STATE).unlink(missing_ok=True)
-        shutil.rmtree(path, ignore_errors=True)
+def _adam(parameters: Any, settings: TrainingSettings) -> torch.optim.AdamW:
+    """Decay matrices and kernels, not biases and norms (Loshchilov and Hutter 2019; the usual practice)."""
+    parameters = list(parameters)
+    heavy, light = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
+    groups = [
+        {"params": heavy, "weight_decay": settings.weight_decay},
+        {"params": light, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], settings.learning_rate, settings.betas)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-from torch import Tensor, nn
-
-from image2reg.models.settings import TrainingSettings
 from image2reg.randomness import generator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from torch import Tensor, nn
+
+    from image2reg.models.settings import TrainingSettings
 
 __all__ = ["Batch", "BatchFeed", "FitResult", "StopReason", "Task"]
 
@@ -44,7 +47,7 @@ class Task(Protocol):
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Give scores of `module`, the first phase, in evaluation mode and with averaged weights in place.
 
-        ``"score"``: higher is better; one that is not finite is never the best. ``{}``: nothing to validate with.
+        ``"score"``: higher is better; one that is not finite is never best. ``{}``: there is no validation.
         """
 
 
@@ -52,8 +55,8 @@ class Task(Protocol):
 class FitResult:
     """What a training run leaves behind. States are copies on the CPU, averaged (EMA) where that is on.
 
-    ``best_state``, ``best_step`` and ``best_score`` are None without validation. ``seconds`` counts all resumed
-    parts. ``stopped`` says why training ended: "steps", "patience" or "time".
+    ``best_state``, ``best_step`` and ``best_score`` are None without validation. ``seconds`` counts all
+    resumed parts. ``stopped`` says why training ended: "steps", "patience" or "time".
     """
 
     best_state: dict[str, Tensor] | None
@@ -69,8 +72,8 @@ class FitResult:
 class BatchFeed:
     """Micro-batches of a step, prepared ahead in threads; what comes out depends on the step alone.
 
-    Process `rank` of `n_processes` gets micro-batches ``rank, rank + n, rank + 2 n, ...`` of a step, so that the
-    step sees the same data however many processes share it.
+    Process `rank` of `n_processes` gets micro-batches ``rank, rank + n, rank + 2 n, ...`` of a step, so that
+    the step sees the same data however many processes share it.
     """
 
     def __init__(

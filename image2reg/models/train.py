@@ -1,8 +1,8 @@
 """The one training loop: staining networks, adversaries, diffusion, segmenters and encoders all use `fit`.
 
 A step is a function of (seed, step number, weights, optimizer state): batches and torch's random numbers are
-derived from the step, never from what was drawn before. That is why a resumed run is bitwise the uninterrupted
-one on a CPU, and why the number of worker threads does not matter.
+derived from the step, never from what was drawn before. That is why a resumed run is bitwise the
+uninterrupted one on a CPU, and why the number of worker threads does not matter.
 """
 
 from __future__ import annotations
@@ -12,26 +12,31 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from image2reg.errors import ConfigurationError, DataError, TrainingError
 from image2reg.interruption import Interrupted, Interruption
 from image2reg.locking import run_lock
-from image2reg.models import state as stored
+from image2reg.models.checkpoint import (
+    checkpoint_path,
+    list_checkpoints,
+    prune_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
 from image2reg.models.devices import accelerator_for
 from image2reg.models.history import History
 from image2reg.models.settings import TrainingSettings, learning_rate_at
+from image2reg.models.state import TrainingState
 from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task
 from image2reg.randomness import integer_seed
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["FitResult", "Task", "TrainingSettings", "fit"]
 
@@ -53,8 +58,8 @@ def fit(
     Parameters
     ----------
     task : Task
-        Modules are moved to the device and trained in place. With `resume`, build it as the first time: weights
-        come from the checkpoint, everything else from the task.
+        Modules are moved to the device and trained in place. With `resume`, build it as the first time:
+        weights come from the checkpoint, everything else from the task.
     settings : TrainingSettings
     out : Path or str
         Directory of the run. It is locked while training.
@@ -98,44 +103,23 @@ def fit(
             run.history.close()
 
 
-@dataclass
-class _Progress:
-    """The scalars of a checkpoint. `validated`: last validated step; `stale`: validations since the best one."""
-
-    step: int = 0
-    validated: int = 0
-    stale: int = 0
-    seconds: float = 0.0
-    best_step: int | None = None
-    best_score: float | None = None
-
-
 class _Run:
-    """Everything a checkpoint holds, and the step that changes it."""
+    """The training state of one task, and the step that changes it."""
 
     history: History
 
     def __init__(self, task: Task, settings: TrainingSettings, out: Path, accelerator: Accelerator) -> None:
         self.task, self.settings, self.accelerator = task, settings, accelerator
         self.folder, self.log_path = out / "checkpoints", out / "metrics.jsonl"
-        self.model = next(iter(task.phases.values()))
-        self.trainable: dict[str, dict[Tensor, str]] = {}
-        self.optimizers: dict[str, Any] = {}
-        for phase, module in task.phases.items():
+        for module in task.phases.values():
             module.to(accelerator.device)
-            names = {p: f"{phase}/{name}" for name, p in module.named_parameters() if p.requires_grad}
-            self.trainable[phase] = names
-            adam = torch.optim.AdamW(_groups(names, settings), settings.learning_rate, settings.betas)
-            self.optimizers[phase] = accelerator.prepare_optimizer(adam)
-        decay = settings.ema_decay
-        self.average = None if decay is None else stored.WeightAverage(self.model, decay)
-        self.now = _Progress()
-        self.best: dict[str, Tensor] | None = None
+        self.state = TrainingState(task.phases, settings)
+        self.stepper = Stepper(task, settings, accelerator, self.state)
         self.sums: dict[str, list[float]] = defaultdict(list)
 
     def start(self, *, resume: bool) -> None:
         """Restore the newest checkpoint or begin; open the log."""
-        found = stored.list_checkpoints(self.folder)
+        found = list_checkpoints(self.folder)
         if not resume and (found or self.log_path.exists()):
             raise DataError(
                 f"{self.folder.parent}: holds a training run. Pass --resume to continue it, "
@@ -143,184 +127,97 @@ class _Run:
             )
         main = self.accelerator.is_main_process
         if main:
-            stored.prune_checkpoints(self.folder, self.settings.keep_checkpoints, partial=True)
+            prune_checkpoints(self.folder, self.settings.keep_checkpoints, partial=True)
         keep_bytes = self._restore(found[-1]) if found else 0
         self.history = History(self.log_path, keep_bytes=keep_bytes, write=main)
-        self.began = time.monotonic() - self.now.seconds
+        self.began = time.monotonic() - self.state.progress.seconds
 
     def _restore(self, path: Path) -> int:
-        state, tensors = stored.read_checkpoint(path)
-        old, new = state["settings"], self.settings.model_dump(mode="json")
+        stored, tensors = read_checkpoint(path)
+        old, new = stored["settings"], self.settings.model_dump(mode="json")
         changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in _FREE and new[k] != old.get(k)]
         if changed:
             raise ConfigurationError(
                 f"{path}: was trained with other settings ({', '.join(changed)}). "
                 f"Restore them, or choose another --out."
             )
-        for phase, module in self.task.phases.items():
-            stored.load_module(module, phase, tensors["model"], path)
-            stored.load_optimizer(self.optimizers[phase].optimizer, self.trainable[phase], tensors["optim"])
-        if self.average:
-            self.average.load(tensors["ema"])
-        if self.accelerator.scaler and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.now = _Progress(**state["progress"])
-        self.best = tensors.get("best")
-        return int(state["log_bytes"])
+        self.state.restore(tensors, stored["progress"])
+        if self.accelerator.scaler and stored["scaler"]:
+            self.accelerator.scaler.load_state_dict(stored["scaler"])
+        return int(stored["log_bytes"])
 
     def checkpoint(self) -> Path:
         """Store the present step, unless it is stored already."""
-        path = stored.checkpoint_path(self.folder, self.now.step)
+        path = checkpoint_path(self.folder, self.state.progress.step)
         if path.exists() or not self.accelerator.is_main_process:
             return path
         self._log_losses()
-        tensors: dict[str, dict[str, Tensor]] = {"model": {}, "optim": {}}
-        for phase, module in self.task.phases.items():
-            tensors["model"] |= {f"{phase}/{name}": value for name, value in stored.cpu_state(module).items()}
-            adam = self.optimizers[phase].optimizer
-            tensors["optim"] |= stored.optimizer_tensors(adam, self.trainable[phase])
-        if self.average:
-            tensors["ema"] = {name: value.cpu().contiguous() for name, value in self.average.tensors.items()}
-        if self.best is not None:
-            tensors["best"] = self.best
+        tensors, progress = self.state.collect()
         scaler = self.accelerator.scaler
-        state = {
-            "progress": asdict(self.now),
+        record = {
+            "progress": progress,
             "log_bytes": self.history.sync(),
             "scaler": scaler.state_dict() if scaler else None,
             "settings": self.settings.model_dump(mode="json"),
             "torch": torch.__version__,
         }
-        stored.write_checkpoint(path, tensors, state)
-        stored.prune_checkpoints(self.folder, self.settings.keep_checkpoints)
+        write_checkpoint(path, tensors, record)
+        prune_checkpoints(self.folder, self.settings.keep_checkpoints)
         return path
-
-    @contextlib.contextmanager
-    def _only(self, phase: str) -> Iterator[None]:
-        """Let one phase's parameters collect gradients; the others pass them through and hold none."""
-        others = [p for name, parameters in self.trainable.items() if name != phase for p in parameters]
-        for parameter in others:
-            parameter.requires_grad = False
-        try:
-            yield
-        finally:
-            for parameter in others:
-                parameter.requires_grad = True
-
-    def take_step(self, feed: BatchFeed, batches: list[Batch]) -> None:
-        """Step each phase once on the step's micro-batches."""
-        step, device = self.now.step + 1, self.accelerator.device
-        rate = learning_rate_at(self.settings, step)
-        batches = [
-            {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-            for batch in batches
-        ]
-        for module in self.task.phases.values():
-            module.train()
-        for phase, optimizer in self.optimizers.items():
-            with self._only(phase):
-                terms = []
-                for index, batch in zip(feed.indices, batches, strict=True):
-                    torch.manual_seed(integer_seed(self.settings.seed, "torch", step, phase, index))
-                    with self.accelerator.accumulate(), self.accelerator.autocast():
-                        losses = self.task.loss(phase, batch)
-                    self.accelerator.backward(losses["loss"])
-                    terms.append({name: value.detach().float() for name, value in losses.items()})
-                self._check_losses(step, phase, terms, batches)
-                self._finish_gradients(step, phase)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-                optimizer.zero_grad()
-        if self.average:
-            self.average.update(step)
-        self.now.step = step
-
-    def _check_losses(
-        self, step: int, phase: str, terms: list[dict[str, Tensor]], batches: list[Batch]
-    ) -> None:
-        names = list(terms[0])
-        values = torch.stack([torch.stack([term[name] for name in names]) for term in terms])
-        for row, batch in zip(values.tolist(), batches, strict=True):
-            for name, value in zip(names, row, strict=True):
-                if not math.isfinite(value):
-                    ids = f" (batch ids {list(batch['ids'])})" if "ids" in batch else ""
-                    self._fail(f"step {step}: loss '{name}' of phase '{phase}' is {value}{ids}")
-                self.sums[f"{phase}/{name}"].append(value)
-
-    def _finish_gradients(self, step: int, phase: str) -> None:
-        parameters = list(self.trainable[phase])
-        scaled = self.accelerator.scaler is not None
-        if scaled:
-            self.accelerator.unscale_gradients(self.optimizers[phase])
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if self.accelerator.num_processes > 1:
-            for gradient in gradients:
-                gradient.copy_(self.accelerator.reduce(gradient, "mean"))
-        norm = get_total_norm(gradients)
-        if not scaled and not torch.isfinite(norm):  # in fp16 overflow is routine: the scaler skips the step
-            self._fail(f"step {step}: the gradient of phase '{phase}' is not finite, though its losses are")
-        if self.settings.gradient_clip is not None:
-            clip_grads_with_norm_(parameters, self.settings.gradient_clip, norm)
-        self.sums[f"{phase}/gradient_norm"].append(norm.item())
-
-    def _fail(self, what: str) -> None:
-        kept = stored.list_checkpoints(self.folder)
-        raise TrainingError(
-            f"{what}; the step was not taken. Last good checkpoint: {kept[-1] if kept else 'none yet'}. Look at "
-            f"that batch, lower learning_rate ({self.settings.learning_rate}) or set gradient_clip "
-            f"({self.settings.gradient_clip})."
-        )
 
     def validate(self, interruption: Interruption) -> None:
         """Score the (averaged) model; keep a copy of its weights when it is the best so far."""
+        average, now = self.state.average, self.state.progress
         for module in self.task.phases.values():
             module.eval()
-        if self.average:
-            self.average.swap()
+        if average:
+            average.swap()
         try:
             with torch.random.fork_rng(), torch.no_grad(), self.accelerator.autocast():
                 torch.manual_seed(integer_seed(self.settings.seed, "validation"))
-                scores = interruption.attempt(lambda: self.task.validate(self.model))
-            if scores is None:  # interrupted: the resumed run validates this step again
-                return
-            score = float(scores.get("score", math.nan))
-            if math.isfinite(score) and (self.now.best_score is None or score > self.now.best_score):
-                self.now.best_step, self.now.best_score, self.now.stale = self.now.step, score, 0
-                self.best = stored.cpu_state(self.model)
-            else:
-                self.now.stale += 1
+                scores = interruption.attempt(lambda: self.task.validate(self.state.model))
         finally:
-            if self.average:
-                self.average.swap()
-        self.now.validated = self.now.step
+            if average:
+                average.swap()
+        if scores is None:  # interrupted: the resumed run validates this step again
+            return
+        score = float(scores.get("score", math.nan))
+        better = math.isfinite(score) and (now.best_score is None or score > now.best_score)
+        if better:
+            now.best_step, now.best_score, now.stale = now.step, score, 0
+            self.state.best = self.state.deployed()
+        else:
+            now.stale += 1
+        now.validated = now.step
         self._log_losses()
         if scores:
             numbers = {name: float(value) for name, value in scores.items()}
-            self._log({"validation": numbers, "best": self.now.best_step == self.now.step})
+            self._log({"validation": numbers, "best": better})
 
     def _log(self, record: dict[str, Any]) -> None:
-        self.history.append({"step": self.now.step, "seconds": round(self.now.seconds, 3), **record})
+        now = self.state.progress
+        self.history.append({"step": now.step, "seconds": round(now.seconds, 3), **record})
 
     def _log_losses(self) -> None:
         if self.sums:
             means = {name: math.fsum(values) / len(values) for name, values in self.sums.items()}
-            self._log({"learning_rate": learning_rate_at(self.settings, self.now.step), "train": means})
+            rate = learning_rate_at(self.settings, self.state.progress.step)
+            self._log({"learning_rate": rate, "train": means})
             self.sums.clear()
 
     def _stop_reason(self) -> StopReason | None:
-        settings = self.settings
-        if self.now.step >= settings.steps:
+        settings, now = self.settings, self.state.progress
+        if now.step >= settings.steps:
             return "steps"
-        if settings.patience is not None and self.now.stale >= settings.patience:
+        if settings.patience is not None and now.stale >= settings.patience:
             return "patience"
-        if settings.max_minutes is not None and self.now.seconds >= 60 * settings.max_minutes:
+        if settings.max_minutes is not None and now.seconds >= 60 * settings.max_minutes:
             return "time"
         return None
 
     def train(self, interruption: Interruption, *, progress: bool) -> FitResult:
         """Step, log, validate and checkpoint until there is a reason to stop."""
-        settings, now, main = self.settings, self.now, self.accelerator
+        settings, now, main = self.settings, self.state.progress, self.accelerator
         feed = BatchFeed(self.task, settings, rank=main.process_index, n_processes=main.num_processes)
         silent = None if progress and main.is_main_process else True
         bar = tqdm(total=settings.steps, initial=now.step, disable=silent, file=sys.stderr, unit="step")
@@ -337,11 +234,22 @@ class _Run:
                     return self._result(stopped)
                 batches = interruption.attempt(lambda: feed.get(now.step + 1))
                 self._leave_if_asked(interruption)
-                self.take_step(feed, batches or [])
+                self._take_step(feed, batches or [])
                 now.seconds = time.monotonic() - self.began
                 if now.step % settings.log_every == 0:
                     self._log_losses()
                 bar.update()
+
+    def _take_step(self, feed: BatchFeed, batches: list[Batch]) -> None:
+        try:
+            terms = self.stepper.take_step(feed.indices, batches)
+        except TrainingError as error:
+            kept = list_checkpoints(self.folder)
+            raise TrainingError(
+                f"{error} Last good checkpoint: {kept[-1] if kept else 'none yet'}."
+            ) from error
+        for name, value in terms:
+            self.sums[name].append(value)
 
     def _leave_if_asked(self, interruption: Interruption) -> None:
         number = interruption.signal_number or 0
@@ -353,23 +261,19 @@ class _Run:
         if number:
             path = self.checkpoint()
             raise Interrupted(
-                number, f"Interrupted at step {self.now.step}; stored as {path}. Continue with --resume."
+                number,
+                f"Interrupted at step {self.state.progress.step}; stored as {path}. Continue with --resume.",
             )
 
     def _result(self, stopped: StopReason) -> FitResult:
-        live = self.average.tensors if self.average else self.model.state_dict()
-        last = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in live.items()}
-        now = self.now
+        now = self.state.progress
         return FitResult(
-            self.best, last, now.best_step, now.best_score, self.log_path, now.step, now.seconds, stopped
+            best_state=self.state.best,
+            last_state=self.state.deployed(),
+            best_step=now.best_step,
+            best_score=now.best_score,
+            history_path=self.log_path,
+            steps_done=now.step,
+            seconds=now.seconds,
+            stopped=stopped,
         )
-
-
-def _groups(names: dict[Tensor, str], settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Decay matrices and kernels, not biases and norms (Loshchilov and Hutter 2019; the usual practice)."""
-    heavy, light = [p for p in names if p.ndim > 1], [p for p in names if p.ndim < 2]
-    groups = [
-        {"params": heavy, "weight_decay": settings.weight_decay},
-        {"params": light, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
