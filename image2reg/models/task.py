@@ -81,7 +81,12 @@ class BatchFeed:
     ) -> None:
         self.indices = [i * n_processes + rank for i in range(settings.accumulate)]
         self._task, self._settings = task, settings
-        self._pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
+        # One torch thread each: a second OpenMP team would fight the training step for the same cores.
+        self._pool = (
+            ThreadPoolExecutor(settings.workers, initializer=torch.set_num_threads, initargs=(1,))
+            if settings.workers
+            else None
+        )
         self._ahead: dict[int, Future[list[Batch]]] = {}
 
     def _make(self, step: int) -> list[Batch]:

@@ -32,6 +32,7 @@ from image2reg.models.devices import accelerator_for
 from image2reg.models.history import History
 from image2reg.models.settings import TrainingSettings, learning_rate_at
 from image2reg.models.state import TrainingState
+from image2reg.models.step import Stepper
 from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task
 from image2reg.randomness import integer_seed
 
