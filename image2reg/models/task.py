@@ -79,6 +79,8 @@ class BatchFeed:
     def __init__(
         self, task: Task, settings: TrainingSettings, *, rank: int = 0, n_processes: int = 1
     ) -> None:
+        import torch
+
         self.indices = [i * n_processes + rank for i in range(settings.accumulate)]
         self._task, self._settings = task, settings
         # One torch thread each: a second OpenMP team would fight the training step for the same cores.

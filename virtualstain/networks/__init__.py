@@ -1,0 +1,39 @@
+"""Networks behind one interface: (B, C, *spatial) to (B, K, *spatial), with `dims` and `divisor` stated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from image2reg.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NAMES", "build_network"]
+
+NAMES = ("shuffle_unet", "fnet3d", "monai_unet")
+
+
+def build_network(name: str, **arguments: Any) -> nn.Module:
+    """Build a network by its name in recipes and bundles.
+
+    Raises
+    ------
+    ConfigurationError
+        An unknown name, or arguments the network does not take.
+    """
+    from virtualstain.networks.fnet3d import FNet3D
+    from virtualstain.networks.monai_unet import MonaiUNet
+    from virtualstain.networks.shuffle_unet import ShuffleUNet
+
+    table: dict[str, type[nn.Module]] = {
+        "shuffle_unet": ShuffleUNet,
+        "fnet3d": FNet3D,
+        "monai_unet": MonaiUNet,
+    }
+    if name not in table:
+        raise ConfigurationError(f"network '{name}' is not known. Choose one of {', '.join(NAMES)}.")
+    try:
+        return table[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"network '{name}' cannot be built with {arguments}: {error}") from error

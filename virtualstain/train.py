@@ -1,0 +1,118 @@
+"""Training a staining network: the task that the one training loop runs, and the run that ends in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from virtualstain.losses import StainLoss
+from virtualstain.metrics import pearson
+from virtualstain.networks import build_network
+from virtualstain.networks.discriminator import ConditionalPatchDiscriminator, feature_matching
+from virtualstain.patches import PatchSampler, StainField
+from virtualstain.recipe import Recipe
+from virtualstain.staining import forward, stain_array
+
+__all__ = ["StainTask", "network_for"]
+
+
+def network_for(recipe: Recipe, *, planes: int) -> nn.Module:
+    """Build the recipe's network for its channels; a 2D network takes the planes of the stack as channels."""
+    arguments = dict(recipe.network.arguments)
+    n_in, n_out = len(recipe.inputs), len(recipe.targets)
+    network = build_network(recipe.network.name, in_channels=n_in, out_channels=n_out, **arguments)
+    if network.dims == 2 and planes > 1:
+        network = build_network(recipe.network.name, in_channels=n_in * planes, out_channels=n_out, **arguments)
+    return network
+
+
+class StainTask:
+    """Regression, or regression with an adversary, from label-free patches to stained ones.
+
+    Parameters
+    ----------
+    network : nn.Module
+    recipe : Recipe
+    training : sequence of StainField
+    validation : sequence of StainField
+        Predicted whole; their mean Pearson correlation is the score.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        training: Sequence[StainField],
+        validation: Sequence[StainField],
+    ) -> None:
+        flat = network.dims == 2
+        network = network.to(memory_format=torch.channels_last if flat else torch.channels_last_3d)  # type: ignore[call-overload]
+        self.recipe, self.validation = recipe, list(validation)
+        self.phases: dict[str, nn.Module] = {"generator": network}
+        planes = training[0].inputs.shape[1] if flat else recipe.patch[0]
+        self.sampler = PatchSampler(training, (planes, *recipe.patch[1:]), recipe.augment)
+        self.criterion = StainLoss(recipe.loss)
+        if recipe.adversary:
+            from monai.losses.adversarial_loss import PatchAdversarialLoss
+
+            channels = len(recipe.inputs) * (planes if flat else 1)
+            self.phases["discriminator"] = ConditionalPatchDiscriminator(
+                channels, len(recipe.targets), dims=network.dims, width=recipe.adversary.width,
+                layers=recipe.adversary.layers,
+            )  # fmt: skip
+            self.least_squares = PatchAdversarialLoss(criterion="least_squares")
+
+    def batch(self, step: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Draw one augmented batch (`PatchSampler.draw`)."""
+        del step  # what is drawn depends on the generator alone
+        return self.sampler.draw(self.recipe.training.batch_size, rng)
+
+    def loss(self, phase: str, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Terms of the generator's or of the discriminator's loss."""
+        if phase == "discriminator":
+            return self._discriminator_loss(batch)
+        fake = forward(self.phases["generator"], batch["input"]).float()
+        terms = self.criterion(fake, batch["target"], batch["mask"])
+        if self.recipe.adversary:
+            batch["fake"] = fake.detach()  # the discriminator judges what the generator was judged for
+            judged, real = self._judge(batch, fake), self._judge(batch, batch["target"])
+            settings = self.recipe.adversary
+            terms["adversarial"] = settings.weight * self.least_squares(
+                judged[-1], target_is_real=True, for_discriminator=False
+            )
+            terms["features"] = settings.weight * settings.feature_matching * feature_matching(judged, real)
+            terms["loss"] = terms["loss"] + terms["adversarial"] + terms["features"]
+        return terms
+
+    def _judge(self, batch: dict[str, Any], stain: Tensor) -> list[Tensor]:
+        x, masked = batch["input"], stain * batch["mask"]
+        if self.phases["generator"].dims == 2:
+            x, masked = x.flatten(1, 2), masked.squeeze(2)
+        return self.phases["discriminator"](x, masked)
+
+    def _discriminator_loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        real, fake = self._judge(batch, batch["target"])[-1], self._judge(batch, batch["fake"])[-1]
+        on_real = self.least_squares(real, target_is_real=True, for_discriminator=True)
+        on_fake = self.least_squares(fake, target_is_real=False, for_discriminator=True)
+        return {"loss": 0.5 * (on_real + on_fake)}
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Mean over fields and present channels of Pearson's r in whole validation fields."""
+        per_channel: dict[str, list[float]] = {name: [] for name in self.recipe.targets}
+        for item in self.validation:
+            shape = tuple(item.inputs.shape[1:])
+            predicted = stain_array(
+                module, lambda box, item=item: item.read_input(box), shape,  # type: ignore[misc]
+                n_outputs=len(self.recipe.targets), tile=self.recipe.tile,
+            )  # fmt: skip
+            _, truth, mask = item.read(tuple(slice(0, n) for n in shape))  # type: ignore[arg-type]
+            for k, name in enumerate(self.recipe.targets):
+                if item.present[k]:
+                    inside = mask[k].numpy() > 0
+                    per_channel[name].append(float(pearson(truth[k].numpy()[inside], predicted[k][inside])))
+        scores = {name: float(np.nanmean(values)) for name, values in per_channel.items() if values}
+        return {**scores, "score": float(np.mean(list(scores.values())))} if scores else {}
