@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import torch
+
 from image2reg.randomness import generator
 
 if TYPE_CHECKING:
@@ -79,8 +81,6 @@ class BatchFeed:
     def __init__(
         self, task: Task, settings: TrainingSettings, *, rank: int = 0, n_processes: int = 1
     ) -> None:
-        import torch
-
         self.indices = [i * n_processes + rank for i in range(settings.accumulate)]
         self._task, self._settings = task, settings
         # One torch thread each: a second OpenMP team would fight the training step for the same cores.
