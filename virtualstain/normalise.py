@@ -7,6 +7,7 @@ gain or offset can upset but which forfeits absolute units. A bundle states both
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,3 +83,15 @@ def measure_scale(
             "Check the channel (--channel) and the file."
         )
     return ChannelScale(centre, scale, transform)
+
+
+def merge_scales(scales: Sequence[ChannelScale]) -> ChannelScale:
+    """Pool the scales of equally sized fields: mean of the means, root of the pooled variance.
+
+    The variance between fields counts too (law of total variance), as it would on all voxels at once.
+    """
+    centres = np.array([s.centre for s in scales])
+    variances = np.array([s.scale for s in scales]) ** 2
+    return ChannelScale(
+        float(centres.mean()), float(np.sqrt(variances.mean() + centres.var())), scales[0].transform
+    )

@@ -7,7 +7,7 @@ anything that is read by slicing (an OME-Zarr array, a lazy TIFF), so the traini
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,9 @@ class StainField:
         False where registration left no data.
     masks : (Y, X) integer, optional
         Nucleus labels; only evaluation reads them.
-    input_scale, target_scale : list of ChannelScale
-        How each channel becomes the network's units, decided by the recipe.
+    voxel_um : (z, y, x) micrometres
+    input_scale, target_scale : tuple of ChannelScale
+        How each channel becomes the network's units; `virtualstain.fields.standardise` fills them in.
     """
 
     name: str
@@ -52,18 +53,23 @@ class StainField:
     inputs: Any
     targets: Any
     present: NDArray[np.bool_]
-    input_scale: Sequence[ChannelScale]
-    target_scale: Sequence[ChannelScale]
     valid: NDArray[np.bool_] | None = None
     masks: NDArray[np.integer] | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    voxel_um: tuple[float | None, float | None, float | None] = (None, None, None)
+    input_scale: tuple[ChannelScale, ...] = ()
+    target_scale: tuple[ChannelScale, ...] = ()
 
     @property
     def plane(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return int(self.inputs.shape[-2]), int(self.inputs.shape[-1])
 
-    def read(self, box: tuple[slice, slice, slice]) -> tuple[Tensor, Tensor, Tensor]:
+    def read_input(self, box: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Read the input of a (Z, Y, X) window that may leave the field: (C, z, y, x) in network units."""
+        raw = read_box(self.inputs, box, axes_before=1)
+        return np.stack([s.apply(c) for s, c in zip(self.input_scale, raw, strict=True)])
+
+    def read(self, box: tuple[slice, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Read one window in network units.
 
         Parameters
@@ -74,10 +80,9 @@ class StainField:
         -------
         x : (C, z, y, x), y : (K, zt, y, x), mask : (K, zt, y, x) float32
         """
+        x = self.read_input(box)
         flat = int(self.targets.shape[1]) == 1
-        x = np.stack([s.apply(c) for s, c in zip(self.input_scale, read_box(self.inputs, box, axes_before=1), strict=True)])
-        target_box = (slice(0, 1), *box[1:]) if flat else box
-        raw = read_box(self.targets, target_box, axes_before=1)
+        raw = read_box(self.targets, (slice(0, 1), *box[1:]) if flat else box, axes_before=1)
         y = np.stack([s.apply(c) for s, c in zip(self.target_scale, raw, strict=True)])
         mask = np.broadcast_to(self.present[:, None, None, None], y.shape).astype(np.float32)
         if self.valid is not None:

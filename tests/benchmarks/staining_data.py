@@ -1,0 +1,79 @@
+"""The real data sets as fields of view, split by named group; one function per set.
+
+Where the files are is told by --data (default: VIRTUALSTAIN_DATA, or ``shared/data`` beside the repository).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tifffile
+
+from virtualstain.fields import padding_mask
+from virtualstain.patches import StainField
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("VIRTUALSTAIN_DATA", ROOT.parent / "shared" / "data"))
+
+Split = dict[str, list[StainField]]
+
+# Experiments of the MCF7 set by split, drawn once (numpy default_rng(0) permutation, a fifth for test).
+MCF7_PIXEL_UM = 0.3112
+MCF7_TEST_SHARE, MCF7_VALIDATION_SHARE = 0.2, 0.1
+
+# Rows of the Christiansen well: 16 rows on either side of the validation strip are given to no split.
+WELL_ROWS = {"train": (0, 736), "validation": (752, 800), "test": (816, 1024)}
+
+
+def mcf7(data: Path = DATA) -> Split:
+    """Brightfield to Hoechst, split by experiment; fields marked weak or suspect are left out of training only."""
+    folder = data / "celldetective_mcf7_bf_hoechst"
+    index = pd.read_csv(folder / "index.csv")
+    groups = np.array(sorted(index.experiment.unique()))
+    order = np.random.default_rng(0).permutation(groups)
+    n_test, n_validation = round(MCF7_TEST_SHARE * len(groups)), round(MCF7_VALIDATION_SHARE * len(groups))
+    where = {g: "test" if i < n_test else "validation" if i < n_test + n_validation else "train" for i, g in enumerate(order)}
+    fields: Split = {"train": [], "validation": [], "test": []}
+    for row in index.itertuples():
+        image = tifffile.imread(folder / "images" / row.file)
+        split = where[row.experiment]
+        if split == "train" and row.weak_or_suspect:
+            continue
+        inputs, targets = image[None, :1], image[None, 1:]
+        fields[split].append(
+            StainField(
+                name=row.file,
+                group=row.experiment,
+                inputs=inputs,
+                targets=targets,
+                present=np.array([True]),
+                valid=~(padding_mask(inputs) | padding_mask(targets)),
+                masks=tifffile.imread(folder / "labels" / row.file),
+                voxel_um=(None, MCF7_PIXEL_UM, MCF7_PIXEL_UM),
+            )
+        )
+    return fields
+
+
+def well(data: Path = DATA) -> Split:
+    """13 phase planes to DAPI, MAP2, NFH, split by rows of the one well."""
+    folder = data / "isl_condition_b_phase_to_fluor"
+    phase = tifffile.imread(folder / "wellA4_phase_zstack_13x1024x768_u16.tif")[None]
+    stains = np.stack(
+        [tifffile.imread(folder / f"wellA4_{name}_CONFOCAL_maxproj_u16.tif")[None] for name in ("DAPI", "MAP2", "NFH")]
+    )
+    fields: Split = {}
+    for split, (top, bottom) in WELL_ROWS.items():
+        fields[split] = [
+            StainField(
+                name=f"wellA4 rows {top}-{bottom}",
+                group=split,
+                inputs=phase[:, :, top:bottom],
+                targets=stains[:, :, top:bottom],
+                present=np.ones(3, bool),
+            )
+        ]
+    return fields

@@ -1,0 +1,128 @@
+"""From a manifest to fields of view ready for training or evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from image2reg.errors import DataError
+from virtualstain.normalise import ChannelScale, measure_scale, merge_scales
+from virtualstain.patches import StainField
+from virtualstain.recipe import Recipe
+
+__all__ = ["field_names", "padding_mask", "standardise"]
+
+
+def padding_mask(stack: NDArray[Any]) -> NDArray[np.bool_]:
+    """Find what registration padded: exact zeros in every plane, touching the border of the field.
+
+    Parameters
+    ----------
+    stack : (C, Z, Y, X)
+
+    Returns
+    -------
+    (Y, X) bool
+        True where there is no data. A few dark voxels in the corner are not padding: the patch has to be a
+        quarter of a side long.
+    """
+    empty = ~np.asarray(stack).any(axis=(0, 1))
+    if not empty.any() or empty.all():
+        return np.zeros_like(empty)
+    labels, n = ndimage.label(empty)
+    rim = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    sizes = ndimage.sum_labels(empty, labels, np.arange(n + 1))
+    keep = [i for i in rim if i and sizes[i] >= min(empty.shape) / 4]
+    return np.isin(labels, keep)
+
+
+def field_names(fields: Sequence[StainField]) -> list[str]:
+    """Names of the fields, in order."""
+    return [item.name for item in fields]
+
+
+def _sample(array: Any, channel: int, *, most: int = 4_000_000) -> NDArray[Any]:
+    """Take voxels of one channel on a regular grid that keeps every plane, at most about `most` of them."""
+    z, y, x = array.shape[1:]
+    step = max(1, int(np.ceil(np.sqrt(z * y * x / most))))
+    return np.asarray(array[channel, :, ::step, ::step])
+
+
+def standardise(
+    fields: Sequence[StainField],
+    recipe: Recipe,
+    *,
+    reference: tuple[Sequence[ChannelScale], Sequence[ChannelScale]] | None = None,
+) -> tuple[list[StainField], tuple[tuple[ChannelScale, ...], tuple[ChannelScale, ...]]]:
+    """Fill in every field's scales as the recipe's normalisation asks.
+
+    Parameters
+    ----------
+    fields : sequence of StainField
+    recipe : Recipe
+    reference : (input scales, target scales), optional
+        Those of the training set. None measures them on `fields`, which must then be the training set.
+
+    Returns
+    -------
+    fields : list of StainField
+    reference : (input scales, target scales)
+        Mean centre and scale over the training fields. Where the scope is "dataset" they are used as they are;
+        where it is "image" each field has its own, and these are what a bundle gives back as typical units.
+
+    Raises
+    ------
+    DataError
+        A constant channel, or one without finite values (`virtualstain.normalise.measure_scale`).
+    """
+    per_field = [(_scales(item, recipe, "input"), _scales(item, recipe, "target")) for item in fields]
+    if reference is None:
+        inputs = [[scales[0][c] for scales in per_field] for c in range(len(recipe.inputs))]
+        targets = [[scales[1][k] for scales in per_field] for k in range(len(recipe.targets))]
+        for name, found in zip(recipe.targets, targets, strict=True):
+            if not any(scale is not None for scale in found):
+                raise DataError(f"target '{name}': no training field has it. Check the manifest's channel column.")
+        reference = (
+            tuple(merge_scales([s for s in found if s is not None]) for found in inputs),
+            tuple(merge_scales([s for s in found if s is not None]) for found in targets),
+        )
+    own_input = recipe.input_normalisation.scope == "image"
+    own_target = recipe.target_normalisation.scope == "image"
+    done = []
+    for item, (inputs_of, targets_of) in zip(fields, per_field, strict=True):
+        chosen = [
+            tuple(s if own and s is not None else r for s, r in zip(found, typical, strict=True))
+            for own, found, typical in (
+                (own_input, inputs_of, reference[0]),
+                (own_target, targets_of, reference[1]),
+            )
+        ]
+        done.append(replace(item, input_scale=chosen[0], target_scale=chosen[1]))
+    return done, (tuple(reference[0]), tuple(reference[1]))
+
+
+def _scales(item: StainField, recipe: Recipe, role: str) -> list[ChannelScale | None]:
+    """Measure every channel of one field; None for a target it does not have."""
+    array = item.inputs if role == "input" else item.targets
+    names = recipe.inputs if role == "input" else recipe.targets
+    settings = recipe.input_normalisation if role == "input" else recipe.target_normalisation
+    found: list[ChannelScale | None] = []
+    for c, name in enumerate(names):
+        if role == "target" and not item.present[c]:
+            found.append(None)
+            continue
+        values = _sample(array, c)
+        mask = None
+        if item.valid is not None:
+            step = int(np.ceil(item.valid.shape[0] / values.shape[1]))
+            mask = np.broadcast_to(item.valid[::step, ::step], values.shape)
+        where = f"{item.name}: channel '{name}'"
+        found.append(
+            measure_scale(values, method=settings.method, transform=settings.transform, where=where, mask=mask)
+        )
+    return found
