@@ -112,20 +112,20 @@ def blend_tiles(  # noqa: PLR0913 - one call says all
 
     Every voxel is ``sum_k W_k f(x_k) / sum_k W_k`` over the tiles k that hold it, with triangular weights W.
     Both sums are accumulated in float32 in the same order, which no layout of blocks changes: a model that
-    returns one gives exactly one at every stride and size, and the result is bitwise the same for every `block`
-    (as far as `predict` returns the same bits for a tile whatever batch it is in).
+    returns one gives exactly one at every stride and size, and the result is bitwise the same for every
+    `block` (as far as `predict` returns the same bits for a tile whatever batch it is in).
 
     Parameters
     ----------
     predict : callable
         ``predict(boxes) -> (len(boxes), n_channels, *tile) float32``. A box is a tuple of slices, one per axis
-        of `shape`; it runs past the image only where the axis is shorter than the tile (`read_box` fills that).
+        of `shape`; it runs past the image only where the axis is shorter than the tile (see `read_box`).
     shape, tile, stride : one int per spatial axis of the output
         ``(Y, X)`` or ``(Z, Y, X)``; any size >= 1, any stride in 1..tile.
     n_channels : int
         Channels the model returns.
     sink : callable
-        ``sink(box, values)``, values ``(n_channels, *box)`` float32. Boxes cover the image without overlap.
+        ``sink(box, values)``, values ``(n_channels, *box)`` float32. Boxes cover the image, none overlap.
     block : one int per axis, optional
         Shape of the blocks, `image2reg.images.block_shape` when None. Memory is bounded by
         ``prod(block[:-1]) * (block[-1] + tile[-1]) * 4 * (n_channels + 1)`` bytes and does not grow with the

@@ -23,9 +23,6 @@ __all__ = ["Box", "block_boxes", "block_shape", "read_box", "tile_starts", "tile
 
 Box = tuple[slice, ...]
 
-# Blocks are cut at multiples of this, so that they meet the chunks of the stores they are written to.
-_BLOCK_GRAIN = 64
-
 
 def tile_starts(n: int, tile: int, stride: int) -> list[int]:
     """First index of every tile along one axis: ``{0, s, 2s, ...}`` and one flush with the end.
@@ -83,13 +80,15 @@ def block_shape(
     stride: Sequence[int],
     n_channels: int,
     *,
-    max_bytes: int = 64_000_000,
+    max_bytes: int = 128_000_000,
 ) -> tuple[int, ...]:
     """Shape of the output blocks: the whole image where its sums fit, else strips along the last axis.
 
     Blocks that follow each other along the last axis share the sums of the tiles between them, so cutting
-    that axis costs nothing. Cutting another axis repeats the tiles on the cut, a factor of about
-    ``1 + (tile - stride) / block``; the axis where this factor is smallest is cut first.
+    that axis costs nothing. Cutting another axis repeats the tiles on the cut, so the cuts lie at tile starts
+    and where the fewest tiles are repeated: 1.0 x the tiles for 4096 x 4096 under tiles of 256 with stride 192,
+    1.05 x for 64 x 2048 x 2048 under tiles of 32 x 128 x 128 with a quarter of overlap (one channel; 1.19 x
+    with three).
 
     Parameters
     ----------
@@ -97,32 +96,37 @@ def block_shape(
     n_channels : int
     max_bytes : int
         Room for numerator (`n_channels` float32) and denominator (one float32) of a block and the tile after
-        it. A single tile may need more; then the block is one tile across (or 64 voxels, if that is more).
+        it. A single tile may need more; then the block is one tile across (one stride across).
     """
-    shape, tile, stride = tuple(shape), tuple(tile), tuple(stride)
     voxel_bytes = 4 * (n_channels + 1)
     if math.prod(shape) * voxel_bytes <= max_bytes:
-        return shape
-    reach = min(shape[-1], math.ceil(stride[-1] / _BLOCK_GRAIN) * _BLOCK_GRAIN)
-    room = max(1, max_bytes // (voxel_bytes * (reach + tile[-1])))
-    across, parts = list(shape[:-1]), [1] * (len(shape) - 1)
-    while math.prod(across) > room:
-        costs = [
-            ((tile[axis] - stride[axis]) * (parts[axis] + 1) / shape[axis], axis)
-            for axis in range(len(across))
-            if across[axis] > max(tile[axis], _grain(shape[axis]))
-        ]
-        if not costs:
-            break
-        axis = min(costs)[1]
-        parts[axis] += 1
-        grain = _grain(shape[axis])
-        across[axis] = math.ceil(max(tile[axis], shape[axis] / parts[axis]) / grain) * grain
-    return (*across, reach)
+        return tuple(shape)
+    reach = min(shape[-1], stride[-1])
+    room = max_bytes // (voxel_bytes * min(shape[-1], reach + tile[-1]))
+    axes = zip(shape[:-1], tile[:-1], stride[:-1], strict=True)
+    candidates = itertools.product(*(_cuts(n, width, step) for n, width, step in axes))
+    # Beyond the limit the smallest block wins, inside it the one with the fewest tiles.
+    best = min(
+        candidates,
+        key=lambda cuts: (
+            max(math.prod(size for size, _ in cuts) - room, 0),
+            math.prod(n_tiles for _, n_tiles in cuts),
+        ),
+    )
+    return (*(size for size, _ in best), reach)
 
 
-def _grain(n: int) -> int:
-    return _BLOCK_GRAIN if n > 4 * _BLOCK_GRAIN else 1
+def _cuts(n: int, tile: int, stride: int) -> list[tuple[int, int]]:
+    """Block lengths that cut an axis at tile starts, each with the tiles predicted along it, repeats included."""
+    starts = tile_starts(n, tile, stride)
+    sizes = sorted({min(n, stride * times) for times in range(1, len(starts) + 1)} | {n})
+    return [
+        (
+            size,
+            sum(low < start + tile and start < low + size for low in range(0, n, size) for start in starts),
+        )
+        for size in sizes
+    ]
 
 
 def block_boxes(shape: Sequence[int], block: Sequence[int]) -> list[Box]:
