@@ -1,0 +1,223 @@
+"""Strict YAML into frozen classes: an unknown key, a duplicate, a tag or a bomb is refused and explained."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from image2reg.errors import ConfigurationError
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["dump_config", "load_config", "parse_yaml"]
+
+M = TypeVar("M", bound=BaseModel)
+
+_MAX_BYTES = 1_000_000
+_MAX_ALIASES = 20
+_MAX_DEPTH = 20
+# libyaml's parser where PyYAML was built with it: ten times faster, the same events.
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(_Parser):
+    """The safe loader, refusing keys that occur twice or are not text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_StrictLoader` would read as a number."""
+
+
+def _strict_mapping(loader: Any, node: yaml.MappingNode) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+        if not isinstance(key, str):
+            raise ConfigurationError(f"line {line}: key {key!r} is not text; put it in quotes.")
+        if key in found:
+            raise ConfigurationError(f"line {line}: key '{key}' occurs twice. Keep one of the two.")
+        found[key] = loader.construct_object(value_node, deep=True)
+    return found
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:map", _strict_mapping)
+for _part in (_StrictLoader, _Dumper):
+    # YAML 1.1 reads 1e-3 as text because it has no point; a learning rate is a number.
+    _part.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
+
+
+def parse_yaml(text: str, *, where: str) -> Any:
+    """Parse YAML made of mappings, lists and plain values.
+
+    Parameters
+    ----------
+    text : str
+        At most 1 MB, 20 aliases, 20 levels.
+    where : str
+        File or option, for errors.
+
+    Raises
+    ------
+    ConfigurationError
+        Too large, not YAML, several documents, a tag (``!!python/...``), a key twice, a number that is not
+        finite.
+    """
+    if len(text) > _MAX_BYTES:
+        raise ConfigurationError(
+            f"{where}: {len(text)} characters; a configuration has at most {_MAX_BYTES}."
+        )
+    try:
+        _refuse_bombs(text)
+        content = _StrictLoader(text).get_single_data()
+        _refuse_not_finite(content, "")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"{where}: is no plain YAML ({problem}). Tags and code are not read."
+        ) from error
+    return content
+
+
+def _refuse_bombs(text: str) -> None:
+    """Count aliases and levels on the event stream, before anything is built."""
+    depth = n_aliases = 0
+    for event in yaml.parse(text, Loader=_Parser):
+        n_aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if n_aliases > _MAX_ALIASES:
+            raise ConfigurationError(f"more than {_MAX_ALIASES} aliases (*name). Write the values out.")
+        if depth > _MAX_DEPTH:
+            raise ConfigurationError(f"nested more than {_MAX_DEPTH} levels deep.")
+
+
+def _refuse_not_finite(content: Any, path: str) -> None:
+    if isinstance(content, float) and not math.isfinite(content):
+        raise ConfigurationError(f"{path.strip('.')}: {content} is not a finite number.")
+    items: Any = content.items() if isinstance(content, dict) else ()
+    for key, value in enumerate(content) if isinstance(content, list) else items:
+        _refuse_not_finite(value, f"{path}.{key}")
+
+
+def load_config(model: type[M], source: Path | str | None = None, *, overrides: Sequence[str] = ()) -> M:
+    """Build a configuration from its defaults, a YAML file that lists what differs, and ``--set`` options.
+
+    Parameters
+    ----------
+    model : type
+        pydantic class; it should forbid extra keys.
+    source : Path or str, optional
+        YAML file. None: the defaults.
+    overrides : sequence of str
+        ``a.b=value``, applied in order; the value is read as YAML.
+
+    Returns
+    -------
+    An instance of `model`.
+
+    Raises
+    ------
+    ConfigurationError
+        The file cannot be read, a key is unknown (the nearest known one is named) or a value is not allowed.
+    """
+    where, content = "defaults", {}
+    if source is not None:
+        where = str(source)
+        content = _read_mapping(Path(source))
+    for option in overrides:
+        _apply(content, option)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        if overrides:
+            where += f" with --set {' --set '.join(overrides)}"
+        raise ConfigurationError("\n".join(f"{where}: {line}" for line in _problems(model, error))) from error
+
+
+def dump_config(configuration: BaseModel) -> str:
+    """Write a configuration as YAML, every default spelled out; `load_config` reads back an equal one."""
+    content = configuration.model_dump(mode="json")
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise ConfigurationError(f"{path}: {size} bytes; a configuration has at most {_MAX_BYTES}.")
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path}: no such configuration file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as text ({error}).") from error
+    content = parse_yaml(text, where=str(path))
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: holds a {type(content).__name__}; expected 'key: value' lines.")
+    return content
+
+
+def _apply(content: dict[str, Any], option: str) -> None:
+    path, equals, text = option.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigurationError(f"--set {option}: expected a.b=value, for example training.steps=500.")
+    value = parse_yaml(text, where=f"--set {path}")
+    for depth, key in enumerate(keys[:-1]):
+        inner = content.get(key)
+        if inner is not None and not isinstance(inner, dict):
+            seen = ".".join(keys[: depth + 1])
+            raise ConfigurationError(f"--set {option}: {seen} is {inner!r} and has no parts to set.")
+        # A copy: with a YAML alias the same mapping may stand in another place too.
+        content[key] = dict(inner or {})
+        content = content[key]
+    content[keys[-1]] = value
+
+
+def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    """Give one line for each wrong key or value."""
+    for item in error.errors(include_url=False, include_context=False)[:10]:
+        *parents, key = item["loc"] or ("the whole",)
+        path = ".".join(map(str, (*parents, key)))
+        if item["type"] == "extra_forbidden":
+            known = sorted({name for owner in _models_at(model, parents) for name in owner.model_fields})
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            guess = f" Did you mean '{near[0]}'?" if near else ""
+            yield f"{path}: unknown key.{guess} Known here: {', '.join(known)}."
+        elif item["type"] == "missing":
+            yield f"{path}: missing, and it has no default."
+        else:
+            yield f"{path}: {item['msg']} (seen {str(item['input'])[:80]!r})."
+
+
+def _models_at(model: type[BaseModel], path: Sequence[int | str]) -> set[type[BaseModel]]:
+    """Classes that may stand at `path`; list positions and union tags in it are passed over."""
+    found = {model}
+    for part in path:
+        inner = {
+            inner
+            for owner in found
+            if part in owner.model_fields
+            for inner in _models_in(owner.model_fields[str(part)].annotation)
+        }
+        found = inner or found
+    return found
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)

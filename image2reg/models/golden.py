@@ -1,0 +1,76 @@
+"""Does a bundle still give what it gave when it was made? Its golden sample, run again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from image2reg.models.bundle import Bundle
+
+__all__ = ["Verification", "verify"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """`largest`: largest absolute difference, as a fraction of the range of the expected values."""
+
+    passed: bool
+    largest: float
+    tolerance: float
+
+
+def verify(
+    bundle: Bundle,
+    run: Callable[[Bundle, Path], NDArray[Any]],
+    *,
+    read: Callable[[Path], NDArray[Any]] | None = None,
+) -> Verification:
+    """Run the golden sample and compare.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Loaded, so every file was checked against its hash.
+    run : callable
+        Given the bundle and the path of the input, gives the output array.
+    read : callable, optional
+        Reads the expected array from its path; `tifffile.imread` when not given.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    BundleError
+        The bundle has no sample, or the output has another shape or values that are not finite.
+    """
+    sample = bundle.spec.sample
+    if sample is None:
+        raise BundleError(f"{bundle.directory}: holds no golden sample, so there is nothing to verify with.")
+    if read is None:
+        import tifffile
+
+        read = tifffile.imread
+    expected = np.asarray(read(bundle.file(sample.expected)), dtype=np.float64)
+    made = np.asarray(run(bundle, bundle.file(sample.input)), dtype=np.float64)
+    if made.shape != expected.shape:
+        raise BundleError(
+            f"{bundle.directory}: the golden sample gives shape {made.shape}, expected is {expected.shape}."
+        )
+    if not np.isfinite(made).all():
+        n = int((~np.isfinite(made)).sum())
+        raise BundleError(f"{bundle.directory}: the golden sample gives {n} values that are not finite.")
+    spread = float(np.ptp(expected)) or 1.0
+    largest = float(np.abs(made - expected).max(initial=0.0)) / spread
+    return Verification(largest <= sample.tolerance, largest, sample.tolerance)
