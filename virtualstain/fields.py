@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from image2reg.errors import DataError
-from virtualstain.normalise import ChannelScale, measure_scale, merge_scales
+from virtualstain.normalise import ChannelScale, Scope, measure_image_scale, merge_scales
 from virtualstain.patches import StainField
 from virtualstain.recipe import Recipe
 
-__all__ = ["field_names", "padding_mask", "standardise"]
+__all__ = ["padding_mask", "standardise"]
 
 
 def padding_mask(stack: NDArray[Any]) -> NDArray[np.bool_]:
@@ -39,18 +39,6 @@ def padding_mask(stack: NDArray[Any]) -> NDArray[np.bool_]:
     sizes = ndimage.sum_labels(empty, labels, np.arange(n + 1))
     keep = [i for i in rim if i and sizes[i] >= min(empty.shape) / 4]
     return np.isin(labels, keep)
-
-
-def field_names(fields: Sequence[StainField]) -> list[str]:
-    """Names of the fields, in order."""
-    return [item.name for item in fields]
-
-
-def _sample(array: Any, channel: int, *, most: int = 4_000_000) -> NDArray[Any]:
-    """Take voxels of one channel on a regular grid that keeps every plane, at most about `most` of them."""
-    z, y, x = array.shape[1:]
-    step = max(1, int(np.ceil(np.sqrt(z * y * x / most))))
-    return np.asarray(array[channel, :, ::step, ::step])
 
 
 def standardise(
@@ -88,8 +76,8 @@ def standardise(
             if not any(scale is not None for scale in found):
                 raise DataError(f"target '{name}': no training field has it. Check the manifest's channel column.")
         reference = (
-            tuple(merge_scales([s for s in found if s is not None]) for found in inputs),
-            tuple(merge_scales([s for s in found if s is not None]) for found in targets),
+            tuple(_pooled(found, recipe.input_normalisation.scope) for found in inputs),
+            tuple(_pooled(found, recipe.target_normalisation.scope) for found in targets),
         )
     own_input = recipe.input_normalisation.scope == "image"
     own_target = recipe.target_normalisation.scope == "image"
@@ -106,6 +94,10 @@ def standardise(
     return done, (tuple(reference[0]), tuple(reference[1]))
 
 
+def _pooled(found: Sequence[ChannelScale | None], scope: Scope) -> ChannelScale:
+    return merge_scales([s for s in found if s is not None], scope=scope)
+
+
 def _scales(item: StainField, recipe: Recipe, role: str) -> list[ChannelScale | None]:
     """Measure every channel of one field; None for a target it does not have."""
     array = item.inputs if role == "input" else item.targets
@@ -116,13 +108,10 @@ def _scales(item: StainField, recipe: Recipe, role: str) -> list[ChannelScale | 
         if role == "target" and not item.present[c]:
             found.append(None)
             continue
-        values = _sample(array, c)
-        mask = None
-        if item.valid is not None:
-            step = int(np.ceil(item.valid.shape[0] / values.shape[1]))
-            mask = np.broadcast_to(item.valid[::step, ::step], values.shape)
-        where = f"{item.name}: channel '{name}'"
         found.append(
-            measure_scale(values, method=settings.method, transform=settings.transform, where=where, mask=mask)
+            measure_image_scale(
+                array, c, method=settings.method, transform=settings.transform,
+                where=f"{item.name}: channel '{name}'", valid=item.valid,
+            )  # fmt: skip
         )
     return found

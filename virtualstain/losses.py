@@ -14,6 +14,7 @@ from typing import Annotated
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn import functional
 
 from image2reg.errors import ConfigurationError
 
@@ -32,6 +33,8 @@ class StainLossSettings(BaseModel):
     correlation: Weight = 0.0
     ssim: Weight = 0.0
     lpips: Weight = 0.0
+    nuclei: Weight = 0.0
+    """Cross-entropy of a nucleus mask the network predicts in training only: learning with privileged information."""
 
 
 def _per_channel_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ def _ssim_loss(prediction: Tensor, target: Tensor, mask: Tensor, data_range: flo
     window = [7] * spatial if spatial == 2 else [min(3, prediction.shape[2]) | 1, 7, 7]
     if prediction.ndim == 5 and prediction.shape[2] < window[0]:
         window[0] = 1
-    pool = torch.nn.functional.avg_pool2d if spatial == 2 else torch.nn.functional.avg_pool3d
+    pool = functional.avg_pool2d if spatial == 2 else functional.avg_pool3d
 
     def mean(x: Tensor) -> Tensor:
         return pool(x, window, stride=1)
@@ -131,6 +134,11 @@ class StainLoss:
             terms["lpips"] = s.lpips * self._perceptual(prediction, target, mask)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
+
+    def nuclei(self, logits: Tensor, nuclei: Tensor, mask: Tensor) -> Tensor:
+        """Charge the privileged output: weighted binary cross-entropy of (B, 1, *spatial) logits."""
+        entropy = functional.binary_cross_entropy_with_logits(logits, nuclei, reduction="none")
+        return self.settings.nuclei * _over_present(_per_channel_mean(entropy, mask), mask)
 
     def _perceptual(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """LPIPS of the planes, each channel as grey RGB; planes that are partly invalid are left out."""

@@ -7,6 +7,7 @@ gain or offset can upset but which forfeits absolute units. A bundle states both
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 
-__all__ = ["ChannelScale", "Method", "Scope", "Transform", "measure_scale"]
+__all__ = ["ChannelScale", "Method", "Scope", "Transform", "measure_image_scale", "merge_scales"]
 
 Method = Literal["zscore", "robust", "none"]
 Scope = Literal["image", "dataset"]
@@ -44,54 +45,71 @@ class ChannelScale:
         return np.expm1(x) if self.transform == "log1p" else x
 
 
-def measure_scale(
-    values: NDArray[Any], *, method: Method, transform: Transform = "identity", where: str, mask: NDArray[np.bool_] | None = None
-) -> ChannelScale:
-    """Measure centre and scale on a sample of one channel.
+def _checked_scale(centre: float, scale: float, transform: Transform, where: str) -> ChannelScale:
+    if not scale > 1e-6 * max(1e-6, abs(centre)):
+        raise DataError(
+            f"{where}: constant image (every voxel is about {centre:g}); there is nothing to predict from. "
+            "Check the channel (--channel) and the file."
+        )
+    return ChannelScale(centre, float(scale), transform)
 
-    Parameters
-    ----------
-    values : array of any shape
-        Recorded units.
-    method : "zscore", "robust" or "none"
-        Mean and standard deviation; median and inter-quartile range / 1.349 (a normal distribution's standard
-        deviation); 0 and 1.
-    where : str
-        File and channel, for the error.
-    mask : bool array of the same shape, optional
-        True where values count.
+
+def merge_scales(scales: Sequence[ChannelScale], *, scope: Scope) -> ChannelScale:
+    """Pool the scales of equally sized fields: mean of the centres, root of the pooled variance.
+
+    Under scope "dataset" the variance between fields counts too (law of total variance), as it would on all voxels
+    at once; under "image" it was taken out of every field, so only the variance within counts.
+    """
+    centres = np.array([s.centre for s in scales])
+    variance = float((np.array([s.scale for s in scales]) ** 2).mean())
+    between = float(centres.var()) if scope == "dataset" else 0.0
+    return ChannelScale(float(centres.mean()), math.sqrt(variance + between), scales[0].transform)
+
+
+def measure_image_scale(
+    stack: Any,
+    channel: int,
+    *,
+    method: Method,
+    transform: Transform = "identity",
+    where: str,
+    valid: NDArray[np.bool_] | None = None,
+) -> ChannelScale:
+    """Measure one channel of a (C, Z, Y, X) stack plane by plane, in bounded memory.
+
+    "zscore" is mean and standard deviation, exact (moments of every plane are merged). "robust" is median and
+    inter-quartile range / 1.349 (a normal distribution's standard deviation), from at most about four million voxels
+    spread over every plane. "none" is 0 and 1.
 
     Raises
     ------
     DataError
-        Nothing finite to measure on, or a constant channel.
+        A value that is not finite (count and first position are given), or a constant channel.
     """
+    z, height, width = stack.shape[1:]
+    step = 1 if method == "zscore" else max(1, int(np.ceil(np.sqrt(z * height * width / 4_000_000))))
+    to_values = ChannelScale(transform=transform)
     if method == "none":
-        return ChannelScale(transform=transform)
-    sample = ChannelScale(transform=transform).apply(values if mask is None else values[mask]).ravel()
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        raise DataError(f"{where}: no finite value to normalise with ({np.size(values)} voxels, all NaN, Inf or masked).")
+        return to_values
+    n, mean, spread, kept = 0, 0.0, 0.0, [np.empty(0, np.float32)]
+    for index in range(z):
+        plane = np.asarray(stack[channel, index])
+        bad = ~np.isfinite(plane)
+        if bad.any():
+            first = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise DataError(
+                f"{where}: {int(bad.sum())} voxels of plane {index} are NaN or infinite, the first at (Y, X) = "
+                f"{first}. Repair or crop the image; nothing is filled in silently."
+            )
+        values = to_values.apply(plane if valid is None else plane[valid]).ravel()
+        if method != "zscore":
+            kept.append(values[:: step * step])
+        elif values.size:
+            m, total = float(values.mean(dtype=np.float64)), n + values.size
+            spread += float(values.var(dtype=np.float64)) * values.size + (m - mean) ** 2 * n * values.size / total
+            mean += (m - mean) * values.size / total
+            n = total
     if method == "zscore":
-        centre, scale = float(sample.mean(dtype=np.float64)), float(sample.std(dtype=np.float64))
-    else:
-        low, centre, high = (float(v) for v in np.percentile(sample, (25, 50, 75)))
-        scale = (high - low) / 1.349
-    if not scale > 1e-12 * max(1.0, abs(centre)):
-        raise DataError(
-            f"{where}: every voxel is {centre:g}; a constant image has nothing to predict from. "
-            "Check the channel (--channel) and the file."
-        )
-    return ChannelScale(centre, scale, transform)
-
-
-def merge_scales(scales: Sequence[ChannelScale]) -> ChannelScale:
-    """Pool the scales of equally sized fields: mean of the means, root of the pooled variance.
-
-    The variance between fields counts too (law of total variance), as it would on all voxels at once.
-    """
-    centres = np.array([s.centre for s in scales])
-    variances = np.array([s.scale for s in scales]) ** 2
-    return ChannelScale(
-        float(centres.mean()), float(np.sqrt(variances.mean() + centres.var())), scales[0].transform
-    )
+        return _checked_scale(mean, math.sqrt(spread / n) if n else 0.0, transform, where)
+    low, centre, high = (float(v) for v in np.percentile(np.concatenate(kept), (25, 50, 75)))
+    return _checked_scale(centre, (high - low) / 1.349, transform, where)

@@ -42,7 +42,7 @@ class StainField:
     valid : (Y, X) bool, optional
         False where registration left no data.
     masks : (Y, X) integer, optional
-        Nucleus labels; only evaluation reads them.
+        Nucleus labels: privileged information, seen in training and evaluation, never asked for at prediction.
     voxel_um : (z, y, x) micrometres
     input_scale, target_scale : tuple of ChannelScale
         How each channel becomes the network's units; `virtualstain.fields.standardise` fills them in.
@@ -69,12 +69,14 @@ class StainField:
         raw = read_box(self.inputs, box, axes_before=1)
         return np.stack([s.apply(c) for s, c in zip(self.input_scale, raw, strict=True)])
 
-    def read(self, box: tuple[slice, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    def read(self, box: tuple[slice, ...], *, privileged: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Read one window in network units.
 
         Parameters
         ----------
         box : slices in Z, Y, X
+        privileged : bool
+            Append the nuclei (1 inside, 0 outside) as one more target, absent where the field has no masks.
 
         Returns
         -------
@@ -85,6 +87,11 @@ class StainField:
         raw = read_box(self.targets, (slice(0, 1), *box[1:]) if flat else box, axes_before=1)
         y = np.stack([s.apply(c) for s, c in zip(self.target_scale, raw, strict=True)])
         mask = np.broadcast_to(self.present[:, None, None, None], y.shape).astype(np.float32)
+        if privileged:
+            labels = self.masks if self.masks is not None else np.zeros(self.plane, np.uint8)
+            nuclei = np.broadcast_to(read_box(labels, box[1:]) > 0, (1, *y.shape[1:])).astype(np.float32)
+            y = np.concatenate([y, nuclei])
+            mask = np.concatenate([mask, np.full_like(nuclei, self.masks is not None)])
         if self.valid is not None:
             mask = mask * read_box(self.valid, box[1:]).astype(np.float32)
         return torch.from_numpy(x), torch.from_numpy(np.nan_to_num(y)), torch.from_numpy(np.ascontiguousarray(mask))
@@ -99,10 +106,17 @@ class PatchSampler:
     patch : (z, y, x)
         Voxels; a field thinner than `patch` in Z is refused.
     settings : AugmentSettings
+    privileged : bool
+        Draw the nuclei as one more target (`StainField.read`).
     """
 
     def __init__(
-        self, fields: Sequence[StainField], patch: tuple[int, int, int], settings: AugmentSettings
+        self,
+        fields: Sequence[StainField],
+        patch: tuple[int, int, int],
+        settings: AugmentSettings,
+        *,
+        privileged: bool = False,
     ) -> None:
         if not fields:
             raise DataError("no field to train on: the training split is empty. Check the manifest's split column.")
@@ -112,7 +126,7 @@ class PatchSampler:
                     f"{item.name}: {item.inputs.shape[1]} planes, but the recipe trains on patches of {patch[0]}. "
                     "Lower patch Z in the recipe, or leave the field out."
                 )
-        self.fields, self.patch, self.settings = list(fields), patch, settings
+        self.fields, self.patch, self.settings, self.privileged = list(fields), patch, settings, privileged
 
     def draw(self, size: int, rng: np.random.Generator) -> dict[str, Any]:
         """Give ``input`` (B, C, z, y, x), ``target`` and ``mask`` (B, K, zt, y, x), float32, and ``ids``."""
@@ -137,7 +151,7 @@ class PatchSampler:
         ]
         starts = [int(rng.integers(max(n - side, 0) + 1)) for n, side in zip(item.plane, sides, strict=True)]
         box = (slice(z0, z0 + pz), *(slice(s, s + n) for s, n in zip(starts, sides, strict=True)))
-        x, y, mask = item.read(box)
+        x, y, mask = item.read(box, privileged=self.privileged)
         if self.settings.reach == 1:
             return x, y, mask
         # One warp for all: planes become channels, so that input, target and mask share every interpolation weight.

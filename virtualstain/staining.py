@@ -79,7 +79,7 @@ def stain_field(
         Box in (Z, Y, X), which may leave the field, to (C, z, y, x) float32 in network units.
     shape : (Z, Y, X) of the input
     n_outputs : int
-        Channels K of the stain.
+        Channels K of the stain; further outputs of the network (privileged ones) are dropped.
     tile : (z, y, x)
         Largest window handed to the network. A 2D network always sees all its planes at once.
     sink : callable
@@ -99,7 +99,7 @@ def stain_field(
     def predict(boxes: list[Box]) -> NDArray[np.float32]:
         x = torch.from_numpy(np.stack([read(whole(box)) for box in boxes])).to(device)
         with torch.inference_mode():
-            y = apply(module, x).float().cpu().numpy()
+            y = apply(module, x)[:, :n_outputs].float().cpu().numpy()
         return y[:, :, 0] if flat else y
 
     def receive(box: Box, values: NDArray[np.float32]) -> None:

@@ -21,13 +21,24 @@ __all__ = ["StainTask", "network_for"]
 
 
 def network_for(recipe: Recipe, *, planes: int) -> nn.Module:
-    """Build the recipe's network for its channels; a 2D network takes the planes of the stack as channels."""
-    arguments = dict(recipe.network.arguments)
-    n_in, n_out = len(recipe.inputs), len(recipe.targets)
-    network = build_network(recipe.network.name, in_channels=n_in, out_channels=n_out, **arguments)
-    if network.dims == 2 and planes > 1:
-        network = build_network(recipe.network.name, in_channels=n_in * planes, out_channels=n_out, **arguments)
-    return network
+    """Build the recipe's network for its channels."""
+    return build_network(**network_arguments(recipe, planes=planes))
+
+
+def network_arguments(recipe: Recipe, *, planes: int) -> dict[str, Any]:
+    """Name and arguments of the recipe's network, as a bundle records them.
+
+    A 2D network takes the planes of a stack as channels, and one with privileged information gives one output
+    more than there are targets.
+    """
+    arguments = {"name": recipe.network.name, **recipe.network.arguments}
+    with torch.device("meta"):
+        flat = build_network(**arguments).dims == 2
+    return {
+        **arguments,
+        "in_channels": len(recipe.inputs) * (planes if flat else 1),
+        "out_channels": len(recipe.targets) + (recipe.loss.nuclei > 0),
+    }
 
 
 class StainTask:
@@ -54,7 +65,9 @@ class StainTask:
         self.recipe, self.validation = recipe, list(validation)
         self.phases: dict[str, nn.Module] = {"generator": network}
         planes = training[0].inputs.shape[1] if flat else recipe.patch[0]
-        self.sampler = PatchSampler(training, (planes, *recipe.patch[1:]), recipe.augment)
+        self.sampler = PatchSampler(
+            training, (planes, *recipe.patch[1:]), recipe.augment, privileged=recipe.loss.nuclei > 0
+        )
         self.criterion = StainLoss(recipe.loss)
         if recipe.adversary:
             from monai.losses.adversarial_loss import PatchAdversarialLoss
@@ -75,11 +88,16 @@ class StainTask:
         """Terms of the generator's or of the discriminator's loss."""
         if phase == "discriminator":
             return self._discriminator_loss(batch)
-        fake = forward(self.phases["generator"], batch["input"]).float()
-        terms = self.criterion(fake, batch["target"], batch["mask"])
+        out = forward(self.phases["generator"], batch["input"]).float()
+        k = len(self.recipe.targets)
+        fake, target, mask = out[:, :k], batch["target"][:, :k], batch["mask"][:, :k]
+        terms = self.criterion(fake, target, mask)
+        if self.recipe.loss.nuclei:
+            terms["nuclei"] = self.criterion.nuclei(out[:, k:], batch["target"][:, k:], batch["mask"][:, k:])
+            terms["loss"] = terms["loss"] + terms["nuclei"]
         if self.recipe.adversary:
             batch["fake"] = fake.detach()  # the discriminator judges what the generator was judged for
-            judged, real = self._judge(batch, fake), self._judge(batch, batch["target"])
+            judged, real = self._judge(batch, fake), self._judge(batch, target)
             settings = self.recipe.adversary
             terms["adversarial"] = settings.weight * self.least_squares(
                 judged[-1], target_is_real=True, for_discriminator=False
@@ -89,13 +107,14 @@ class StainTask:
         return terms
 
     def _judge(self, batch: dict[str, Any], stain: Tensor) -> list[Tensor]:
-        x, masked = batch["input"], stain * batch["mask"]
+        x, masked = batch["input"], stain * batch["mask"][:, : stain.shape[1]]
         if self.phases["generator"].dims == 2:
             x, masked = x.flatten(1, 2), masked.squeeze(2)
         return self.phases["discriminator"](x, masked)
 
     def _discriminator_loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        real, fake = self._judge(batch, batch["target"])[-1], self._judge(batch, batch["fake"])[-1]
+        target = batch["target"][:, : len(self.recipe.targets)]
+        real, fake = self._judge(batch, target)[-1], self._judge(batch, batch["fake"])[-1]
         on_real = self.least_squares(real, target_is_real=True, for_discriminator=True)
         on_fake = self.least_squares(fake, target_is_real=False, for_discriminator=True)
         return {"loss": 0.5 * (on_real + on_fake)}

@@ -77,3 +77,83 @@ def well(data: Path = DATA) -> Split:
             )
         ]
     return fields
+
+
+def jurkat(data: Path = DATA) -> tuple[Split, dict[str, np.ndarray]]:
+    """Single cells, brightfield and darkfield to DNA: experiment 1 trains (a tenth validates), experiment 2 tests.
+
+    Returns
+    -------
+    fields : one 40 x 40 field per cell
+    facts : per split, ``phase`` of every cell
+    """
+    archive = np.load(data / "ifc_jurkat_bf_dna_cellcycle" / "ifc_crops.npz", allow_pickle=False)
+    images, phase, experiment = archive["images"], archive["phase"].astype(str), archive["experiment"]
+    first = np.flatnonzero(experiment == np.unique(experiment)[0])
+    second = np.flatnonzero(experiment != np.unique(experiment)[0])
+    shuffled = np.random.default_rng(0).permutation(first)
+    n_validation = len(first) // 10
+    members = {"train": shuffled[n_validation:], "validation": shuffled[:n_validation], "test": second}
+    fields = {
+        split: [
+            StainField(
+                name=f"cell {i}",
+                group=f"{experiment[i]} {phase[i]}",
+                inputs=images[i, [0, 2]][:, None],
+                targets=images[i, 1][None, None],
+                present=np.array([True]),
+            )
+            for i in index
+        ]
+        for split, index in members.items()
+    }
+    return fields, {split: phase[index] for split, index in members.items()}
+
+
+def allen_crop(data: Path = DATA) -> tuple[Split, np.ndarray]:
+    """Read the one 3D crop: left half (X) trains, right half tests, 8 columns between them left out.
+
+    Returns
+    -------
+    fields : train, validation (the last 8 columns of the training half) and test
+    published : (Z, Y, X) float32
+        The authors' own prediction of the test half.
+    """
+    folder = data / "allen_fnet_3d_crop"
+    light, dna, published = (
+        tifffile.imread(folder / f"run_170622_174530_whole_cropped_{name}.tif").astype(np.float32)
+        for name in ("light", "nuc", "prediction")
+    )
+    columns = {"train": slice(0, 52), "validation": slice(52, 60), "test": slice(68, 128)}
+
+    def piece(split: str) -> StainField:
+        part = (slice(None), slice(None), columns[split])
+        return StainField(
+            name=f"crop columns {columns[split].start}-{columns[split].stop}",
+            group=split,
+            inputs=light[part][None],
+            targets=dna[part][None],
+            present=np.array([True]),
+        )
+
+    return {split: [piece(split)] for split in columns}, published[:, :, columns["test"]]
+
+
+def nuclear_envelope(data: Path = DATA) -> tuple[list[StainField], dict[str, list[np.ndarray]]]:
+    """Read the two published 3D patches and, by method, four published predictions of them."""
+    folder = data / "dm4isl_allen_nucenv_3d"
+
+    def read(name: str, i: int) -> np.ndarray:
+        return tifffile.imread(folder / name / f"{i}.tiff").astype(np.float32)
+
+    fields = [
+        StainField(
+            name=f"patch {i}",
+            group=f"patch {i}",
+            inputs=read("BF", i)[None],
+            targets=read("GT", i)[None],
+            present=np.array([True]),
+        )
+        for i in (0, 1)
+    ]
+    return fields, {name: [read(name, i) for i in (0, 1)] for name in ("Unet", "GAN", "DDPM", "DDPMavg")}

@@ -1,0 +1,177 @@
+"""Scores of predicted stains against real ones, each beside its floor, its ceiling and its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from image2reg.intervals import bootstrap_interval
+from virtualstain.metrics import pearson, score_image, spectral_pearson
+
+__all__ = ["METRICS", "ScoredField", "noise_ceiling", "score_blocks", "score_field", "summarise"]
+
+METRICS = ("pearson", "spectral_pearson", "ssim", "psnr", "nrmse")
+
+
+@dataclass(frozen=True)
+class ScoredField:
+    """One channel of one field, in the units of the target.
+
+    Attributes
+    ----------
+    name, group, channel : str
+    inputs : (C, Z, Y, X)
+    truth, prediction : (Z, Y, X) float
+    mask : (Z, Y, X) bool
+        Voxels that count.
+    data_range : float
+        Of the target in the training set: six of its standard deviations.
+    typical : float
+        Mean of the target in the training set: the prediction that needs no image.
+    """
+
+    name: str
+    group: str
+    channel: str
+    inputs: NDArray[Any]
+    truth: NDArray[np.floating]
+    prediction: NDArray[np.floating]
+    mask: NDArray[np.bool_]
+    data_range: float
+    typical: float
+
+
+def noise_ceiling(truth: NDArray[np.floating]) -> float:
+    """Highest Pearson correlation a noise-free prediction could reach with this noisy target.
+
+    ``sqrt(1 - v_noise / v)``: the noise variance from the median absolute response of each plane to a
+    Laplacian-difference mask (Immerkaer, CVIU 64:300, 1996, with the median for the mean so that edges do not
+    count), `v` the variance of the image. It knows of camera noise only: not of what brightfield cannot show.
+    """
+    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=float)
+    planes = truth.reshape(-1, *truth.shape[-2:]).astype(float)
+    response = np.stack([ndimage.convolve(p, mask, mode="reflect") for p in planes])
+    sigma = float(np.median(np.abs(response))) / 0.6745 / 6
+    variance = float(truth.var())
+    return math.sqrt(max(0.0, 1 - sigma**2 / variance)) if variance > 0 else math.nan
+
+
+def _squeezed(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+    return [a[0] if a.shape[0] == 1 else a for a in arrays]
+
+
+def score_field(item: ScoredField) -> dict[str, Any]:
+    """Score one channel of one field: one row of a table.
+
+    Returns
+    -------
+    dict
+        ``field, group, channel``, every name of `METRICS`, ``floor_<metric>`` and ``ceiling_pearson``. The floor of
+        the correlations is the best single input plane, sign free (what a microscope gives without a model);
+        that of SSIM, PSNR and NRMSE is the training mean as a constant image.
+    """
+    truth, prediction, mask = _squeezed(item.truth, item.prediction, item.mask)
+    scores = score_image(truth, prediction, data_range=item.data_range, mask=mask)
+    constant = score_image(truth, np.full_like(truth, item.typical), data_range=item.data_range, mask=mask)
+    planes = _matching_planes(item)
+    row: dict[str, Any] = {"field": item.name, "group": item.group, "channel": item.channel}
+    row |= {name: scores[name] for name in METRICS}
+    row["floor_pearson"] = max((abs(pearson(truth, p, mask=mask)) for p in planes), default=math.nan)
+    row["floor_spectral_pearson"] = max(
+        (abs(spectral_pearson(truth, p, mask=mask)) for p in planes), default=math.nan
+    )
+    row |= {f"floor_{name}": constant[name] for name in ("ssim", "psnr", "nrmse")}
+    row["ceiling_pearson"] = noise_ceiling(item.truth)
+    row["undefined"] = scores["undefined"]
+    return row
+
+
+def _matching_planes(item: ScoredField) -> Iterable[NDArray[Any]]:
+    """Input images of the target's shape: each plane for a flat target, each channel's stack for a stack."""
+    if item.truth.shape[0] == 1:
+        return [plane for channel in item.inputs for plane in channel]
+    return list(item.inputs)
+
+
+def _moments(item: ScoredField, block: int) -> NDArray[np.float64]:
+    """Sums of 1, t, p, t², p², t p in every block of the field that has valid voxels: (blocks, 6)."""
+    rows = []
+    height, width = item.truth.shape[-2:]
+    for y in range(0, max(1, height - block // 2), block):
+        for x in range(0, max(1, width - block // 2), block):
+            part = (slice(None), slice(y, _end(y, block, height)), slice(x, _end(x, block, width)))
+            keep = item.mask[part]
+            if keep.any():
+                t, p = item.truth[part][keep].astype(float), item.prediction[part][keep].astype(float)
+                rows.append([t.size, t.sum(), p.sum(), (t * t).sum(), (p * p).sum(), (t * p).sum()])
+    return np.array(rows)
+
+
+def _end(start: int, block: int, n: int) -> int:
+    """End of a block; a last piece shorter than half a block goes to its neighbour."""
+    return n if n - (start + block) < block // 2 else start + block
+
+
+def score_blocks(item: ScoredField, *, block: int = 96, seed: int = 0) -> dict[str, Any]:
+    """Pearson's r of one whole field, with an interval over its blocks.
+
+    Where there is only one field, blocks of `block` pixels are resampled and r is computed anew from their pooled
+    sums. Neighbouring blocks are not independent, so the interval is a lower bound on the uncertainty.
+
+    Returns
+    -------
+    dict
+        A row as `summarise` gives them; ``level`` is "block".
+    """
+    sums = _moments(item, block)
+
+    def pooled(index: NDArray[np.floating], axis: int | None = None) -> NDArray[np.float64]:
+        n, t, p, tt, pp, tp = np.moveaxis(sums[index.astype(int)].sum(axis=-2 if axis is not None else 0), -1, 0)
+        return (tp - t * p / n) / np.sqrt((tt - t * t / n) * (pp - p * p / n))
+
+    interval = bootstrap_interval(np.arange(len(sums), dtype=float), statistic=pooled, seed=seed)
+    row = score_field(item)
+    return {
+        "channel": item.channel, "metric": "pearson", "value": interval.value, "low": interval.low,
+        "high": interval.high, "n": interval.n, "level": "block", "floor": row["floor_pearson"],
+        "ceiling": row["ceiling_pearson"],
+    }  # fmt: skip
+
+
+def summarise(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> pd.DataFrame:
+    """Mean of every metric over fields, per channel, with its 95 % bootstrap interval, floor and ceiling.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        From `score_field`. With several groups, groups are resampled whole.
+
+    Returns
+    -------
+    DataFrame
+        ``channel, metric, value, low, high, n, level, floor, ceiling, median``. ``level`` names what was resampled.
+    """
+    table = pd.DataFrame(rows)
+    out = []
+    for channel, part in table.groupby("channel", sort=False):
+        several = part["group"].nunique() > 1 and part["group"].nunique() < len(part)
+        for metric in METRICS:
+            interval = bootstrap_interval(
+                part[metric].to_numpy(float), seed=seed, groups=part["group"].to_numpy() if several else None
+            )
+            ceiling = part.get(f"ceiling_{metric}")
+            out.append({
+                "channel": channel, "metric": metric, "value": interval.value, "low": interval.low,
+                "high": interval.high, "n": len(part), "level": "field in group" if several else "field",
+                "floor": part[f"floor_{metric}"].mean(), "ceiling": math.nan if ceiling is None else ceiling.mean(),
+                "median": part[metric].median(),
+            })  # fmt: skip
+    return pd.DataFrame(out)
+

@@ -1,0 +1,193 @@
+"""A staining bundle ready to use: what it takes, what it gives, and the prediction of one stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from image2reg.errors import BundleError, DataError
+from image2reg.images.tiling import read_box
+from image2reg.models.bundle import Bundle
+from image2reg.models.registry import find_bundle
+from virtualstain.networks import NAMES, build_network
+from virtualstain.normalise import ChannelScale, measure_image_scale
+from virtualstain.staining import stain_field
+
+__all__ = ["KIND", "StainModel", "load", "roots"]
+
+KIND = "stain"
+Box = tuple[slice, ...]
+Sink = Callable[[Box, NDArray[np.float32]], None]
+
+
+def roots() -> list[Path]:
+    """Folders in which bundles are looked for by name: those shipped with the package first."""
+    return [Path(__file__).parent / "weights"]
+
+
+def load(model: str | Path, *, device: str = "cpu") -> StainModel:
+    """Load a staining model by name, or by the directory of its bundle.
+
+    Parameters
+    ----------
+    model : str or Path
+        ``"brightfield-nuclei"``, or a directory that holds ``bundle.json``.
+    device : str
+        "cpu", "cuda" or "auto".
+
+    Raises
+    ------
+    BundleError
+        Unknown name (the known ones are listed), damaged bundle, or a bundle of another kind.
+    """
+    bundle = find_bundle(model, roots())
+    if bundle.spec.kind != KIND:
+        raise BundleError(
+            f"{bundle.directory}: is a bundle of kind '{bundle.spec.kind}'; virtualstain runs kind '{KIND}'. "
+            "`virtualstain models` lists those that fit."
+        )
+    network = bundle.build({name: partial(build_network, name) for name in NAMES})
+    return StainModel(bundle, network.to(_device(device)))
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+@dataclass(frozen=True)
+class StainModel:
+    """A loaded bundle.
+
+    Attributes
+    ----------
+    bundle : Bundle
+    network : nn.Module
+        In eval mode on its device.
+    """
+
+    bundle: Bundle
+    network: nn.Module
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return self.bundle.spec.name
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the label-free channels it takes."""
+        return self.bundle.spec.inputs[0].channels
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the stains it predicts."""
+        return self.bundle.spec.outputs[0].channels
+
+    @property
+    def planes(self) -> int | None:
+        """Planes a stack must have; None for any number, 1 for a model of single planes."""
+        return self.bundle.spec.inputs[0].n_planes
+
+    @property
+    def voxel_um(self) -> tuple[float | None, float | None, float | None]:
+        """Voxel size (z, y, x) it was trained at."""
+        return self.bundle.spec.inputs[0].voxel_um
+
+    @cached_property
+    def output_scale(self) -> tuple[ChannelScale, ...]:
+        """From network units to the units of the output, per stain."""
+        by = self.bundle.spec.normalisation.output
+        # The output stays on the transformed scale (log counts): exponentiating would amplify every error of a
+        # bright nucleus, and the bundle says which scale it is.
+        return tuple(ChannelScale(c, s) for c, s in zip(by.centre, by.scale, strict=True))
+
+    def input_scale(self, stack: Any, valid: NDArray[np.bool_] | None, where: str) -> list[ChannelScale]:
+        """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says."""
+        by = self.bundle.spec.normalisation.input
+        if by.scope == "dataset":
+            return [ChannelScale(c, s, by.transform) for c, s in zip(by.centre, by.scale, strict=True)]
+        return [
+            measure_image_scale(
+                stack, c, method=by.method, transform=by.transform, where=f"{where}: channel '{name}'", valid=valid
+            )
+            for c, name in enumerate(self.inputs)
+        ]
+
+    def predict_stack(
+        self,
+        stack: Any,
+        sink: Sink,
+        *,
+        where: str,
+        valid: NDArray[np.bool_] | None = None,
+        tile: tuple[int, int, int] | None = None,
+        **options: Any,
+    ) -> None:
+        """Predict one (C, Z, Y, X) stack block by block.
+
+        Parameters
+        ----------
+        stack : (C, Z, Y, X) array or lazy array
+            Recorded units; channels in the order of `inputs`.
+        sink : callable
+            Receives (box in Z, Y, X; (K, z, y, x) float32 in output units), every voxel once.
+        where : str
+            What errors call the stack.
+        valid : (Y, X) bool, optional
+            False where registration padded; the output is 0 there.
+        tile : (z, y, x), optional
+            Largest window; the bundle's own by default.
+        **options
+            ``tta``, ``batch_size``, ``skip``, ``progress`` of `virtualstain.staining.stain_field`.
+
+        Raises
+        ------
+        DataError
+            The stack is thinner than the model, constant or not finite.
+        """
+        _, z, height, width = stack.shape
+        if self.planes is not None and self.planes > 1 and z != self.planes:
+            raise DataError(
+                f"{where}: {z} plane{'s' if z != 1 else ''} in Z, but model '{self.name}' was trained on stacks of "
+                f"{self.planes}. Select {self.planes} consecutive planes, or choose another model "
+                "(`virtualstain models`)."
+            )
+        scales = self.input_scale(stack, valid, where)
+        plane_by_plane = self.planes == 1 and z > 1
+        for z0 in range(z if plane_by_plane else 1):
+            shape = (1, height, width) if plane_by_plane else (z, height, width)
+
+            def read(box: Box, z0: int = z0) -> NDArray[np.float32]:
+                if plane_by_plane:
+                    box = (slice(z0, z0 + 1), *box[1:])
+                raw = read_box(stack, box, axes_before=1)
+                return np.stack([s.apply(c) for s, c in zip(scales, raw, strict=True)])
+
+            def write(box: Box, values: NDArray[np.float32], z0: int = z0) -> None:
+                out = np.stack([s.invert(c) for s, c in zip(self.output_scale, values, strict=True)])
+                if valid is not None:
+                    out *= valid[box[1:]]
+                sink((slice(z0, z0 + 1), *box[1:]) if plane_by_plane else box, out)
+
+            stain_field(
+                self.network, read, shape, n_outputs=len(self.outputs), tile=tile or self.default_tile,
+                sink=write, **options,
+            )  # fmt: skip
+
+    @property
+    def default_tile(self) -> tuple[int, int, int]:
+        """Largest (z, y, x) window the bundle recommends."""
+        tile = self.bundle.spec.tile
+        window = tile.window if tile else (32, 512, 512)
+        return (1, *window) if len(window) == 2 else tuple(window)  # type: ignore[return-value]
