@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from image2reg.models.bundle import Bundle
+from image2reg.models.spec import Metric
+from image2reg.models.train import FitResult, fit
+from virtualstain.bundling import Facts, pack
+from virtualstain.evaluate import ScoredField
+from virtualstain.fields import standardise
 from virtualstain.losses import StainLoss
 from virtualstain.metrics import pearson
 from virtualstain.networks import build_network
@@ -17,7 +26,64 @@ from virtualstain.patches import PatchSampler, StainField
 from virtualstain.recipe import Recipe
 from virtualstain.staining import forward, stain_array
 
-__all__ = ["StainTask", "network_for"]
+__all__ = ["StainTask", "TrainedStain", "network_arguments", "network_for", "train"]
+
+
+@dataclass(frozen=True)
+class TrainedStain:
+    """What `train` leaves behind: the bundle, its score table, the predicted test fields and the loop's own result."""
+
+    bundle: Bundle
+    scores: pd.DataFrame
+    scored: list[list[ScoredField]]
+    fit: FitResult
+
+
+def train(
+    splits: Mapping[str, Sequence[StainField]],
+    recipe: Recipe,
+    out: Path,
+    *,
+    facts: Facts,
+    resume: bool = False,
+    device: str = "auto",
+    extra: Callable[[list[list[ScoredField]]], Sequence[Metric]] | None = None,
+) -> TrainedStain:
+    """Train, test on fields that neither training nor model choice saw, and write a bundle to ``out/bundle``.
+
+    Parameters
+    ----------
+    splits : mapping
+        ``train``, ``validation`` and ``test`` to fields with unset scales. Without validation the last weights are
+        kept; without test the bundle holds no score.
+    recipe : Recipe
+    out : Path
+        Run directory: checkpoints, ``metrics.jsonl``, ``config.yaml``, ``bundle/``.
+    facts : Facts
+    resume : bool
+        Continue from the newest checkpoint; a finished run is packed again without a step.
+    extra : callable
+        Scores of the predicted test fields that the table has no column for.
+
+    Raises
+    ------
+    DataError
+        Nothing to train on, a constant or non-finite channel, a stack thinner than the patch.
+    """
+    training, reference = standardise(splits["train"], recipe)
+    validation, _ = standardise(splits.get("validation", ()), recipe, reference=reference)
+    test, _ = standardise(splits.get("test", ()), recipe, reference=reference)
+    arguments = network_arguments(recipe, planes=int(training[0].inputs.shape[1]))
+    torch.manual_seed(recipe.training.seed)
+    task = StainTask(build_network(**arguments), recipe, training, validation)
+    result = fit(task, recipe.training, out, resume=resume, device=device)
+    bundle, scores, scored = pack(
+        out / "bundle", recipe, arguments, result.best_state or result.last_state, reference,
+        example=(test or validation or training)[0], test=test, facts=facts,
+        steps=result.best_step or result.steps_done, minutes=result.seconds / 60, extra=extra,
+        files={"training.jsonl": result.history_path}, overwrite=resume,
+    )  # fmt: skip
+    return TrainedStain(bundle, scores, scored, result)
 
 
 def network_for(recipe: Recipe, *, planes: int) -> nn.Module:

@@ -24,6 +24,8 @@ Split = dict[str, list[StainField]]
 MCF7_PIXEL_UM = 0.3112
 MCF7_TEST_SHARE, MCF7_VALIDATION_SHARE = 0.2, 0.1
 
+MCF7_SPLIT = "by experiment, drawn at random once: test 610, 810, december, lamp1-27-04-; validation 110, feb; the rest trains"
+
 # Rows of the Christiansen well: 16 rows on either side of the validation strip are given to no split.
 WELL_ROWS = {"train": (0, 736), "validation": (752, 800), "test": (816, 1024)}
 

@@ -1,37 +1,77 @@
-"""How every shipped bundle was trained; one command each, resumable.
+"""How every shipped bundle was trained: one command each, resumable.
 
     python tests/benchmarks/train_bundles.py brightfield-nuclei --out runs/brightfield-nuclei [--resume]
+
+The bundle lands in ``OUT/bundle``; shipping it is copying that folder to ``virtualstain/weights/NAME``.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-import yaml
-from staining_data import mcf7, well
+from staining_data import MCF7_SPLIT, WELL_ROWS, Split, mcf7, well
 
-from image2reg.models.train import fit
-from virtualstain.fields import standardise
+from image2reg.config import load_config
+from image2reg.models.spec import DataSource
+from virtualstain.bundling import Facts
 from virtualstain.recipe import Recipe
-from virtualstain.train import StainTask, network_for
+from virtualstain.train import train
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SETS = {"brightfield-nuclei": mcf7, "phase-neuron": well}
+COMMAND = "python tests/benchmarks/train_bundles.py {name} --out runs/{name}"
+
+SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
+    "brightfield-nuclei": (
+        mcf7,
+        Facts(
+            command=COMMAND.format(name="brightfield-nuclei"),
+            intended_use="Where nuclei are in a brightfield image of adherent cells: counting, segmentation, tracking.",
+            split=MCF7_SPLIT,
+            sources=(
+                DataSource(
+                    name="celldetective MCF7 nuclei with lymphocytes (55 of 108 fields)",
+                    licence="images from a GPL-3.0 repository; the deposit's own terms were not seen, so no image ships",
+                    credit="celldetective developers, zenodo.org/records/10650279",
+                ),
+            ),
+            limits=(
+                "Brightness is relative: fields are standardised one by one, so do not compare intensities between fields.",
+                "One cell line (MCF7 with lymphocytes) from one laboratory; other cells and modalities are untested.",
+                "Some training pairs are off by up to 10 px, so outlines are softer than the real stain's.",
+                "Exactly zero borders (registration padding) come back as zero.",
+            ),
+        ),
+    ),
+    "phase-neuron": (
+        well,
+        Facts(
+            command=COMMAND.format(name="phase-neuron"),
+            intended_use="Demonstration on the well it was trained on, and a start for fine-tuning.",
+            split=", ".join(f"{name}: rows {low} to {high}" for name, (low, high) in WELL_ROWS.items()) + " of one well",
+            sources=(
+                DataSource(
+                    name="in-silico labelling, condition B, well A4 (human motor neurons)",
+                    licence="Apache-2.0",
+                    credit="Christiansen et al., Cell 173:792 (2018); github.com/google/in-silico-labeling",
+                ),
+            ),
+            limits=(
+                "One well of one plate: scores say how well a strip of this well is predicted, not another plate.",
+                "The voxel size is not in the source, so it cannot be checked or matched.",
+            ),
+        ),
+    ),
+}
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=SETS)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
     a = parser.parse_args()
-    recipe = Recipe(**yaml.safe_load((CONFIGS / f"{a.name}.yaml").read_text()))
-    splits = SETS[a.name]()
-    train, reference = standardise(splits["train"], recipe)
-    validation, _ = standardise(splits["validation"], recipe, reference=reference)
-    planes = train[0].inputs.shape[1]
-    torch.manual_seed(recipe.training.seed)
-    network = network_for(recipe, planes=planes)
-    result = fit(StainTask(network, recipe, train, validation), recipe.training, a.out, resume=a.resume)
-    print(result.best_step, result.best_score, result.seconds)
+    data, facts = SETS[a.name]
+    recipe = load_config(Recipe, CONFIGS / f"{a.name}.yaml")
+    trained = train(data(), recipe, a.out, facts=facts, resume=a.resume)
+    print(trained.scores.to_string())

@@ -1,0 +1,294 @@
+"""From a trained network to a bundle: rounded weights, scores on held-out fields, card, golden sample."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from image2reg.config import dump_config
+from image2reg.models.bundle import Bundle, save_bundle
+from image2reg.models.spec import (
+    Architecture,
+    BundleSpec,
+    DataSource,
+    GoldenSample,
+    Metric,
+    Normalisation,
+    NormalisationPair,
+    Port,
+    Tile,
+    Training,
+)
+from image2reg.provenance import git_commit, installed_versions, json_sha256
+from virtualstain.evaluate import ScoredField, score_field, summarise
+from virtualstain.model import KIND, StainModel
+from virtualstain.networks import build_network
+from virtualstain.normalise import ChannelScale
+from virtualstain.patches import StainField
+from virtualstain.recipe import NormalisationSettings, Recipe
+from virtualstain.staining import OVERLAP
+
+__all__ = ["Facts", "evaluate_fields", "half_precision", "pack", "stain_fields"]
+
+Scales = tuple[tuple[ChannelScale, ...], tuple[ChannelScale, ...]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a bundle has to say that no training run knows by itself.
+
+    Attributes
+    ----------
+    command : str
+        What makes the weights again.
+    licence : str
+        Of the weights.
+    sources : tuple of DataSource
+    split : str
+        In words: which groups trained, which tested.
+    limits : tuple of str
+        When not to trust it.
+    """
+
+    command: str
+    licence: str = "BSD-3-Clause"
+    sources: tuple[DataSource, ...] = ()
+    split: str = ""
+    intended_use: str = ""
+    limits: tuple[str, ...] = field(default=())
+
+
+def half_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Round convolution weights to float16 (half the file); norms and biases stay float32."""
+    return {
+        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
+        for name, value in state.items()
+    }
+
+
+def _normalisation(settings: NormalisationSettings, scales: Sequence[ChannelScale]) -> Normalisation:
+    return Normalisation(
+        **settings.model_dump(),
+        centre=tuple(s.centre for s in scales),
+        scale=tuple(s.scale for s in scales),
+    )
+
+
+def specification(
+    recipe: Recipe,
+    arguments: Mapping[str, object],
+    reference: Scales,
+    example: StainField,
+    *,
+    facts: Facts,
+    steps: int,
+    minutes: float,
+) -> BundleSpec:
+    """Describe a trained network; scores and golden sample are added once it has predicted."""
+    arguments = dict(arguments)
+    name = str(arguments.pop("name"))
+    with torch.device("meta"):
+        network = build_network(name, **arguments)
+    flat = network.dims == 2
+    voxel = example.voxel_um if not (flat and example.inputs.shape[1] == 1) else (None, *example.voxel_um[1:])
+    window = tuple(max(d, t // d * d) for t, d in zip(recipe.tile[-network.dims :], network.divisor, strict=True))
+    own_units = recipe.target_normalisation.scope == "image"
+    log = recipe.target_normalisation.transform == "log1p"
+    units = "log(1 + counts)" if log else "counts"
+    return BundleSpec(
+        kind=KIND,
+        name=recipe.name,
+        summary=recipe.summary or f"{', '.join(recipe.inputs)} to {', '.join(recipe.targets)}",
+        intended_use=facts.intended_use,
+        limits=facts.limits,
+        architecture=Architecture(name=name, arguments=arguments),
+        inputs=(
+            Port(
+                axes="CZYX",
+                channels=recipe.inputs,
+                voxel_um=voxel,
+                voxel_tolerance=recipe.voxel_tolerance,
+                n_planes=int(example.inputs.shape[1]) if flat else None,
+            ),
+        ),
+        outputs=(
+            Port(
+                axes="CZYX",
+                channels=recipe.targets,
+                voxel_um=voxel,
+                transform=f"{units}, relative: standardised per field, then given the training set's typical mean and "
+                "spread; absolute brightness is not predicted" if own_units else f"{units} of the training set",
+            ),
+        ),
+        tile=Tile(window=window, stride=tuple(max(1, int(w * (1 - OVERLAP))) for w in window)),
+        normalisation=NormalisationPair(
+            input=_normalisation(recipe.input_normalisation, reference[0]),
+            output=_normalisation(recipe.target_normalisation, reference[1]),
+        ),
+        training=Training(
+            command=facts.command,
+            config_sha256=json_sha256(recipe.model_dump(mode="json")),
+            git=git_commit(),
+            seed=recipe.training.seed,
+            steps=steps,
+            minutes=round(minutes, 1),
+            versions=installed_versions(),
+            split=facts.split,
+        ),
+        licence=facts.licence,
+        data=facts.sources,
+    )  # fmt: skip
+
+
+def as_model(spec: BundleSpec, state: Mapping[str, Tensor], directory: Path) -> StainModel:
+    """Make a model of weights that are not in a bundle yet, to score them before they are written."""
+    network = build_network(spec.architecture.name, **spec.architecture.arguments)
+    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    return StainModel(Bundle(directory, spec), network.eval())
+
+
+def stain_fields(model: StainModel, fields: Sequence[StainField], *, tta: bool = False) -> list[list[ScoredField]]:
+    """Predict standardised fields as `predict` would; per field, one `ScoredField` per target it has."""
+    out = []
+    for item in fields:
+        shape = (len(model.outputs), item.targets.shape[1], *item.plane)
+        predicted = np.empty(shape, np.float32)
+
+        def sink(box: tuple[slice, ...], values: np.ndarray, predicted: np.ndarray = predicted) -> None:
+            predicted[(slice(None), *box)] = values
+
+        model.predict_stack(item.inputs, sink, where=item.name, valid=item.valid, tta=tta)
+        valid = np.ones(item.plane, bool) if item.valid is None else item.valid
+        scored = []
+        for k, channel in enumerate(model.outputs):
+            if not item.present[k]:
+                continue
+            scale = model.output_scale[k]
+            scored.append(
+                ScoredField(
+                    name=item.name,
+                    group=item.group,
+                    channel=channel,
+                    inputs=np.asarray(item.inputs),
+                    truth=scale.invert(item.target_scale[k].apply(np.asarray(item.targets[k]))),
+                    prediction=predicted[k],
+                    mask=np.broadcast_to(valid, predicted[k].shape),
+                    data_range=6 * scale.scale,
+                    typical=scale.centre,
+                )
+            )
+        out.append(scored)
+    return out
+
+
+def evaluate_fields(scored: Sequence[Sequence[ScoredField]]) -> pd.DataFrame:
+    """Score predicted fields: the table of `virtualstain.evaluate.summarise`."""
+    return summarise([score_field(item) for row in scored for item in row])
+
+
+def metrics_of(table: pd.DataFrame) -> tuple[Metric, ...]:
+    """Turn rows of a score table into the bundle's metrics."""
+
+    def number(value: float) -> float | None:
+        return float(value) if np.isfinite(value) else None
+
+    if table.empty:
+        return ()
+    return tuple(
+        Metric(
+            name=row.metric,
+            channel=row.channel,
+            value=float(row.value),
+            ci95=(float(row.low), float(row.high)) if np.isfinite(row.low) else None,
+            n=int(row.n),
+            level=row.level,
+            floor=number(row.floor),
+            ceiling=number(row.ceiling),
+        )
+        for row in table.itertuples()
+        if np.isfinite(row.value)
+    )
+
+
+def _tiff(array: np.ndarray, channels: Sequence[str], axes: str) -> bytes:
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer, array, ome=True, photometric="minisblack", compression="zlib",
+        metadata={"axes": axes, "Channel": {"Name": list(channels)}},
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def pack(
+    directory: Path,
+    recipe: Recipe,
+    arguments: Mapping[str, object],
+    state: Mapping[str, Tensor],
+    reference: Scales,
+    *,
+    example: StainField,
+    test: Sequence[StainField],
+    facts: Facts,
+    steps: int,
+    minutes: float,
+    extra: Callable[[list[list[ScoredField]]], Sequence[Metric]] | None = None,
+    files: Mapping[str, Path | bytes] | None = None,
+    overwrite: bool = False,
+) -> tuple[Bundle, pd.DataFrame, list[list[ScoredField]]]:
+    """Score the rounded weights on held-out fields and write the bundle.
+
+    Parameters
+    ----------
+    directory : Path
+    arguments : mapping
+        ``name`` and arguments of the network (`virtualstain.train.network_arguments`).
+    state : mapping of str to Tensor
+    reference : (input scales, target scales)
+    example : StainField
+        Standardised; gives planes and voxel size, and a crop of it becomes the golden sample.
+    test : sequence of StainField
+        Standardised; nothing of them may have been trained on. Empty: the bundle holds no score.
+    facts : Facts
+    extra : callable
+        Given the predicted test fields, scores the table has no column for (nuclei found, for instance).
+    files : mapping
+        Further files, the training log for instance.
+
+    Returns
+    -------
+    bundle, table, scored
+        The table of `summarise`, and the predicted fields for a report.
+    """
+    rounded = half_precision(state)
+    spec = specification(recipe, arguments, reference, example, facts=facts, steps=steps, minutes=minutes)
+    model = as_model(spec, rounded, directory)
+    scored = stain_fields(model, test)
+    table = evaluate_fields(scored) if scored else pd.DataFrame()
+    crop = np.asarray(example.inputs[:, :16, :96, :96])
+    golden = np.empty((len(model.outputs), 1 if model.network.dims == 2 else crop.shape[1], *crop.shape[2:]), np.float32)
+
+    def sink(box: tuple[slice, ...], values: np.ndarray) -> None:
+        golden[(slice(None), *box)] = values
+
+    model.predict_stack(crop, sink, where="golden sample")
+    spec = spec.model_copy(
+        update={"metrics": (*metrics_of(table), *(extra(scored) if extra else ())), "sample": GoldenSample(tolerance=1e-3)}
+    )
+    content: dict[str, Path | bytes] = {
+        "config.yaml": dump_config(recipe).encode(),
+        "sample/input.ome.tif": _tiff(crop, recipe.inputs, "CZYX"),
+        "sample/expected.ome.tif": _tiff(golden, recipe.targets, "CZYX"),
+        **(files or {}),
+    }
+    bundle = save_bundle(directory, spec, rounded, files=content, overwrite=overwrite)
+    return bundle, table, scored
+
