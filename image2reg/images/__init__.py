@@ -9,10 +9,14 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "Image": "image",
+    "OmeZarrWriter": "ome_zarr",
     "blend_tiles": "blending",
     "block_boxes": "tiling",
     "block_shape": "tiling",
+    "read": "readers",
     "read_box": "tiling",
+    "write": "writers",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

@@ -119,7 +119,7 @@ def blend_tiles(  # noqa: PLR0913 - one call says all
     ----------
     predict : callable
         ``predict(boxes) -> (len(boxes), n_channels, *tile) float32``. A box is a tuple of slices, one per axis
-        of `shape`; it runs past the image only where the axis is shorter than the tile (see `read_box`).
+        of `shape`; it runs past the image only where an axis is shorter than the tile (`read_box`).
     shape, tile, stride : one int per spatial axis of the output
         ``(Y, X)`` or ``(Z, Y, X)``; any size >= 1, any stride in 1..tile.
     n_channels : int

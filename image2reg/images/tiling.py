@@ -48,7 +48,7 @@ def tile_starts(n: int, tile: int, stride: int) -> list[int]:
         raise ConfigurationError(f"tiling: axis length {n} and tile length {tile} must both be at least 1.")
     if not 1 <= stride <= tile:
         raise ConfigurationError(
-            f"tiling: stride {stride} is outside 1..{tile} (the tile length); voxels would be left uncovered. "
+            f"tiling: stride {stride} is outside 1..{tile} (the tile length); voxels would be uncovered. "
             f"Choose a stride in that range; {max(1, tile * 3 // 4)} overlaps tiles by a quarter."
         )
     if n <= tile:
@@ -86,7 +86,7 @@ def block_shape(
 
     Blocks that follow each other along the last axis share the sums of the tiles between them, so cutting
     that axis costs nothing. Cutting another axis repeats the tiles on the cut, so the cuts lie at tile starts
-    and where the fewest tiles are repeated: 1.0 x the tiles for 4096 x 4096 under tiles of 256 with stride 192,
+    and where the fewest tiles are repeated: 1.0 x the tiles for 4096 x 4096 under tiles of 256, stride 192;
     1.05 x for 64 x 2048 x 2048 under tiles of 32 x 128 x 128 with a quarter of overlap (one channel; 1.19 x
     with three).
 
@@ -117,7 +117,7 @@ def block_shape(
 
 
 def _cuts(n: int, tile: int, stride: int) -> list[tuple[int, int]]:
-    """Block lengths that cut an axis at tile starts, each with the tiles predicted along it, repeats included."""
+    """Block lengths that cut an axis at tile starts, each with the tiles predicted along it."""
     starts = tile_starts(n, tile, stride)
     sizes = sorted({min(n, stride * times) for times in range(1, len(starts) + 1)} | {n})
     return [

@@ -1,0 +1,153 @@
+"""OME-XML: the few elements an image needs, read and written.
+
+Reference: OME data model, schema 2016-06 (Image, Pixels, Channel, TiffData).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from image2reg.errors import DataError
+from image2reg.images.units import VoxelSize, micrometres
+
+if TYPE_CHECKING:
+    from image2reg.images.image import Image
+
+__all__ = ["OmeDescription", "compose", "pixel_type", "read_description"]
+
+_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_MAX_CHARACTERS = 64 * 2**20
+_PIXEL_TYPES = {
+    "int8": "int8", "int16": "int16", "int32": "int32", "uint8": "uint8", "uint16": "uint16", "uint32": "uint32",
+    "float32": "float", "float64": "double",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class OmeDescription:
+    """What the first Image element says.
+
+    Parameters
+    ----------
+    sizes : dict of axis letter to length
+    dtype : str
+        numpy name, or the OME name where numpy has none.
+    voxel_um : (z, y, x), micrometres, None where unknown
+    channels : tuple of str
+        Empty where the file names none.
+    n_images : int
+        Image elements in the file.
+    """
+
+    sizes: dict[str, int]
+    dtype: str
+    voxel_um: VoxelSize
+    channels: tuple[str, ...]
+    n_images: int
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _children(element: ET.Element, name: str) -> list[ET.Element]:
+    return [child for child in element if _local(child.tag) == name]
+
+
+def read_description(path: object, xml: str) -> OmeDescription:
+    """Read sizes, type, voxel size and channel names of the first image.
+
+    Raises
+    ------
+    DataError
+        Not well-formed, a document type declaration (it could expand without end), no image, or sizes that are
+        no positive integers.
+    """
+    if len(xml) > _MAX_CHARACTERS or "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+        raise DataError(
+            f"{path}: OME-XML of {len(xml)} characters refused: more than {_MAX_CHARACTERS}, or with entity "
+            "declarations, which OME-XML never has. The file is damaged or hostile."
+        )
+    try:
+        root = ET.fromstring(xml)
+    except (ET.ParseError, ValueError) as error:
+        raise DataError(
+            f"{path}: its OME-XML is not well-formed ({error}). Export the file again."
+        ) from error
+    images = _children(root, "Image")
+    pixels = _children(images[0], "Pixels") if images else []
+    if not pixels:
+        companion = [child.get("MetadataFile") for child in _children(root, "BinaryOnly")]
+        hint = (
+            f" Its metadata are in {companion[0]!r}; open that set with bioio and save one file."
+            if companion
+            else ""
+        )
+        raise DataError(
+            f"{path}: its OME-XML describes no image.{hint} Export the file again as one OME-TIFF."
+        )
+    first = pixels[0]
+    sizes = {}
+    for letter in "TCZYX":
+        text = first.get(f"Size{letter}", "")
+        if not text.isdecimal() or int(text) < 1:
+            raise DataError(
+                f"{path}: its OME-XML says Size{letter}={text!r}; it must be an integer of at least 1. "
+                "The file is damaged; export it again."
+            )
+        sizes[letter] = int(text)
+    z, y, x = (
+        micrometres(first.get(f"PhysicalSize{letter}"), first.get(f"PhysicalSize{letter}Unit", "µm"))
+        for letter in "ZYX"
+    )
+    names = [channel.get("Name") or "" for channel in _children(first, "Channel")]
+    dtype = {ome: name for name, ome in _PIXEL_TYPES.items()}.get(
+        first.get("Type", ""), first.get("Type", "")
+    )
+    named = tuple(name or f"channel_{index}" for index, name in enumerate(names)) if any(names) else ()
+    return OmeDescription(sizes, dtype, (z, y, x), named, len(images))
+
+
+def pixel_type(path: object, dtype: np.dtype) -> str:
+    """OME name of a numpy type; refuses the ones OME-TIFF has no name for."""
+    name = _PIXEL_TYPES.get(np.dtype(dtype).name)
+    if name is None:
+        raise DataError(
+            f"{path}: OME-TIFF has no pixel type for {np.dtype(dtype)}; allowed are {sorted(_PIXEL_TYPES)}. "
+            "Convert the image first, or write OME-Zarr."
+        )
+    return name
+
+
+def compose(path: object, image: Image) -> str:
+    """OME-XML of one image whose planes follow each other as X, Y, Z, C, T.
+
+    Raises
+    ------
+    DataError
+        The type has no name in OME-XML.
+    """
+    ET.register_namespace("", _NAMESPACE)
+    root = ET.Element(f"{{{_NAMESPACE}}}OME", {"Creator": "virtualstain"})
+    element = ET.SubElement(root, f"{{{_NAMESPACE}}}Image", {"ID": "Image:0", "Name": "Image0"})
+    sizes = {letter: image.sizes.get(letter, 1) for letter in "TCZYX"}
+    attributes = {
+        "ID": "Pixels:0",
+        "DimensionOrder": "XYZCT",
+        "Type": pixel_type(path, image.dtype),
+        **{f"Size{letter}": str(n) for letter, n in sizes.items()},
+    }
+    for letter, size in zip("ZYX", image.voxel_um, strict=True):
+        if size is not None:
+            attributes |= {f"PhysicalSize{letter}": repr(size), f"PhysicalSize{letter}Unit": "µm"}
+    pixels = ET.SubElement(element, f"{{{_NAMESPACE}}}Pixels", attributes)
+    for index, name in enumerate(image.channels):
+        channel = {"ID": f"Channel:0:{index}", "Name": name, "SamplesPerPixel": "1"}
+        ET.SubElement(pixels, f"{{{_NAMESPACE}}}Channel", channel)
+    planes = sizes["T"] * sizes["C"] * sizes["Z"]
+    ET.SubElement(pixels, f"{{{_NAMESPACE}}}TiffData", {"IFD": "0", "PlaneCount": str(planes)})
+    return '<?xml version="1.0" encoding="UTF-8"?>' + ET.tostring(root, encoding="unicode")

@@ -1,0 +1,55 @@
+"""PNG and JPEG pictures as two-dimensional images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from image2reg.errors import DataError
+from image2reg.images.door import reading
+from image2reg.images.image import Image
+from image2reg.images.limits import refuse_oversized
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["read_picture"]
+
+_GREY = {"L": np.uint8, "1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "F": np.float32}
+
+
+def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
+    """Decode a picture: grey as (Y, X), colour as (C, Y, X) uint8 with channels R, G, B.
+
+    Palettes are expanded and transparency is dropped. A picture has no voxel size.
+
+    Raises
+    ------
+    DataError
+        Damaged or truncated.
+    ResourceError
+        Larger than `max_bytes` decoded; checked from its header.
+    """
+    from PIL import Image as Picture
+
+    with reading(path, "picture"):
+        # Our own limit is checked below, from the header; Pillow's would warn about large microscope fields.
+        limit, Picture.MAX_IMAGE_PIXELS = Picture.MAX_IMAGE_PIXELS, None
+        try:
+            with Picture.open(path) as picture:
+                grey = _GREY.get(picture.mode)
+                shape = picture.size[::-1] if grey else (*picture.size[::-1], 4)
+                refuse_oversized(path, shape, grey or np.uint8, max_bytes=max_bytes)
+                if grey is not None:
+                    return Image(np.array(picture), "YX", source=str(path), max_bytes=max_bytes)
+                if getattr(picture, "n_frames", 1) > 1:
+                    raise DataError(
+                        f"{path}: holds {picture.n_frames} frames. Save each as one file, or as a TIFF."
+                    )
+                values = np.moveaxis(np.array(picture.convert("RGB")), -1, 0)
+        finally:
+            Picture.MAX_IMAGE_PIXELS = limit
+    return Image(
+        np.ascontiguousarray(values), "CYX", channels=("R", "G", "B"), source=str(path), max_bytes=max_bytes
+    )

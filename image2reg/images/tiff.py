@@ -1,0 +1,308 @@
+"""TIFF, ImageJ TIFF and OME-TIFF as lazy images: metadata first, planes when they are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.errors import DataError
+from image2reg.images.door import reading
+from image2reg.images.image import AXES, Image
+from image2reg.images.lazy import LazyArray, LazyView
+from image2reg.images.limits import n_bytes, refuse_oversized
+from image2reg.images.tiff_metadata import TiffMetadata, describe
+from image2reg.images.tiff_structure import directories
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import tifffile
+    from numpy.typing import NDArray
+
+__all__ = ["TiffPlanes", "read_tiff"]
+
+_logger = logging.getLogger(__name__)
+
+# Decoded planes kept for the next box, so that neighbouring tiles do not decode a plane again.
+_CACHE_BYTES = 128 * 2**20
+# No codec of TIFF expands more than this (LZW with 12-bit codes; deflate reaches 1032).
+_MAX_EXPANSION = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plane:
+    """Where one plane lies: a page of a file."""
+
+    file: Path
+    page: int
+
+
+class TiffPlanes(LazyArray):
+    """Planes of a TIFF file, decoded one by one when a box needs them.
+
+    Parameters
+    ----------
+    path : Path
+    shape : lengths of the leading axes, then of one page
+    dtype : numpy dtype
+    planes : one `_Plane` for each position of the leading axes
+    n_page_axes : int
+        Trailing axes that one page holds, 2 or (with samples) 3.
+    offset : int, optional
+        First byte of the voxels when all of them follow each other uncompressed; they are mapped then.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        planes: Sequence[_Plane],
+        *,
+        n_page_axes: int,
+        offset: int | None,
+    ) -> None:
+        super().__init__(shape, dtype.newbyteorder("="))
+        self.path, self.planes, self.offset, self.stored = path, list(planes), offset, dtype
+        self.lead, self.page_shape = self.shape[:-n_page_axes], self.shape[-n_page_axes:]
+        self._cache: OrderedDict[_Plane, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
+        with reading(self.path, "planes"):
+            if self.offset is not None:
+                mapped = np.memmap(self.path, self.stored, "r", self.offset, self.shape)
+                return np.array(mapped[box], dtype=self.dtype)
+            values = np.empty([part.stop - part.start for part in box], dtype=self.dtype)
+            n_lead = len(self.lead)
+            grid = np.arange(math.prod(self.lead)).reshape(self.lead)[box[:n_lead]]
+            with _OpenFiles() as files:
+                for position, index in np.ndenumerate(grid):
+                    values[position] = self._plane(files, self.planes[index])[box[n_lead:]]
+            return values
+
+    def _plane(self, files: _OpenFiles, plane: _Plane) -> NDArray[Any]:
+        with self._lock:
+            if plane in self._cache:
+                self._cache.move_to_end(plane)
+                return self._cache[plane]
+        values = files.open(plane.file).pages[plane.page].asarray()
+        if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
+            raise DataError(
+                f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata said "
+                f"{self.page_shape} {self.dtype}. The file is damaged; copy or export it again."
+            )
+        values = values.reshape(self.page_shape)
+        with self._lock:
+            self._cache[plane] = values
+            while len(self._cache) > max(1, _CACHE_BYTES // max(1, values.nbytes)):
+                self._cache.popitem(last=False)
+        return values
+
+
+class _OpenFiles:
+    """TIFF files opened once per read, closed together."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, tifffile.TiffFile] = {}
+
+    def __enter__(self) -> _OpenFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def open(self, path: Path) -> tifffile.TiffFile:
+        import tifffile
+
+        if path not in self._files:
+            self._files[path] = tifffile.TiffFile(path)
+        return self._files[path]
+
+
+def read_tiff(
+    path: Path, *, axes: str | None = None, max_bytes: int | None = None, n_names: int = 0
+) -> Image:
+    """Open a TIFF; nothing but metadata is read.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str, optional
+        Letters for the axes of a file that does not name them.
+    max_bytes : int, optional
+        Limit for one plane now and for the whole image when it is loaded.
+    n_names : int
+        Number of channel names the caller has; an unnamed axis of that length is then C, else Z.
+
+    Raises
+    ------
+    DataError
+        Damaged, truncated, or its axes cannot be told.
+    ResourceError
+        One plane is over the limit.
+    """
+    import tifffile
+
+    with reading(path, "TIFF"):
+        chain = directories(path)
+        with tifffile.TiffFile(path) as tif:
+            if not tif.series:
+                raise DataError(f"{path}: holds no image series. Export it again.")
+            series = tif.series[0]
+            if len(tif.series) > 1:
+                _logger.warning("%s: holds %d images; the first one is read.", path, len(tif.series))
+            metadata = describe(path, tif, series)
+            data, letters = _planes(path, tif, series, chain, max_bytes)
+        data, letters = _name_axes(path, data, letters, axes=axes, n_names=n_names)
+        _cross_check(path, metadata, dict(zip(letters, data.shape, strict=True)), data.dtype)
+        data, letters = _in_order(data, letters)
+        n_channels = dict(zip(letters, data.shape, strict=True)).get("C", 1)
+        names = metadata.channels if len(metadata.channels) == n_channels else ()
+        return Image(data, letters, metadata.voxel_um, names, str(path), max_bytes)
+
+
+def _planes(
+    path: Path, tif: tifffile.TiffFile, series: Any, chain: list[Any], max_bytes: int | None
+) -> tuple[TiffPlanes, str]:
+    """Check every page against the file and describe where the planes lie."""
+    page_axes = "".join(letter for letter in series.keyframe.axes if letter in series.axes)
+    page_shape = series.shape[len(series.shape) - len(page_axes) :]
+    lead = series.shape[: len(series.shape) - len(page_axes)]
+    if not series.axes.endswith(page_axes) or math.prod(page_shape) != math.prod(series.keyframe.shape):
+        raise DataError(
+            f"{path}: pages of axes {series.keyframe.axes} and shape {series.keyframe.shape} in a series "
+            f"{series.axes} {series.shape} are not supported. Export one plane per page."
+        )
+    dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)
+    if dtype.kind not in "buif":
+        raise DataError(f"{path}: voxels of type {dtype} are not supported; allowed are integers and floats.")
+    refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
+    offset = series.dataoffset
+    if offset is not None:
+        size, needed = path.stat().st_size, n_bytes(series.shape, dtype)
+        if offset + needed > size:
+            raise DataError(
+                f"{path}: truncated: {series.axes} {series.shape} of {dtype} needs {needed} bytes from byte "
+                f"{offset}, but the file ends at byte {size}. Copy the file again from its source."
+            )
+        return TiffPlanes(
+            path, series.shape, dtype, [], n_page_axes=len(page_axes), offset=offset
+        ), series.axes
+    layouts = {directory.offset: directory.layout for directory in chain}
+    planes = []
+    for index in range(math.prod(lead)):
+        page = series[index]
+        if page is None:
+            raise DataError(
+                f"{path}: plane {index} of {math.prod(lead)} ({series.axes} {series.shape}) is missing from the "
+                "file. Copy the file again, with all files of its set."
+            )
+        planes.append(_checked_page(path, page, index, layouts))
+    wanted = TiffPlanes(path, series.shape, dtype, planes, n_page_axes=len(page_axes), offset=None)
+    return wanted, series.axes
+
+
+def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) -> _Plane:
+    """Refuse a plane whose bytes are not all in the file, or whose directory contradicts the first one."""
+    file = Path(page.parent.filehandle.path)
+    if file.resolve().parent != path.resolve().parent:
+        raise DataError(
+            f"{path}: plane {index} is said to be in {file}, outside the folder of this file. Refused."
+        )
+    if file.resolve() == path.resolve() and page.offset in layouts:
+        first = layouts.get(page.keyframe.offset, layouts[page.offset])
+        if layouts[page.offset] != first:
+            raise DataError(
+                f"{path}: plane {index} differs from the first one in size, type or compression "
+                f"({dict(layouts[page.offset])} against {dict(first)}, by TIFF tag). The file is damaged."
+            )
+    size = file.stat().st_size
+    offsets, counts = page.dataoffsets, page.databytecounts
+    n_segments = math.prod(page.keyframe.chunked)
+    held = sum(counts)
+    problem = ""
+    if len(offsets) != n_segments or len(counts) != n_segments:
+        problem = f"has {len(offsets)} pieces where its size asks for {n_segments}"
+    elif any(count <= 0 or offset + count > size for offset, count in zip(offsets, counts, strict=True)):
+        problem = f"lies outside the file, which ends at byte {size} (truncated?)"
+    elif page.keyframe.compression == 1 and held * 8 < page.keyframe.size * page.keyframe.bitspersample:
+        problem = f"holds {held} bytes where {page.keyframe.shape} of {page.keyframe.dtype} needs more"
+    elif held * _MAX_EXPANSION < page.keyframe.nbytes:
+        problem = f"cannot fill {page.keyframe.nbytes} bytes from {held} compressed ones"
+    elif held > 2 * page.keyframe.nbytes + 65536:
+        problem = f"holds {held} compressed bytes for {page.keyframe.nbytes} bytes of voxels"
+    if problem:
+        raise DataError(
+            f"{path}: plane {index} {problem}. The file is damaged; copy it again from its source."
+        )
+    return _Plane(file, page.index)
+
+
+def _name_axes(
+    path: Path, data: LazyArray, letters: str, *, axes: str | None, n_names: int
+) -> tuple[LazyArray, str]:
+    """Turn tifffile's letters into TCZYX: samples are channels, one unnamed axis is Z (or C, or what is asked)."""
+    sizes = dict(zip(letters, data.shape, strict=True))
+    if axes is not None:
+        if len(axes) != len(letters) or set(axes) - set(AXES) or len(set(axes)) != len(axes):
+            raise DataError(
+                f"{path}: axes={axes!r} does not fit shape {data.shape} (stored as {letters}): give one of "
+                f"{AXES!r} per axis, each once."
+            )
+        return data, axes
+    if "S" in letters and "C" not in letters:
+        letters = letters.replace("S", "C")
+    unknown = [letter for letter in letters if letter not in AXES]
+    if len(unknown) == 1:
+        guess = "C" if n_names == sizes.get(unknown[0]) and "C" not in letters else "Z"
+        if guess not in letters:
+            if guess == "Z":
+                _logger.warning(
+                    "%s: its %d planes have no axis name; they are read as Z (pass axes= otherwise).",
+                    path,
+                    sizes[unknown[0]],
+                )
+            letters, unknown = letters.replace(unknown[0], guess), []
+    if unknown:
+        raise DataError(
+            f"{path}: axes {letters} of shape {data.shape}: {', '.join(unknown)} cannot be told apart. "
+            f"Name them when reading (Python: read(path, axes=...), letters of {AXES!r})."
+        )
+    return data, letters
+
+
+def _in_order(data: LazyArray, letters: str) -> tuple[LazyArray, str]:
+    ordered = "".join(letter for letter in AXES if letter in letters)
+    if ordered == letters:
+        return data, letters
+    return LazyView(data, [letters.index(letter) for letter in ordered]), ordered
+
+
+def _cross_check(path: Path, metadata: TiffMetadata, sizes: dict[str, int], dtype: np.dtype) -> None:
+    """Refuse a file whose description and whose pages tell two stories."""
+    if metadata.n_planes is not None:
+        found = math.prod(n for letter, n in sizes.items() if letter not in "YX")
+        if found != metadata.n_planes:
+            raise DataError(
+                f"{path}: truncated or damaged: its {metadata.kind} metadata promise {metadata.n_planes} planes, "
+                f"{found} were found. Copy the file again from its source."
+            )
+    for letter, n in metadata.sizes.items():
+        if sizes.get(letter, 1) != n:
+            raise DataError(
+                f"{path}: its {metadata.kind} metadata say Size{letter}={n}, its pages have {sizes.get(letter, 1)}. "
+                "The file is damaged or was edited; export it again."
+            )
+    if metadata.dtype not in {None, dtype.name}:
+        raise DataError(
+            f"{path}: its {metadata.kind} metadata say {metadata.dtype}, its pages hold {dtype.name}. Export it again."
+        )

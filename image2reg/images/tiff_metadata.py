@@ -1,0 +1,125 @@
+"""What a TIFF says about itself: OME-XML, ImageJ's text, tifffile's JSON, or the resolution tags."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from image2reg.images.ome_xml import read_description
+from image2reg.images.units import VoxelSize, micrometres, voxel_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import tifffile
+
+__all__ = ["TiffMetadata", "describe"]
+
+_INCH, _CENTIMETRE = 2, 3
+# Resolution tags of coarser pixels than this come from printers' settings (72, 300, 2400 dpi), not from microscopes.
+_COARSEST_TAG_UM = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TiffMetadata:
+    """Promises of a TIFF's description, to be checked against its pages.
+
+    Parameters
+    ----------
+    kind : str
+        ``OME-XML``, ``ImageJ``, ``shape`` or ``TIFF``.
+    sizes : dict of axis letter to length
+        Promised lengths (OME-XML only).
+    n_planes : int, optional
+        Promised number of Y, X planes, samples counted.
+    dtype : str, optional
+    voxel_um : (z, y, x), micrometres
+    channels : tuple of str
+    """
+
+    kind: str
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    n_planes: int | None = None
+    dtype: str | None = None
+    voxel_um: VoxelSize = (None, None, None)
+    channels: tuple[str, ...] = ()
+
+
+def describe(path: Path, tif: tifffile.TiffFile, series: Any) -> TiffMetadata:
+    """Collect a file's promises from the richest description it has.
+
+    Raises
+    ------
+    DataError
+        Its OME-XML is damaged.
+    """
+    if tif.is_ome and tif.ome_metadata:
+        ome = read_description(path, tif.ome_metadata)
+        return TiffMetadata("OME-XML", ome.sizes, None, ome.dtype, ome.voxel_um, ome.channels)
+    if tif.is_imagej and tif.imagej_metadata:
+        return _imagej(tif, series)
+    shaped = tif.shaped_metadata[0] if tif.is_shaped and tif.shaped_metadata else {}
+    shape = shaped.get("shape")
+    n_planes = math.prod(shape[:-2]) if shape and len(shape) >= 2 and series.keyframe.axes == "YX" else None
+    said = _sizes(shaped.get("voxel_um"))
+    return TiffMetadata(
+        "shape" if shape else "TIFF",
+        n_planes=n_planes,
+        voxel_um=said or voxel_size(None, *_resolution(series.keyframe)),
+        channels=_names(shaped.get("channel_names")),
+    )
+
+
+def _sizes(value: Any) -> VoxelSize | None:
+    """Three voxel sizes as this package's own JSON has them, or None."""
+    if not isinstance(value, list) or len(value) != 3:
+        return None
+    z, y, x = (micrometres(size, "um") if isinstance(size, int | float) else None for size in value)
+    return z, y, x
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    is_list = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    return tuple(value) if is_list else ()
+
+
+def _imagej(tif: tifffile.TiffFile, series: Any) -> TiffMetadata:
+    said = tif.imagej_metadata or {}
+    unit = str(said.get("unit", ""))
+    y, x = (micrometres(size, unit) for size in _pixel_lengths(series.keyframe))
+    z = micrometres(said.get("spacing"), str(said.get("zunit", unit)))
+    n_images = said.get("images")
+    samples = series.keyframe.samplesperpixel
+    n_planes = int(n_images) * samples if isinstance(n_images, int) else None
+    return TiffMetadata("ImageJ", n_planes=n_planes, voxel_um=(z, y, x), channels=_channel_labels(said))
+
+
+def _channel_labels(said: dict[str, Any]) -> tuple[str, ...]:
+    """Channel names from slice labels: the ones this package writes repeat one label through z."""
+    labels, n_channels = said.get("Labels"), said.get("channels", 1)
+    labels = [labels] if isinstance(labels, str) else labels
+    if not isinstance(labels, list | tuple) or not isinstance(n_channels, int) or n_channels < 1:
+        return ()
+    names = tuple(str(label) for label in labels[:n_channels])
+    repeats = len(labels) % n_channels == 0 and tuple(map(str, labels)) == names * (len(labels) // n_channels)
+    return names if repeats and len(set(names)) == n_channels else ()
+
+
+def _pixel_lengths(page: Any) -> tuple[float | None, float | None]:
+    """Length of a pixel along y and x in the file's resolution unit."""
+    lengths = []
+    for name in ("YResolution", "XResolution"):
+        tag = page.tags.get(name)
+        pixels, units = tag.value if tag is not None else (0, 0)
+        lengths.append(units / pixels if pixels > 0 and units > 0 else None)
+    return lengths[0], lengths[1]
+
+
+def _resolution(page: Any) -> tuple[float | None, float | None]:
+    tag = page.tags.get("ResolutionUnit")
+    unit = {_INCH: "inch", _CENTIMETRE: "cm"}.get(int(tag.value)) if tag is not None else None
+    y, x = (micrometres(length, unit) for length in _pixel_lengths(page))
+    if y is None or x is None or max(y, x) > _COARSEST_TAG_UM:
+        return None, None
+    return y, x

@@ -1,0 +1,161 @@
+"""One `write` for every format we emit; each appears whole under its final name or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.atomic import atomic_file
+from image2reg.errors import ConfigurationError
+from image2reg.images.limits import n_bytes
+from image2reg.images.ome_xml import compose
+from image2reg.images.tiling import block_boxes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from image2reg.images.image import Image
+
+__all__ = ["write", "write_ome_zarr", "write_tiff"]
+
+# Classic TIFF ends at 4 GiB; readers with signed offsets end at 2 GiB.
+_BIGTIFF_BYTES = 2 * 2**30
+_PIECE_BYTES = 64 * 2**20
+_CENTIMETRE = 3
+_IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+
+
+def write(image: Image, path: Path | str, *, overwrite: bool = False) -> None:
+    """Write an image in the format its name asks for; a lazy image is streamed.
+
+    Parameters
+    ----------
+    image : Image
+    path : Path or str
+        ``.ome.tif`` / ``.ome.tiff``: OME-TIFF, keeps everything. ``.tif`` / ``.tiff``: ImageJ TIFF (or, for types
+        ImageJ does not know, TIFF with a JSON description), keeps voxel size to 1e-6 and channel names.
+        ``.zarr`` / ``.ome.zarr``: OME-Zarr 0.5, keeps everything. TIFF does not keep axes of length one.
+    overwrite : bool
+        Replace what is there, once the new file is complete.
+
+    Raises
+    ------
+    ConfigurationError
+        Another suffix.
+    DataError
+        `path` exists and `overwrite` is False; or the format cannot hold the image's type.
+    ResourceError
+        The disk is full or read-only; or OME-Zarr is asked for without zarr 3.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    if name.endswith(".zarr"):
+        write_ome_zarr(image, path, overwrite=overwrite)
+    elif name.endswith((".tif", ".tiff")):
+        write_tiff(image, path, ome=name.endswith((".ome.tif", ".ome.tiff")), overwrite=overwrite)
+    else:
+        raise ConfigurationError(
+            f"{path}: no writer for {path.suffix or 'a name without suffix'!r}; allowed are .ome.tiff, .tif, .zarr. "
+            "Choose one of these for --out."
+        )
+
+
+def _pieces(image: Image, chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Boxes of whole chunks of at most about 64 MB, which a lazy image is streamed in."""
+    piece = list(chunks)
+    for axis in reversed(range(len(piece))):
+        room = _PIECE_BYTES // max(1, n_bytes(piece, image.dtype))
+        piece[axis] = min(image.shape[axis], piece[axis] * max(1, room))
+    yield from block_boxes(image.shape, piece)
+
+
+def write_ome_zarr(image: Image, path: Path, *, overwrite: bool = False) -> None:
+    """Write an OME-Zarr 0.5 image; see `write`."""
+    from image2reg.images.ome_zarr import OmeZarrWriter, default_chunks
+
+    with OmeZarrWriter(
+        path,
+        shape=image.shape,
+        axes=image.axes,
+        dtype=image.dtype,
+        voxel_um=image.voxel_um,
+        channels=image.channels,
+        overwrite=overwrite,
+    ) as out:
+        for box in _pieces(image, default_chunks(image.shape, image.axes)):
+            out[box] = np.asarray(image.data[box])
+
+
+def _planes(image: Image, lead: str) -> Iterator[NDArray[Any]]:
+    """(Y, X) planes, the axes of `lead` in that order, the last one fastest."""
+    present = [letter for letter in lead if letter in image.axes]
+    stored = [letter for letter in image.axes if letter not in "YX"]
+    for position in itertools.product(*(range(image.sizes[letter]) for letter in present)):
+        where = dict(zip(present, position, strict=True))
+        plane = np.asarray(image.data[tuple(where[letter] for letter in stored)])
+        yield np.ascontiguousarray(plane.astype(np.uint8) if plane.dtype == np.bool_ else plane)
+
+
+def write_tiff(image: Image, path: Path, *, ome: bool, overwrite: bool = False) -> None:
+    """Write an OME-TIFF (`ome`) or an ImageJ-compatible TIFF, uncompressed; see `write`."""
+    import tifffile
+
+    if image.dtype == np.bool_:
+        image = image.replace(data=np.asarray(image.load().data, dtype=np.uint8))
+    # BigTIFF where the voxels and some room for the directories pass 2 GiB.
+    big = n_bytes(image.shape, image.dtype) + 2**25 > _BIGTIFF_BYTES
+    lead = "TCZ" if ome else "TZC"
+    sizes = {letter: image.sizes.get(letter, 1) for letter in "TCZYX"}
+    order = [letter for letter in lead if letter in image.axes]
+    shape = (*(sizes[letter] for letter in order), sizes["Y"], sizes["X"])
+    options: dict[str, Any] = {"photometric": "minisblack", "software": "virtualstain"}
+    if ome:
+        options |= {"description": compose(path, image).encode("utf-8"), "metadata": None}
+    elif image.dtype.name in _IMAGEJ_TYPES and not big:
+        options |= {
+            "metadata": _imagej_metadata(image, sizes, "".join(order) + "YX"),
+            "resolution": _resolution(image),
+        }
+    else:
+        options |= _json_description(image, shape, "".join(order) + "YX")
+    imagej = not ome and "description" not in options
+    with (
+        atomic_file(path, overwrite=overwrite) as partial,
+        tifffile.TiffWriter(partial, bigtiff=big, imagej=imagej) as tif,
+    ):
+        tif.write(_planes(image, lead), shape=shape, dtype=image.dtype, **options)
+
+
+def _imagej_metadata(image: Image, sizes: dict[str, int], axes: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"axes": axes, "mode": "grayscale"}
+    z, y, _ = image.voxel_um
+    if y is not None:
+        metadata["unit"] = "um"
+    if z is not None:
+        metadata["spacing"] = z
+        metadata.setdefault("unit", "um")
+    if image.channels != tuple(f"channel_{index}" for index in range(len(image.channels))):
+        metadata["Labels"] = list(image.channels) * (sizes["T"] * sizes["Z"])
+    return metadata
+
+
+def _json_description(image: Image, shape: tuple[int, ...], axes: str) -> dict[str, Any]:
+    """TIFF for types ImageJ does not know: tifffile's JSON, exact, and the resolution tags for other programs."""
+    said = {"shape": shape, "axes": axes, "channel_names": image.channels, "voxel_um": image.voxel_um}
+    options: dict[str, Any] = {"description": json.dumps(said), "metadata": None}
+    if image.voxel_um[1] and image.voxel_um[2]:
+        x, y = _resolution(image)
+        options |= {"resolution": (x * 1e4, y * 1e4), "resolutionunit": _CENTIMETRE}
+    return options
+
+
+def _resolution(image: Image) -> tuple[float, float]:
+    """Pixels per micrometre along x and y; ImageJ's 'no calibration' is 1."""
+    _, y, x = image.voxel_um
+    return (1.0 / x if x else 1.0, 1.0 / y if y else 1.0)
