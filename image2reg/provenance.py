@@ -50,7 +50,7 @@ def git_commit(directory: Path | None = None) -> str | None:
         return None
     command = [git, "-C", str(directory), "describe", "--always", "--abbrev=40", "--match=", "--dirty"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -89,7 +89,7 @@ def fit(
 
     Notes
     -----
-    Under ``accelerate launch`` each of n processes takes its share of ``n x accumulate`` micro-batches and
+    Under ``torchrun`` each of n processes takes its share of ``n x accumulate`` micro-batches and
     gradients are averaged: n processes with ``accumulate=1`` take the steps of one with ``accumulate=n``.
     """
     out = Path(out)
@@ -120,13 +120,12 @@ class _Run:
 
     def start(self, *, resume: bool) -> None:
         """Restore the newest checkpoint or begin; open the log."""
-        found = list_checkpoints(self.folder)
-        if not resume and (found or self.log_path.exists()):
+        found, main = list_checkpoints(self.folder), self.accelerator.is_main_process
+        if main and not resume and (found or self.log_path.exists()):
             raise DataError(
                 f"{self.folder.parent}: holds a training run. Pass --resume to continue it, "
                 f"or choose another --out."
             )
-        main = self.accelerator.is_main_process
         if main:
             prune_checkpoints(self.folder, self.settings.keep_checkpoints, partial=True)
         keep_bytes = self._restore(found[-1]) if found else 0

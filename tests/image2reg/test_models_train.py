@@ -1,115 +1,385 @@
-"""The training loop: resume, averaging, phases, best weights, log, refusals."""
+"""The training loop: resume, phases, averaging, best weights, stopping, log, refusals."""
 
 from __future__ import annotations
 
-import os
+import math
 import signal
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from small_models import Stopping, TwoPhases, same_tensors, small_settings
 from torch import nn
 
+from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.interruption import Interrupted
 from image2reg.models.history import read_history
-from image2reg.models.train import TrainingSettings, fit
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-class TwoPhases:
-    """A small regression with dropout and batch norm, and an adversary: everything a resume can get wrong."""
-
-    def __init__(self, seed: int = 0) -> None:
-        torch.manual_seed(seed)
-        generator = nn.Sequential(
-            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2)
-        )
-        self.phases = {
-            "generator": generator,
-            "discriminator": nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1)),
-        }
-        self.steps_seen: list[int] = []
-
-    def batch(self, step: int, rng: np.random.Generator) -> dict:
-        x = torch.from_numpy(rng.standard_normal((6, 4), dtype=np.float32))
-        return {"x": x, "y": x[:, :2] * 2 + 1, "ids": [f"field-{step}-{i}" for i in range(6)]}
-
-    def loss(self, phase: str, batch: dict) -> dict:
-        made = self.phases["generator"](batch["x"])
-        judge = self.phases["discriminator"]
-        if phase == "generator":
-            l1 = (made - batch["y"]).abs().mean()
-            return {"loss": l1 + 0.1 * (judge(made) - 1).square().mean(), "l1": l1}
-        return {"loss": (judge(batch["y"]) - 1).square().mean() + judge(made.detach()).square().mean()}
-
-    def validate(self, module: nn.Module) -> dict:
-        x = torch.linspace(-1, 1, 20).reshape(5, 4)
-        return {"score": -float((module(x) - x[:, :2] * 2 - 1).abs().mean()), "noise": float(torch.rand(()))}
+from image2reg.models.settings import learning_rate_at
+from image2reg.models.state import TrainingState, WeightAverage
+from image2reg.models.train import fit
 
 
-def settings(**changes: object) -> TrainingSettings:
-    defaults = {
-        "steps": 12, "batch_size": 6, "learning_rate": 0.02, "weight_decay": 0.01, "warmup_steps": 3,
-        "ema_decay": 0.8, "accumulate": 2, "gradient_clip": 1.0, "validate_every": 4, "checkpoint_every": 3,
-        "log_every": 5, "seed": 5,
+def run(task, out, **options):
+    changes = {k: options.pop(k) for k in list(options) if k not in {"resume", "device"}}
+    options = {"device": "cpu", "progress": False, **options}
+    return fit(task, small_settings(**changes), out, **options)
+
+
+def newest(out: Path) -> Path:
+    return sorted((out / "checkpoints").iterdir())[-1]
+
+
+def stored(out: Path) -> dict[str, bytes]:
+    return {name: (newest(out) / f"{name}.safetensors").read_bytes() for name in ("model", "optim", "ema")}
+
+
+def validations(result) -> list[dict]:
+    return [r["validation"] for r in read_history(result.history_path) if "validation" in r]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    return run(TwoPhases(), out / "run"), out / "run"
+
+
+@pytest.mark.parametrize(
+    ("stage", "at"),
+    [("generator", 7), ("discriminator", 1), ("validate", 8), ("batch", 5), ("generator", 12)],
+)
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path, uninterrupted, stage, at):
+    whole, whole_out = uninterrupted
+    with pytest.raises(Interrupted, match="Continue with --resume") as caught:
+        run(Stopping(at, signal.SIGINT, stage), tmp_path)
+    assert caught.value.code == 130
+    torch.rand(17)  # numbers drawn in between must not matter
+    parts = run(TwoPhases(seed=99), tmp_path, resume=True)
+    assert same_tensors(whole.last_state, parts.last_state)
+    assert same_tensors(whole.best_state, parts.best_state)
+    assert (whole.best_step, whole.best_score) == (parts.best_step, parts.best_score)
+    assert stored(whole_out) == stored(tmp_path)
+    assert validations(whole) == validations(parts)
+    assert len(validations(parts)) == 3
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    first = run(TwoPhases(), tmp_path)
+    log = first.history_path.read_bytes()
+    again = run(TwoPhases(seed=3), tmp_path, resume=True)
+    assert same_tensors(first.last_state, again.last_state)
+    assert same_tensors(first.best_state, again.best_state)
+    assert again.history_path.read_bytes() == log
+    assert again.stopped == "steps"
+
+
+def test_resume_without_a_checkpoint_starts_afresh(tmp_path, uninterrupted):
+    assert same_tensors(run(TwoPhases(), tmp_path, resume=True).last_state, uninterrupted[0].last_state)
+
+
+def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
+    run(TwoPhases(), tmp_path, steps=6, schedule="constant")
+    log = tmp_path / "metrics.jsonl"
+    with log.open("a") as handle:
+        handle.write('{"step": 6, "beyond": true}\n{"cut sho')
+    result = run(TwoPhases(), tmp_path, steps=9, schedule="constant", resume=True)
+    records = read_history(result.history_path)
+    assert not any("beyond" in record for record in records)
+    assert records[-1]["step"] == 9
+    assert len(log.read_text().splitlines()) == len(records)
+
+
+def test_the_log_holds_means_rates_and_scores(uninterrupted):
+    records = read_history(uninterrupted[0].history_path)
+    train = [record for record in records if "train" in record]
+    assert [record["step"] for record in train] == [3, 4, 5, 6, 8, 9, 10, 12]
+    assert set(train[0]["train"]) == {
+        "generator/loss", "generator/l1", "generator/gradient_norm", "discriminator/loss",
+        "discriminator/gradient_norm",
     }  # fmt: skip
-    return TrainingSettings(**{**defaults, **changes})
+    assert train[0]["learning_rate"] == pytest.approx(0.02)
+    assert [record["step"] for record in records if "validation" in record] == [4, 8, 12]
 
 
-class Stopping(TwoPhases):
-    """Sends a signal to its own process while it works on one step."""
+class Watching(TwoPhases):
+    """Looks at gradients, modes and weights from inside."""
 
-    def __init__(self, step: int, number: int = signal.SIGINT, stage: str = "loss") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.at, self.number, self.stage, self.now, self.sent = step, number, stage, 0, False
+        self.seen: list[dict[str, torch.Tensor]] = []
+        self.modes: list[bool] = []
 
-    def send(self) -> None:
-        if not self.sent:
-            self.sent = True
-            os.kill(os.getpid(), self.number)
-
-    def batch(self, step: int, rng: np.random.Generator) -> dict:
-        return {**super().batch(step, rng), "step": step}
-
-    def loss(self, phase: str, batch: dict) -> dict:
-        if batch["step"] == self.at and self.stage == "loss" and phase == "generator":
-            self.send()
-        self.now = batch["step"]
+    def loss(self, phase, batch):
+        others = [module for name, module in self.phases.items() if name != phase]
+        for module in others:
+            assert all(p.grad is None and not p.requires_grad for p in module.parameters())
+        assert all(p.requires_grad for p in self.phases[phase].parameters())
+        self.modes.append(self.phases["generator"].training)
         return super().loss(phase, batch)
 
-    def validate(self, module: nn.Module) -> dict:
-        if self.stage == "validate" and self.now == self.at:
-            self.send()
+    def validate(self, module):
+        assert not module.training
+        assert not torch.is_grad_enabled()
+        self.seen.append({name: value.clone() for name, value in module.state_dict().items()})
         return super().validate(module)
 
 
-def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+def test_only_the_phase_at_work_holds_gradients(tmp_path):
+    task = Watching()
+    run(task, tmp_path)
+    assert all(task.modes)
+    assert all(p.requires_grad for module in task.phases.values() for p in module.parameters())
 
 
-def whole_state(out: Path) -> dict[str, bytes]:
-    newest = sorted((out / "checkpoints").iterdir())[-1]
-    return {name: (newest / f"{name}.safetensors").read_bytes() for name in ("model", "optim", "ema")}
+def test_parameters_frozen_by_the_task_stay_frozen(tmp_path):
+    task = TwoPhases()
+    frozen = task.phases["generator"][0]
+    frozen.requires_grad_(False)
+    before = frozen.weight.clone()
+    run(task, tmp_path)
+    assert torch.equal(frozen.weight, before)
+    assert not frozen.weight.requires_grad
 
 
-@pytest.mark.parametrize(("stage", "at"), [("loss", 7), ("validate", 8), ("loss", 1), ("loss", 12)])
-def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path, stage, at):
-    whole = fit(TwoPhases(), settings(), tmp_path / "whole", device="cpu", progress=False)
-    with pytest.raises(Interrupted) as caught:
-        fit(Stopping(at, stage=stage), settings(), tmp_path / "parts", device="cpu", progress=False)
-    assert caught.value.code == 130
-    assert f"Interrupted at step {at}" in str(caught.value)
-    torch.rand(17)  # random numbers drawn in between must not matter
-    parts = fit(TwoPhases(seed=99), settings(), tmp_path / "parts", resume=True, device="cpu", progress=False)
-    assert same(whole.last_state, parts.last_state)
-    assert same(whole.best_state, parts.best_state)
-    assert (whole.best_step, whole.best_score) == (parts.best_step, parts.best_score)
-    assert whole_state(tmp_path / "whole") == whole_state(tmp_path / "parts")
-    logged = [
-        [r["validation"] for r in read_history(x.history_path) if "validation" in r] for x in (whole, parts)
-    ]
-    assert logged[0] == logged[1]
-    assert len(logged[0]) == 3
+def test_best_weights_are_a_copy_of_those_at_the_best_step(tmp_path):
+    class Peaking(Watching):
+        def validate(self, module):
+            super().validate(module)
+            return {"score": [1.0, 3.0, 2.0][len(self.seen) - 1]}
+
+    task = Peaking()
+    result = run(task, tmp_path)
+    assert (result.best_step, result.best_score) == (8, 3.0)
+    assert same_tensors(result.best_state, task.seen[1])
+    assert not same_tensors(result.best_state, result.last_state)
+    assert same_tensors(load_file(newest(tmp_path) / "best.safetensors"), task.seen[1])
+
+
+def test_validation_sees_averaged_weights_and_leaves_the_trained_ones(tmp_path):
+    task = Watching()
+    averaged = run(task, tmp_path / "ema")
+    run(TwoPhases(), tmp_path / "plain", ema_decay=None)
+    assert same_tensors(task.seen[-1], averaged.last_state)
+    raw = [load_file(newest(tmp_path / name) / "model.safetensors") for name in ("ema", "plain")]
+    assert same_tensors(*raw)
+    generator = {k.removeprefix("generator/"): v for k, v in raw[0].items() if k.startswith("generator/")}
+    assert not same_tensors(generator, averaged.last_state)
+
+
+def test_the_average_follows_its_formula():
+    module = nn.Linear(3, 2)
+    average = WeightAverage(module, decay=0.5)
+    expected = module.weight.detach().clone()
+    for n in range(1, 12):
+        with torch.no_grad():
+            module.weight.add_(n)
+        average.update(n)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * module.weight.detach()
+    torch.testing.assert_close(average.tensors["weight"], expected)
+    raw = module.weight.detach().clone()
+    average.swap()
+    torch.testing.assert_close(module.weight.detach(), expected)
+    average.swap()
+    assert torch.equal(module.weight, raw)
+
+
+class Regression:
+    """Plain least squares; the batch is the whole data set or a fixed part of it."""
+
+    def __init__(self, part: int | None) -> None:
+        torch.manual_seed(1)
+        self.phases = {"model": nn.Linear(3, 1)}
+        self.x = torch.randn(8, 3, generator=torch.Generator().manual_seed(2))
+        self.part, self.n_calls = part, 0
+
+    def batch(self, step, rng):
+        self.n_calls += 1
+        half = slice(None) if self.part is None else (slice(0, 4), slice(4, 8))[(self.n_calls - 1) % 2]
+        return {"x": self.x[half]}
+
+    def loss(self, phase, batch):
+        x = batch["x"]
+        return {"loss": (self.phases[phase](x) - x.sum(1, keepdim=True)).square().mean()}
+
+    def validate(self, module):
+        return {}
+
+
+def test_accumulated_halves_take_the_step_of_the_whole_batch(tmp_path):
+    options = {"steps": 5, "workers": 0, "ema_decay": None}
+    whole = run(Regression(None), tmp_path / "a", accumulate=1, **options)
+    halves = run(Regression(2), tmp_path / "b", accumulate=2, **options)
+    for name, value in whole.last_state.items():
+        torch.testing.assert_close(halves.last_state[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_without_validation_there_is_no_best(tmp_path):
+    result = run(Regression(None), tmp_path, patience=None)
+    assert (result.best_state, result.best_step, result.best_score) == (None, None, None)
+    assert not list(tmp_path.rglob("best.safetensors"))
+    assert result.last_state.keys() == {"weight", "bias"}
+
+
+def test_patience_counts_validations_without_a_better_score(tmp_path):
+    class Falling(TwoPhases):
+        scores = iter([1.0, 0.9, math.nan, 0.8, 0.7])
+
+        def validate(self, module):
+            return {"score": next(self.scores)}
+
+    result = run(Falling(), tmp_path, steps=40, validate_every=2, patience=3)
+    assert (result.stopped, result.steps_done, result.best_step, result.best_score) == ("patience", 8, 2, 1.0)
+    assert read_history(result.history_path)[-1]["validation"] == {"score": 0.8}
+    assert None in [v["score"] for v in validations(result)]  # NaN is null in JSON
+
+
+def test_the_wall_clock_budget_ends_training_with_a_checkpoint(tmp_path):
+    result = run(TwoPhases(), tmp_path, max_minutes=1e-9)
+    assert (result.stopped, result.steps_done) == ("time", 1)
+    assert newest(tmp_path).name == "step_000001"
+    assert len(validations(result)) == 1
+
+
+def test_old_checkpoints_and_half_written_ones_are_removed(tmp_path):
+    run(TwoPhases(), tmp_path, steps=6, schedule="constant")
+    (tmp_path / "checkpoints" / ".step_000007.partial-1-abc").mkdir()
+    run(TwoPhases(), tmp_path, steps=12, schedule="constant", resume=True, keep_checkpoints=2)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step_000009", "step_000012"]
+
+
+def test_layout_in_memory_survives_a_resume(tmp_path):
+    class Convolution(Regression):
+        def __init__(self, part):
+            super().__init__(part)
+            self.phases = {"model": nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)}
+
+        def loss(self, phase, batch):
+            return {"loss": self.phases[phase](batch["x"].new_ones(1, 4, 5, 5)).square().mean()}
+
+    run(Convolution(None), tmp_path, steps=4, schedule="constant")
+    task = Convolution(None)
+    result = run(task, tmp_path, steps=6, schedule="constant", resume=True)
+    assert task.phases["model"].weight.is_contiguous(memory_format=torch.channels_last)
+    whole = run(Convolution(None), tmp_path / "whole", steps=6, schedule="constant")
+    assert same_tensors(result.last_state, whole.last_state)
+
+
+def test_precision_can_differ_between_runs_of_one_process(tmp_path):
+    half = run(TwoPhases(), tmp_path / "a", precision="bf16")
+    full = run(TwoPhases(), tmp_path / "b", precision="fp32")
+    assert all(v.dtype in {torch.float32, torch.int64} for v in half.last_state.values())
+    assert not same_tensors(half.last_state, full.last_state)
+
+
+def test_an_occupied_directory_is_refused(tmp_path):
+    run(TwoPhases(), tmp_path, steps=4)
+    with pytest.raises(DataError, match=r"holds a training run\. Pass --resume to continue it"):
+        run(TwoPhases(), tmp_path, steps=4)
+
+
+def test_other_settings_are_refused_on_resume(tmp_path):
+    run(TwoPhases(), tmp_path, steps=4)
+    with pytest.raises(
+        ConfigurationError, match=r"other settings \(learning_rate: 0\.02 -> 0\.1, seed: 5 -> 6\)"
+    ):
+        run(TwoPhases(), tmp_path, steps=4, learning_rate=0.1, seed=6, resume=True)
+
+
+def test_another_network_is_refused_on_resume(tmp_path):
+    run(TwoPhases(), tmp_path, steps=4)
+    other = TwoPhases()
+    other.phases["discriminator"] = nn.Linear(2, 3)
+    with pytest.raises(
+        ConfigurationError, match="phase 'discriminator': the checkpoint holds another network"
+    ):
+        run(other, tmp_path, steps=4, resume=True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_named(tmp_path, name):
+    run(TwoPhases(), tmp_path, steps=4)
+    file = newest(tmp_path) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match=r"Remove this checkpoint's directory") as caught:
+        run(TwoPhases(), tmp_path, steps=4, resume=True)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"device": "tpu"}, "device 'tpu' is unknown; allowed: auto, cpu, cuda"),
+        ({"precision": "fp16"}, "'fp16' needs a GPU"),
+        pytest.param(
+            {"device": "cuda"}, "sees none here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)  # fmt: skip
+def test_impossible_devices_are_refused(tmp_path, options, text):
+    with pytest.raises(ConfigurationError, match=text):
+        run(TwoPhases(), tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_the_data_reach_the_caller(tmp_path):
+    class Broken(TwoPhases):
+        def batch(self, step, rng):
+            if step == 3:
+                raise DataError("plate1/A01.tif: gone")
+            return super().batch(step, rng)
+
+    with pytest.raises(DataError, match="plate1/A01"):
+        run(Broken(), tmp_path, workers=2)
+
+
+def test_decay_spares_biases_and_norms():
+    state = TrainingState(TwoPhases().phases, small_settings(weight_decay=0.3))
+    groups = state.optimizers["generator"].param_groups
+    assert [(g["weight_decay"], {p.ndim for p in g["params"]}) for g in groups] == [(0.3, {2}), (0.0, {1})]
+
+
+def test_the_rate_rises_and_falls():
+    settings = small_settings(steps=13, warmup_steps=3, learning_rate=0.3)
+    rates = [learning_rate_at(settings, step) for step in range(1, 14)]
+    np.testing.assert_allclose(rates[:4], [0.1, 0.2, 0.3, 0.3])
+    np.testing.assert_allclose(rates[8], 0.15)
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[-1] > 0
+    assert learning_rate_at(small_settings(schedule="constant"), 12) == 0.02
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="warmup_steps=12 must be below steps=12"):
+        small_settings(warmup_steps=12)
+    with pytest.raises(ValueError, match="betas"):
+        small_settings(betas=(0.9, 1.0))
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path):
+    """Data parallel: 2 processes x 1 micro-batch = 1 process x 2 micro-batches, within float32 rounding."""
+    one = run(TwoPhases(), tmp_path / "one", accumulate=2, ema_decay=None)
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})\n"
+        "from small_models import TwoPhases, small_settings\n"
+        "from image2reg.models.train import fit\n"
+        "fit(TwoPhases(), small_settings(accumulate=1, ema_decay=None), sys.argv[1], device='cpu')\n"
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [sys.executable, *launch, str(script), str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    # Batch statistics differ from process to process, as in every data-parallel run. The bias before the
+    # batch norm has a gradient of rounding noise, which Adam blows up; every other weight agrees.
+    two = load_file(newest(tmp_path / "two") / "model.safetensors")
+    for name in ("0.weight", "1.weight", "1.bias", "4.weight", "4.bias"):
+        torch.testing.assert_close(two[f"generator/{name}"], one.last_state[name], rtol=1e-3, atol=1e-5)
