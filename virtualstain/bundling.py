@@ -27,15 +27,16 @@ from image2reg.models.spec import (
     Training,
 )
 from image2reg.provenance import git_commit, installed_versions, json_sha256
-from virtualstain.evaluate import ScoredField, score_field, summarise
+from virtualstain.evaluate import ScoredField, score_table
 from virtualstain.model import KIND, StainModel
 from virtualstain.networks import build_network
 from virtualstain.normalise import ChannelScale
 from virtualstain.patches import StainField
 from virtualstain.recipe import NormalisationSettings, Recipe
+from virtualstain.scoring import stain_fields
 from virtualstain.staining import OVERLAP
 
-__all__ = ["Facts", "evaluate_fields", "half_precision", "pack", "stain_fields"]
+__all__ = ["Facts", "half_precision", "pack"]
 
 Scales = tuple[tuple[ChannelScale, ...], tuple[ChannelScale, ...]]
 
@@ -154,45 +155,6 @@ def as_model(spec: BundleSpec, state: Mapping[str, Tensor], directory: Path) -> 
     return StainModel(Bundle(directory, spec), network.eval())
 
 
-def stain_fields(model: StainModel, fields: Sequence[StainField], *, tta: bool = False) -> list[list[ScoredField]]:
-    """Predict standardised fields as `predict` would; per field, one `ScoredField` per target it has."""
-    out = []
-    for item in fields:
-        shape = (len(model.outputs), item.targets.shape[1], *item.plane)
-        predicted = np.empty(shape, np.float32)
-
-        def sink(box: tuple[slice, ...], values: np.ndarray, predicted: np.ndarray = predicted) -> None:
-            predicted[(slice(None), *box)] = values
-
-        model.predict_stack(item.inputs, sink, where=item.name, valid=item.valid, tta=tta)
-        valid = np.ones(item.plane, bool) if item.valid is None else item.valid
-        scored = []
-        for k, channel in enumerate(model.outputs):
-            if not item.present[k]:
-                continue
-            scale = model.output_scale[k]
-            scored.append(
-                ScoredField(
-                    name=item.name,
-                    group=item.group,
-                    channel=channel,
-                    inputs=np.asarray(item.inputs),
-                    truth=scale.invert(item.target_scale[k].apply(np.asarray(item.targets[k]))),
-                    prediction=predicted[k],
-                    mask=np.broadcast_to(valid, predicted[k].shape),
-                    data_range=6 * scale.scale,
-                    typical=scale.centre,
-                )
-            )
-        out.append(scored)
-    return out
-
-
-def evaluate_fields(scored: Sequence[Sequence[ScoredField]]) -> pd.DataFrame:
-    """Score predicted fields: the table of `virtualstain.evaluate.summarise`."""
-    return summarise([score_field(item) for row in scored for item in row])
-
-
 def metrics_of(table: pd.DataFrame) -> tuple[Metric, ...]:
     """Turn rows of a score table into the bundle's metrics."""
 
@@ -272,7 +234,7 @@ def pack(
     spec = specification(recipe, arguments, reference, example, facts=facts, steps=steps, minutes=minutes)
     model = as_model(spec, rounded, directory)
     scored = stain_fields(model, test)
-    table = evaluate_fields(scored) if scored else pd.DataFrame()
+    table = score_table([item for row in scored for item in row]) if scored else pd.DataFrame()
     crop = np.asarray(example.inputs[:, :16, :96, :96])
     golden = np.empty((len(model.outputs), 1 if model.network.dims == 2 else crop.shape[1], *crop.shape[2:]), np.float32)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from image2reg.intervals import bootstrap_interval
+from image2reg.intervals import Interval, bootstrap_interval
 from virtualstain.metrics import pearson, score_image, spectral_pearson
 
-__all__ = ["METRICS", "ScoredField", "noise_ceiling", "score_blocks", "score_field", "summarise"]
+__all__ = ["METRICS", "ScoredField", "block_interval", "noise_ceiling", "score_field", "score_table", "summarise"]
 
 METRICS = ("pearson", "spectral_pearson", "ssim", "psnr", "nrmse")
 
@@ -119,30 +120,31 @@ def _end(start: int, block: int, n: int) -> int:
     return n if n - (start + block) < block // 2 else start + block
 
 
-def score_blocks(item: ScoredField, *, block: int = 96, seed: int = 0) -> dict[str, Any]:
+def block_interval(item: ScoredField, *, block: int = 96, seed: int = 0) -> Interval:
     """Pearson's r of one whole field, with an interval over its blocks.
 
-    Where there is only one field, blocks of `block` pixels are resampled and r is computed anew from their pooled
-    sums. Neighbouring blocks are not independent, so the interval is a lower bound on the uncertainty.
-
-    Returns
-    -------
-    dict
-        A row as `summarise` gives them; ``level`` is "block".
+    Blocks of `block` pixels are resampled and r is computed anew from their pooled sums. Neighbouring blocks are not
+    independent, so the interval is a lower bound on the uncertainty.
     """
     sums = _moments(item, block)
 
-    def pooled(index: NDArray[np.floating], axis: int | None = None) -> NDArray[np.float64]:
-        n, t, p, tt, pp, tp = np.moveaxis(sums[index.astype(int)].sum(axis=-2 if axis is not None else 0), -1, 0)
-        return (tp - t * p / n) / np.sqrt((tt - t * t / n) * (pp - p * p / n))
+    def pooled(index: NDArray[np.floating], axis: int) -> NDArray[np.float64]:
+        n, t, p, tt, pp, tp = np.moveaxis(sums[index.astype(int)].sum(axis=axis), -1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw of empty blocks alone has no r
+            return (tp - t * p / n) / np.sqrt((tt - t * t / n) * (pp - p * p / n))
 
-    interval = bootstrap_interval(np.arange(len(sums), dtype=float), statistic=pooled, seed=seed)
-    row = score_field(item)
-    return {
-        "channel": item.channel, "metric": "pearson", "value": interval.value, "low": interval.low,
-        "high": interval.high, "n": interval.n, "level": "block", "floor": row["floor_pearson"],
-        "ceiling": row["ceiling_pearson"],
-    }  # fmt: skip
+    return bootstrap_interval(np.arange(len(sums), dtype=float), statistic=pooled, seed=seed)
+
+
+def score_table(scored: Sequence[ScoredField], *, seed: int = 0) -> pd.DataFrame:
+    """Score predicted fields: `summarise`, with block intervals for a channel that only one field has."""
+    table = summarise([score_field(item) for item in scored], seed=seed)
+    for channel, n in Counter(item.channel for item in scored).items():
+        if n == 1:
+            interval = block_interval(next(i for i in scored if i.channel == channel), seed=seed)
+            row = (table["channel"] == channel) & (table["metric"] == "pearson")
+            table.loc[row, ["low", "high", "n", "level"]] = [interval.low, interval.high, interval.n, "block"]
+    return table
 
 
 def summarise(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> pd.DataFrame:

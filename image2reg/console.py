@@ -1,0 +1,70 @@
+"""What every command line of the project shares: one door for errors, results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from image2reg.errors import ProjectError
+from image2reg.interruption import Interrupted
+
+__all__ = ["emit", "progress_bar", "run"]
+
+
+def run(app: Callable[..., Any]) -> None:
+    """Run a typer application; turn the project's errors into one line on stderr and their exit code.
+
+    An error nobody foresaw keeps its traceback: hiding it would hide a defect of ours.
+    """
+    # Locked-down or air-gapped machines: no library may look for weights or send telemetry.
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        os.environ.setdefault(name, "1")
+    try:
+        app()
+    except ProjectError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        sys.exit(stop.code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing half-written was kept\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: it becomes null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print the result on stdout: `text` for people, or `result` as the only JSON object."""
+    sys.stdout.write(json.dumps(_plain(result), ensure_ascii=False) + "\n" if as_json else text.rstrip() + "\n")
+
+
+@contextmanager
+def progress_bar(label: str, *, silent: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a callback ``(finished, total)`` that moves a bar on stderr; nothing moves where stderr is no terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=label, unit="tile", file=sys.stderr, disable=True if silent else None, leave=False) as bar:
+
+        def report(finished: int, total: int) -> None:
+            bar.total = total
+            bar.update(finished - bar.n)
+
+        yield report

@@ -1,0 +1,316 @@
+"""Prediction of images of any size: the right channels, the right voxel size, tile by tile, in memory or to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2reg.errors import DataError, ResourceError
+from image2reg.images.image import Image
+from image2reg.images.limits import default_max_bytes
+from virtualstain.fields import padding_mask
+from virtualstain.model import StainModel
+
+__all__ = ["Prediction", "predict", "predict_to"]
+
+ALIASES = {
+    "brightfield": {"brightfield", "bright field", "bf", "transmitted", "transmitted light", "tl", "trans", "dic"},
+    "phase": {"phase", "phase contrast", "ph", "phase2d", "phase3d"},
+    "darkfield": {"darkfield", "dark field", "ssc"},
+}
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted stain and what has to be known about it.
+
+    Attributes
+    ----------
+    image : Image
+        float32, channels named after the stains, with the axes and voxel size of the input.
+    flags : tuple of str
+        What was found on the way (padding, saturation, resampling); empty when nothing was.
+    """
+
+    image: Image
+    flags: tuple[str, ...]
+
+
+def predict(
+    model: StainModel,
+    image: Image,
+    *,
+    channels: Sequence[str | int] = (),
+    resample: bool = False,
+    tile: tuple[int, int, int] | None = None,
+    tta: bool = False,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Predict one image into memory.
+
+    Parameters
+    ----------
+    model : StainModel
+    image : Image
+        Any of the axes TCZYX with Y and X; may be lazy. Time points are predicted one by one.
+    channels : sequence of str or int
+        Which channels of `image` to use, in the order of ``model.inputs``; found by name when not given.
+    resample : bool
+        Bring an image of another voxel size to the model's, and the prediction back to the image's grid.
+    tile : (z, y, x), optional
+        Largest window given to the network at once.
+    tta : bool
+        Average over the eight turns and mirrorings of Y and X, at eight times the cost.
+    progress : callable
+        Called with (finished, total) tiles.
+
+    Raises
+    ------
+    DataError
+        Missing channel, unknown or foreign voxel size, wrong number of planes, constant or non-finite image.
+    ResourceError
+        The prediction does not fit in memory; `predict_to` with an OME-Zarr streams.
+    """
+    ready = _Prepared(model, image, channels=channels, resample=resample)
+    n_bytes = 4 * int(np.prod(ready.output_shape))
+    if n_bytes > default_max_bytes():
+        raise ResourceError(
+            f"{ready.where}: the prediction has {n_bytes / 1e9:.1f} GB, more than the {default_max_bytes() / 1e9:.1f} GB "
+            "allowed in memory. Write to an .ome.zarr, which is streamed."
+        )
+    out = np.zeros(ready.output_shape, np.float32)
+
+    def sink(time: int, box: tuple[slice, ...], values: NDArray[np.float32]) -> None:
+        out[(time, slice(None), *box)] = values
+
+    ready.run(sink, tile=tile, tta=tta, progress=progress)
+    result, flags = ready.image_of(out), tuple(ready.flags)
+    return Prediction(result, flags)
+
+
+def predict_to(
+    model: StainModel,
+    image: Image,
+    path: Path,
+    *,
+    channels: Sequence[str | int] = (),
+    resample: bool = False,
+    tile: tuple[int, int, int] | None = None,
+    tta: bool = False,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> tuple[str, ...]:
+    """Predict one image into a file; an OME-Zarr is streamed, so that memory does not grow with the stack.
+
+    Parameters and errors as `predict`. Nothing appears under `path` before it is complete.
+
+    Returns
+    -------
+    tuple of str
+        The flags of `Prediction`.
+    """
+    from image2reg.atomic import refuse_existing
+    from image2reg.images.writers import OmeZarrWriter
+
+    refuse_existing(path, overwrite=overwrite)
+    if path.suffix != ".zarr" or resample:
+        done = predict(
+            model, image, channels=channels, resample=resample, tile=tile, tta=tta, progress=progress
+        )
+        done.image.write(path, overwrite=overwrite)
+        return done.flags
+    ready = _Prepared(model, image, channels=channels, resample=False)
+    timed = "T" in image.axes
+    shape = ready.output_shape if timed else ready.output_shape[1:]
+    with OmeZarrWriter(
+        path, shape=shape, axes="TCZYX" if timed else "CZYX", dtype=np.dtype(np.float32), voxel_um=image.voxel_um,
+        channels=model.outputs, overwrite=overwrite,
+    ) as writer:  # fmt: skip
+
+        def sink(time: int, box: tuple[slice, ...], values: NDArray[np.float32]) -> None:
+            key = (slice(0, len(model.outputs)), *box)
+            if timed:
+                writer[(slice(time, time + 1), *key)] = values[None]
+            else:
+                writer[key] = values
+
+        ready.run(sink, tile=tile, tta=tta, progress=progress)
+    return tuple(ready.flags)
+
+
+class _Prepared:
+    """An image that was checked against a model, with its channels in the model's order."""
+
+    def __init__(
+        self, model: StainModel, image: Image, *, channels: Sequence[str | int], resample: bool
+    ) -> None:
+        self.model, self.where, self.flags = model, image.source or "image", []  # type: list[str]
+        self.source = image
+        chosen = [image.channel_index(c) for c in choose_channels(model, image, channels)]
+        parts = [image.select(channel=index) for index in chosen]
+        parts = self._match_voxels(parts, resample=resample)
+        self.parts = parts
+        self.resampled = resample and parts[0].sizes != image.select(channel=chosen[0]).sizes
+        sizes = parts[0].sizes
+        self.times, self.planes = sizes.get("T", 1), sizes.get("Z", 1)
+        z_out = 1 if model.network.dims == 2 and (model.planes or 1) > 1 else self.planes
+        self.output_shape = (self.times, len(model.outputs), z_out, sizes["Y"], sizes["X"])
+
+    def _match_voxels(self, parts: list[Image], *, resample: bool) -> list[Image]:
+        """Compare voxel sizes with the model's; resample only when asked to."""
+        wanted, found = self.model.voxel_um, parts[0].voxel_um
+        tolerance = self.model.bundle.spec.inputs[0].voxel_tolerance
+        deep = parts[0].sizes.get("Z", 1) > 1
+        off = []
+        for letter, want, have in zip("ZYX", wanted, found, strict=True):
+            if want is None or (letter == "Z" and not deep):
+                continue
+            if have is None:
+                raise DataError(
+                    f"{self.where}: no voxel size in the file along {letter}; model '{self.model.name}' expects "
+                    f"{_sizes(wanted)} um (z, y, x) within {tolerance:.0%}. Pass --voxel-um Z,Y,X."
+                )
+            if abs(have / want - 1) > tolerance:
+                off.append(letter)
+        if not off:
+            return parts
+        if not resample:
+            raise DataError(
+                f"{self.where}: voxel size {_sizes(found)} um (z, y, x) is outside what model '{self.model.name}' "
+                f"accepts along {', '.join(off)}: {_sizes(wanted)} um within {tolerance:.0%}. Pass --resample to bring "
+                "the image to the model's voxel size and the prediction back, or choose another model."
+            )
+        from image2reg.images.resample import resample as resample_image
+
+        target = tuple(have if want is None else want for want, have in zip(wanted, found, strict=True))
+        self.flags.append(f"resampled from {_sizes(found)} to {_sizes(target)} um (z, y, x) and back")
+        return [resample_image(part, target) for part in parts]
+
+    def run(
+        self,
+        sink: Callable[[int, tuple[slice, ...], NDArray[np.float32]], None],
+        *,
+        tile: tuple[int, int, int] | None,
+        tta: bool,
+        progress: Progress | None,
+    ) -> None:
+        """Predict every time point."""
+        for time in range(self.times):
+            stacks = [part.select(time=time) if "T" in part.axes else part for part in self.parts]
+            stack = _Channels([s.to_axes("CZYX").data for s in stacks])
+            self._check(stack)
+            padding = streamed_padding(stack)
+            if padding.any():
+                self.flags.append(
+                    f"{padding.mean():.1%} of the field is exactly zero at the border (registration padding): "
+                    "predicted as 0"
+                )
+            where = f"{self.where}, time {time}" if self.times > 1 else self.where
+            self.model.predict_stack(
+                stack,
+                lambda box, values, t=time: sink(t, box, values),
+                where=where,
+                valid=~padding if padding.any() else None,
+                tile=tile,
+                tta=tta,
+                progress=progress,
+            )
+
+    def _check(self, stack: _Channels) -> None:
+        """Flag saturation: voxels at the largest value of an integer type."""
+        dtype = np.dtype(stack.dtype)
+        if dtype.kind != "u":
+            return
+        top = np.iinfo(dtype).max
+        middle = np.asarray(stack[:, stack.shape[1] // 2])
+        share = float((middle == top).mean())
+        if share > 0.05:
+            self.flags.append(f"{share:.0%} of the middle plane is saturated ({top}): expect nothing there")
+
+    def image_of(self, out: NDArray[np.float32]) -> Image:
+        """Wrap the (T, K, Z, Y, X) result, back on the input's grid when it was resampled."""
+        source = self.source
+        if self.resampled:
+            from skimage.transform import resize
+
+            grid = [source.sizes.get(letter, 1) for letter in "ZYX"]
+            grid[0] = grid[0] if out.shape[2] > 1 else 1
+            out = np.stack([[resize(k, grid, order=1, anti_aliasing=False) for k in t] for t in out])
+        timed = "T" in source.axes
+        return Image(
+            data=out.astype(np.float32, copy=False) if timed else out[0].astype(np.float32, copy=False),
+            axes="TCZYX" if timed else "CZYX",
+            voxel_um=source.voxel_um,
+            channels=self.model.outputs,
+            source=f"{self.model.name} of {self.where}",
+        )
+
+
+class _Channels:
+    """Channels that may lie apart in a file, read as one (C, Z, Y, X) array."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = parts
+        self.shape = (len(parts), *parts[0].shape[1:])
+        self.dtype = parts[0].dtype
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        key = key if isinstance(key, tuple) else (key,)
+        first, rest = key[0], key[1:]
+        if isinstance(first, (int, np.integer)):
+            return np.asarray(self.parts[first][(0, *rest)])
+        return np.concatenate([np.asarray(part[(slice(0, 1), *rest)]) for part in self.parts[first]])
+
+
+def streamed_padding(stack: Any) -> NDArray[np.bool_]:
+    """`virtualstain.fields.padding_mask`, plane by plane; stops at the first plane without zeros at its rim."""
+    anything = np.zeros(stack.shape[2:], bool)
+    for z in range(stack.shape[1]):
+        anything |= np.asarray(stack[:, z]).any(axis=0)
+        rim = (anything[0], anything[-1], anything[:, 0], anything[:, -1])
+        if all(side.all() for side in rim):
+            return np.zeros_like(anything)
+    return padding_mask(anything[None, None])
+
+
+def choose_channels(
+    model: StainModel, image: Image, given: Sequence[str | int]
+) -> Sequence[str | int]:
+    """Find the model's inputs among an image's channels: as given, by name or usual alias, or the only one.
+
+    Raises
+    ------
+    DataError
+        Not found; the message lists the image's channels.
+    """
+    if given:
+        if len(given) != len(model.inputs):
+            raise DataError(
+                f"{image.source or 'image'}: {len(given)} channels were given, model '{model.name}' takes "
+                f"{len(model.inputs)}: {', '.join(model.inputs)}. Give one --channel for each, in that order."
+            )
+        return given
+    if len(model.inputs) == 1 and len(image.channels) == 1:
+        return [0]
+    found: list[str | int] = []
+    for name in model.inputs:
+        accepted = ALIASES.get(name.lower(), {name.lower()})
+        hits = [c for c in image.channels if c.lower().strip() in accepted]
+        if len(hits) != 1:
+            what = "missing" if not hits else f"there {len(hits)} times"
+            raise DataError(
+                f"{image.source or 'image'}: channel '{name}' is {what}; the image has {list(image.channels)}. "
+                f"Pass --channel NAME or its position (0 to {len(image.channels) - 1})."
+            )
+        found.append(hits[0])
+    return found
+
+
+def _sizes(voxel_um: Sequence[float | None]) -> str:
+    return " x ".join("?" if v is None else f"{v:.4g}" for v in voxel_um)
