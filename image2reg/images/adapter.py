@@ -50,12 +50,14 @@ def _is_installed(library: str) -> bool:
 def read_foreign(path: Path, *, max_bytes: int | None = None) -> Image:
     """Open an image with bioio, else aicsimageio; only metadata are read.
 
-    The first scene is taken. Axes T, C and Z of length one are dropped, as for TIFF; colour samples are channels.
+    The first scene is taken. Axes T, C and Z of length one are dropped, as for TIFF; colour samples are
+    channels.
 
     Raises
     ------
     DataError
-        Neither library is installed, or none of the installed ones reads the file; the message has their reasons.
+        Neither library is installed, or none of the installed ones reads the file; the message has their
+        reasons.
     ResourceError
         One chunk is over `max_bytes`.
     """
@@ -63,8 +65,10 @@ def read_foreign(path: Path, *, max_bytes: int | None = None) -> Image:
     if not installed:
         kind = path.suffix or "a name without suffix"
         raise DataError(
-            f"{path}: {kind} is not a built-in format (.tif, .tiff, .ome.tiff, .zarr, .png, .jpg). Others are "
-            "read through bioio or aicsimageio, and neither is installed: pip install 'virtualstain[bioio]' and the "
+            f"{path}: {kind} is not a built-in format (.tif, .tiff, .ome.tiff, .zarr, .png, .jpg). Others "
+            "are "
+            "read through bioio or aicsimageio, and neither is installed: pip install "
+            "'virtualstain[bioio]' and the "
             "plug-in of the format (for .czi: bioio-czi), or, in an environment of its own, "
             "pip install 'virtualstain[aics]'. Or export the image as OME-TIFF."
         )
@@ -78,7 +82,8 @@ def read_foreign(path: Path, *, max_bytes: int | None = None) -> Image:
         except DataError as error:
             reasons.append(f"{library}: {error.__cause__ or error}")
     raise DataError(
-        f"{path}: no installed library could read it ({'; '.join(reasons)}). With bioio, install the plug-in of "
+        f"{path}: no installed library could read it ({'; '.join(reasons)}). With bioio, install the "
+        "plug-in of "
         "the format (for .czi: bioio-czi); otherwise export the image as OME-TIFF."
     )
 
@@ -94,7 +99,9 @@ def _as_image(path: Path, opened: Any, max_bytes: int | None) -> Image:
     sizes = dict(zip(letters, array.shape, strict=True))
     if samples:
         if sizes["C"] > 1:
-            raise DataError(f"{path}: {sizes['C']} channels of {sizes['S']} colour samples. Export it as grey channels.")
+            raise DataError(
+                f"{path}: {sizes['C']} channels of {sizes['S']} colour samples. Export it as grey channels."
+            )
         letters = letters.replace("C", "_").replace("S", "C")
         names = ("R", "G", "B", "A")[: sizes["S"]] if sizes["S"] <= 4 else ()
     source = _DaskVoxels(path, array)
@@ -102,11 +109,11 @@ def _as_image(path: Path, opened: Any, max_bytes: int | None) -> Image:
     fixed = {axis: slice(0, 1) for axis, letter in enumerate(letters) if letter not in kept}
     data = LazyView(source, [letters.index(letter) for letter in kept], fixed)
     pixel = opened.physical_pixel_sizes
-    voxel_um = tuple(_known(getattr(pixel, letter, None)) for letter in "ZYX")
+    z, y, x = (_known(getattr(pixel, letter, None)) for letter in "ZYX")
     n_channels = data.shape[kept.index("C")] if "C" in kept else 1
-    return Image(data, kept, voxel_um, names if len(names) == n_channels else (), str(path), max_bytes)
+    return Image(data, kept, (z, y, x), names if len(names) == n_channels else (), str(path), max_bytes)
 
 
 def _known(size: Any) -> float | None:
-    """The size as a float, None when the library has none (it says None, 0 or NaN)."""
+    """Return the size as a float, None when the library has none (it says None, 0 or NaN)."""
     return float(size) if size is not None and float(size) > 0 else None

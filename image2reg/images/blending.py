@@ -65,7 +65,7 @@ class _Strip:
             box, skipped = self.blocks[self.n_left]
             n = box[-1].stop - box[-1].start
             if not skipped:
-                sink(box, self.numerator[..., :n] / self.denominator[..., :n])
+                sink(box, np.divide(self.numerator[..., :n], self.denominator[..., :n], dtype=np.float32))
             for sums in (self.numerator, self.denominator):
                 sums[..., : sums.shape[-1] - n] = sums[..., n:]
                 sums[..., sums.shape[-1] - n :] = 0.0
@@ -118,8 +118,8 @@ def blend_tiles(  # noqa: PLR0913 - one call says all
     Parameters
     ----------
     predict : callable
-        ``predict(boxes) -> (len(boxes), n_channels, *tile) float32``. A box is a tuple of slices, one per axis
-        of `shape`; it runs past the image only where an axis is shorter than the tile (`read_box`).
+        ``predict(boxes) -> (len(boxes), n_channels, *tile) float32``. A box is a tuple of slices, one per
+        axis of `shape`; it runs past the image only where an axis is shorter than the tile (`read_box`).
     shape, tile, stride : one int per spatial axis of the output
         ``(Y, X)`` or ``(Z, Y, X)``; any size >= 1, any stride in 1..tile.
     n_channels : int

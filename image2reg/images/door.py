@@ -18,8 +18,8 @@ __all__ = ["reading"]
 def reading(path: Path | str, what: str = "image") -> Iterator[None]:
     """Turn whatever is raised inside into `DataError` (or `ResourceError` when memory ran out).
 
-    Readers meet damaged files with more than ten kinds of exception (measured with random byte flips); callers meet
-    these two.
+    Readers meet damaged files with more than ten kinds of exception (measured with random byte flips);
+    callers meet these two.
     """
     try:
         yield
@@ -31,11 +31,13 @@ def reading(path: Path | str, what: str = "image") -> Iterator[None]:
         raise DataError(f"{path}: may not be read ({error}). Check its permissions.") from error
     except MemoryError as error:
         raise ResourceError(
-            f"{path}: memory ran out while reading the {what}. Close other programs or read a part (OME-Zarr)."
+            f"{path}: memory ran out while reading the {what}. Close other programs or read a part "
+            "(OME-Zarr)."
         ) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise DataError(
-            f"{path}: the {what} could not be read ({reason}). The file is damaged, incomplete or not what its "
+            f"{path}: the {what} could not be read ({reason}). The file is damaged, incomplete or not what "
+            "its "
             "name says; copy it again from the microscope or export it again."
         ) from error

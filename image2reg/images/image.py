@@ -68,7 +68,8 @@ class Image:
         ordered = "".join(letter for letter in AXES if letter in self.axes)
         if self.axes != ordered or not self.axes.endswith("YX"):
             raise DataError(
-                f"{where}: axes {self.axes!r} are not allowed; use some of {AXES!r} in that order, ending in 'YX'."
+                f"{where}: axes {self.axes!r} are not allowed; use some of {AXES!r} in that order, ending "
+                "in 'YX'."
             )
         if len(shape) != len(self.axes) or min(shape) < 1:
             raise DataError(
@@ -79,7 +80,8 @@ class Image:
         names = tuple(map(str, self.channels)) or tuple(f"channel_{index}" for index in range(n_channels))
         if len(names) != n_channels:
             raise DataError(
-                f"{where}: {len(names)} channel names {list(names)} for {n_channels} channels (axes {self.axes}, "
+                f"{where}: {len(names)} channel names {list(names)} for {n_channels} channels (axes "
+                f"{self.axes}, "
                 f"shape {shape}). Give one name per channel."
             )
         object.__setattr__(self, "channels", names)
@@ -143,7 +145,8 @@ class Image:
                 return int(channel)
             problem = f"channel {channel} is missing: positions run from 0 to {n_channels - 1}"
         raise DataError(
-            f"{self._where}: {problem}; found {list(self.channels)}. Select one of these, or name the channels "
+            f"{self._where}: {problem}; found {list(self.channels)}. Select one of these, or name the "
+            "channels "
             "when reading (Python: read(path, channels=[...]); a manifest: column 'channel')."
         )
 
@@ -174,6 +177,7 @@ class Image:
     def _narrow(self, letter: str, part: slice, *, keep: bool) -> Image:
         axis = self.axes.index(letter)
         axes = self.axes if keep else self.axes.replace(letter, "")
+        data: Any
         if isinstance(self.data, np.ndarray):
             data = self.data[(slice(None),) * axis + (part if keep else part.start,)]
             channels = self.channels[part] if letter == "C" else self.channels
@@ -183,7 +187,7 @@ class Image:
         return _changed(self, data, axes, self.channels[part] if letter == "C" else self.channels)
 
     def to_axes(self, axes: str) -> Image:
-        """The same image with other axes: missing ones are added, superfluous ones of length one removed.
+        """Return the same image with other axes: missing ones are added, those of length one may go.
 
         Parameters
         ----------
@@ -209,6 +213,7 @@ class Image:
         if axes == self.axes:
             return self
         shown = [self.axes.index(letter) if letter in self.axes else None for letter in axes]
+        data: Any
         if isinstance(self.data, np.ndarray):
             data = self.data.reshape([self.sizes.get(letter, 1) for letter in axes])
         else:
@@ -217,7 +222,7 @@ class Image:
         return _changed(self, data, axes, self.channels)
 
     def load(self, *, max_bytes: int | None = None) -> Image:
-        """The image with all voxels in memory.
+        """Return the image with all voxels in memory.
 
         Raises
         ------

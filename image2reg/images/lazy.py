@@ -17,9 +17,9 @@ __all__ = ["LazyArray", "LazyView"]
 
 
 class LazyArray(abc.ABC):
-    """Shape, dtype and basic indexing (integers, slices with positive steps, an ellipsis) over something on disk.
+    """Shape, dtype and basic indexing (integers, slices, an ellipsis) over something on disk.
 
-    Indexing always returns an ndarray in memory. Subclasses implement `_read`.
+    Indexing always returns an ndarray in memory; steps must be positive. Subclasses implement `_read`.
 
     Parameters
     ----------
@@ -51,6 +51,7 @@ class LazyArray(abc.ABC):
         """Values of a box: one slice per axis, inside the array, no step."""
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Read the indexed voxels into memory."""
         parts = index if isinstance(index, tuple) else (index,)
         if sum(part is Ellipsis for part in parts) > 1 or len(parts) - (Ellipsis in parts) > self.ndim:
             raise IndexError(f"{len(parts)} indices for an array of {self.ndim} axes.")
@@ -58,7 +59,8 @@ class LazyArray(abc.ABC):
             parts = (*parts, Ellipsis)
         gap = parts.index(Ellipsis)
         parts = (*parts[:gap], *[slice(None)] * (self.ndim - len(parts) + 1), *parts[gap + 1 :])
-        box, rest = [], []
+        box: list[slice] = []
+        rest: list[slice | int] = []
         for part, n in zip(parts, self.shape, strict=True):
             if isinstance(part, slice):
                 start, stop, step = part.indices(n)
@@ -77,13 +79,16 @@ class LazyArray(abc.ABC):
         return self._read(tuple(box))[tuple(rest)]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001
+        """Read everything (numpy's protocol)."""
         values = self[...]
         return values if dtype is None else values.astype(dtype, copy=False)
 
     def __len__(self) -> int:
+        """Length of the first axis."""
         return self.shape[0]
 
     def __repr__(self) -> str:
+        """Shape and type, not the voxels."""
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
 
 
@@ -96,7 +101,8 @@ class LazyView(LazyArray):
     axes : sequence of int or None
         For each axis of the view, the axis of `source` it shows, or None for a new axis of length one.
     fixed : mapping of int to slice
-        For axes of `source`, the part that is shown. An axis that is not in `axes` must be fixed to one index.
+        For axes of `source`, the part that is shown. An axis that is not in `axes` must be fixed to one
+        index.
     """
 
     def __init__(

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["default_max_bytes", "n_bytes", "refuse_oversized"]
 
-# One image may take this part of the physical memory: input, float copy and output must fit beside each other.
+# One image may take this part of the physical memory: input, float copy and output must fit beside each
+# other.
 _MEMORY_FRACTION = 0.25
 _FALLBACK_BYTES = 2 * 2**30
 
 
 def default_max_bytes() -> int:
-    """A quarter of the physical memory, in bytes (2 GiB where the system does not tell)."""
+    """Return a quarter of the physical memory, in bytes (2 GiB where the system does not tell)."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -58,6 +59,7 @@ def refuse_oversized(
     if size > limit:
         raise ResourceError(
             f"{path}: its metadata declare one {what} of shape {tuple(shape)} and type {np.dtype(dtype)}, "
-            f"{_readable(size)} decoded; the limit is {_readable(limit)}. If the file is what you expect, pass "
+            f"{_readable(size)} decoded; the limit is {_readable(limit)}. If the file is what you expect, "
+            "pass "
             f"--max-bytes {size} (Python: max_bytes={size}); otherwise it is damaged or hostile."
         )

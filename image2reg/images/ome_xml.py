@@ -22,7 +22,8 @@ __all__ = ["OmeDescription", "compose", "pixel_type", "read_description"]
 _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _MAX_CHARACTERS = 64 * 2**20
 _PIXEL_TYPES = {
-    "int8": "int8", "int16": "int16", "int32": "int32", "uint8": "uint8", "uint16": "uint16", "uint32": "uint32",
+    "int8": "int8", "int16": "int16", "int32": "int32",
+    "uint8": "uint8", "uint16": "uint16", "uint32": "uint32",
     "float32": "float", "float64": "double",
 }  # fmt: skip
 
@@ -64,8 +65,8 @@ def read_description(path: object, xml: str) -> OmeDescription:
     Raises
     ------
     DataError
-        Not well-formed, a document type declaration (it could expand without end), no image, or sizes that are
-        no positive integers.
+        Not well-formed, a document type declaration (it could expand without end), no image, or sizes that
+        are no positive integers.
     """
     if len(xml) > _MAX_CHARACTERS or "<!DOCTYPE" in xml or "<!ENTITY" in xml:
         raise DataError(

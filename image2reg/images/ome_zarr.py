@@ -55,7 +55,7 @@ def default_chunks(shape: Sequence[int], axes: str) -> tuple[int, ...]:
 
 
 def image_store(directory: Path, image: Image, name: str, chunks: Sequence[int] | None = None) -> Any:
-    """Write the metadata of a 0.5 image into `directory` and return its empty array; `image.data` is not read."""
+    """Write the metadata of a 0.5 image into `directory`; return its empty array. No voxel is read."""
     create_group(directory, image_attributes(image, name))
     sizes = default_chunks(image.shape, image.axes) if chunks is None else tuple(chunks)
     names = [letter.lower() for letter in image.axes]
@@ -72,8 +72,8 @@ class _Unwritten(LazyArray):
 class OmeZarrWriter:
     """Write an OME-Zarr 0.5 image piece by piece, in memory that does not grow with it.
 
-    Use as a context manager. The image appears under its final name when the block ends without an error; until then,
-    and after an error, nothing is there (and what was there before stays).
+    Use as a context manager. The image appears under its final name when the block ends without an error;
+    until then, and after an error, nothing is there (and what was there before stays).
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class OmeZarrWriter:
     ...     out[0:16, :, :] = block
     """
 
-    def __init__(  # noqa: PLR0913 - an image has this many properties
+    def __init__(
         self,
         path: Path | str,
         *,
@@ -138,6 +138,7 @@ class OmeZarrWriter:
         return self
 
     def __setitem__(self, index: Any, values: NDArray[Any]) -> None:
+        """Write `values` to a box, indexed as an array is."""
         if self._array is None:
             raise ConfigurationError(f"{self.path}: write inside 'with OmeZarrWriter(...) as out:'.")
         self._array[index] = values

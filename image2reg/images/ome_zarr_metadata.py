@@ -31,7 +31,7 @@ _COLOURS = ("FFFFFF", "00FFFF", "FF00FF", "FFFF00", "0080FF", "FF8000", "00FF80"
 
 @dataclasses.dataclass(frozen=True)
 class Multiscale:
-    """What an image group says: axes in stored order, path of the full resolution, voxel size, channel names."""
+    """What an image group says: axes as stored, path of the full resolution, voxel size, channel names."""
 
     axes: str
     path: str
@@ -65,7 +65,7 @@ def version_of(path: Path, attributes: dict[str, Any]) -> tuple[str, dict[str, A
 
 
 def inner_path(path: Path, name: Any) -> str:
-    """A path inside a group, refused when it could leave it."""
+    """Check that a path stays inside its group."""
     pure = PurePosixPath(name) if isinstance(name, str) else None
     if (
         pure is None

@@ -43,10 +43,9 @@ def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
                 refuse_oversized(path, shape, grey or np.uint8, max_bytes=max_bytes)
                 if grey is not None:
                     return Image(np.array(picture), "YX", source=str(path), max_bytes=max_bytes)
-                if getattr(picture, "n_frames", 1) > 1:
-                    raise DataError(
-                        f"{path}: holds {picture.n_frames} frames. Save each as one file, or as a TIFF."
-                    )
+                n_frames = int(getattr(picture, "n_frames", 1))
+                if n_frames > 1:
+                    raise DataError(f"{path}: holds {n_frames} frames. Save each as one file, or as a TIFF.")
                 values = np.moveaxis(np.array(picture.convert("RGB")), -1, 0)
         finally:
             Picture.MAX_IMAGE_PIXELS = limit

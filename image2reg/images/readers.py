@@ -33,9 +33,9 @@ def read(
     Parameters
     ----------
     path : Path or str
-        OME-TIFF, ImageJ or plain TIFF (``.tif``, ``.tiff``); OME-Zarr 0.4 or 0.5 (a directory; for a plate give
-        ``plate.zarr/row/column/field``); PNG, JPEG; anything else (``.czi``, ``.nd2``, ``.lif`` ...) through
-        bioio or aicsimageio, whichever is installed.
+        OME-TIFF, ImageJ or plain TIFF (``.tif``, ``.tiff``); OME-Zarr 0.4 or 0.5 (a directory; for a plate
+        give ``plate.zarr/row/column/field``); PNG, JPEG; anything else (``.czi``, ``.nd2``, ``.lif`` ...)
+        through bioio or aicsimageio, whichever is installed.
     channels : sequence of str, optional
         Names for the channels, replacing the file's.
     voxel_um : (z, y, x), micrometres, optional
@@ -44,8 +44,8 @@ def read(
         Letters of ``"TCZYX"`` in the file's own order, for a TIFF that does not name its axes. Without it one
         unnamed axis is read as Z, or as C when `channels` has as many names.
     max_bytes : int, optional
-        Refuse before decoding what is larger: a plane or chunk now, the whole image at `Image.load`. A quarter of
-        the physical memory when None.
+        Refuse before decoding what is larger: a plane or chunk now, the whole image at `Image.load`. A
+        quarter of the physical memory when None.
 
     Returns
     -------

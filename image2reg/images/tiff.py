@@ -96,7 +96,8 @@ class TiffPlanes(LazyArray):
         values = files.open(plane.file).pages[plane.page].asarray()
         if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
             raise DataError(
-                f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata said "
+                f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata "
+                "said "
                 f"{self.page_shape} {self.dtype}. The file is damaged; copy or export it again."
             )
         values = values.reshape(self.page_shape)
@@ -161,8 +162,8 @@ def read_tiff(
             if len(tif.series) > 1:
                 _logger.warning("%s: holds %d images; the first one is read.", path, len(tif.series))
             metadata = describe(path, tif, series)
-            data, letters = _planes(path, tif, series, chain, max_bytes)
-        data, letters = _name_axes(path, data, letters, axes=axes, n_names=n_names)
+            planes, letters = _planes(path, tif, series, chain, max_bytes)
+        data, letters = _name_axes(path, planes, letters, axes=axes, n_names=n_names)
         _cross_check(path, metadata, dict(zip(letters, data.shape, strict=True)), data.dtype)
         data, letters = _in_order(data, letters)
         n_channels = dict(zip(letters, data.shape, strict=True)).get("C", 1)
@@ -203,7 +204,8 @@ def _planes(
         page = series[index]
         if page is None:
             raise DataError(
-                f"{path}: plane {index} of {math.prod(lead)} ({series.axes} {series.shape}) is missing from the "
+                f"{path}: plane {index} of {math.prod(lead)} ({series.axes} {series.shape}) is missing "
+                "from the "
                 "file. Copy the file again, with all files of its set."
             )
         planes.append(_checked_page(path, page, index, layouts))
@@ -250,7 +252,7 @@ def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) ->
 def _name_axes(
     path: Path, data: LazyArray, letters: str, *, axes: str | None, n_names: int
 ) -> tuple[LazyArray, str]:
-    """Turn tifffile's letters into TCZYX: samples are channels, one unnamed axis is Z (or C, or what is asked)."""
+    """Turn tifffile's letters into TCZYX: samples are channels; one unnamed axis is Z, or C, or as asked."""
     sizes = dict(zip(letters, data.shape, strict=True))
     if axes is not None:
         if len(axes) != len(letters) or set(axes) - set(AXES) or len(set(axes)) != len(axes):
@@ -293,16 +295,19 @@ def _cross_check(path: Path, metadata: TiffMetadata, sizes: dict[str, int], dtyp
         found = math.prod(n for letter, n in sizes.items() if letter not in "YX")
         if found != metadata.n_planes:
             raise DataError(
-                f"{path}: truncated or damaged: its {metadata.kind} metadata promise {metadata.n_planes} planes, "
+                f"{path}: truncated or damaged: its {metadata.kind} metadata promise {metadata.n_planes} "
+                "planes, "
                 f"{found} were found. Copy the file again from its source."
             )
     for letter, n in metadata.sizes.items():
         if sizes.get(letter, 1) != n:
             raise DataError(
-                f"{path}: its {metadata.kind} metadata say Size{letter}={n}, its pages have {sizes.get(letter, 1)}. "
+                f"{path}: its {metadata.kind} metadata say Size{letter}={n}, its pages have "
+                f"{sizes.get(letter, 1)}. "
                 "The file is damaged or was edited; export it again."
             )
     if metadata.dtype not in {None, dtype.name}:
         raise DataError(
-            f"{path}: its {metadata.kind} metadata say {metadata.dtype}, its pages hold {dtype.name}. Export it again."
+            f"{path}: its {metadata.kind} metadata say {metadata.dtype}, its pages hold {dtype.name}. "
+            "Export it again."
         )

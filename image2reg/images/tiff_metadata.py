@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["TiffMetadata", "describe"]
 
 _INCH, _CENTIMETRE = 2, 3
-# Resolution tags of coarser pixels than this come from printers' settings (72, 300, 2400 dpi), not from microscopes.
+# Resolution tags of coarser pixels than this come from printers' settings (72, 300, 2400 dpi), not from
+# microscopes.
 _COARSEST_TAG_UM = 10.0
 
 

@@ -1,7 +1,7 @@
 """Walk the directories of a TIFF file and see whether they, and the voxels they point to, are all there.
 
-A TIFF is a chain of directories. A copy that was cut short often still opens: the chain just ends early, and a
-stack of eight planes becomes one plane without a word. Reference: TIFF 6.0, section 2; BigTIFF.
+A TIFF is a chain of directories. A copy that was cut short often still opens: the chain just ends early,
+and a stack of eight planes becomes one plane without a word. Reference: TIFF 6.0, section 2; BigTIFF.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _read_directory(
     length = n_entries * flavour.entry_bytes + flavour.offset.size
     if n_entries == 0 or offset + flavour.count.size + length > size:
         raise DataError(
-            f"{path}: truncated: directory {index} should be at byte {offset} with {n_entries} entries, but the "
+            f"{path}: truncated: directory {index} should be at byte {offset} with {n_entries} entries, "
+            "but the "
             f"file ends at byte {size}. {index} planes could be found. Copy the file again from its source."
         )
     body = handle.read(length)

@@ -53,6 +53,6 @@ def micrometres(value: float | str | None, unit: str | None) -> float | None:
 
 
 def voxel_size(z: float | None, y: float | None, x: float | None) -> VoxelSize:
-    """The three sizes as plain floats, (z, y, x), None where unknown."""
+    """Return the three sizes as plain floats, (z, y, x), None where unknown."""
     z, y, x = (None if size is None else float(size) for size in (z, y, x))
     return z, y, x

@@ -38,9 +38,10 @@ def write(image: Image, path: Path | str, *, overwrite: bool = False) -> None:
     ----------
     image : Image
     path : Path or str
-        ``.ome.tif`` / ``.ome.tiff``: OME-TIFF, keeps everything. ``.tif`` / ``.tiff``: ImageJ TIFF (or, for types
-        ImageJ does not know, TIFF with a JSON description), keeps voxel size to 1e-6 and channel names.
-        ``.zarr`` / ``.ome.zarr``: OME-Zarr 0.5, keeps everything. TIFF does not keep axes of length one.
+        ``.ome.tif`` / ``.ome.tiff``: OME-TIFF, keeps everything. ``.tif`` / ``.tiff``: ImageJ TIFF (or, for
+        types ImageJ does not know, TIFF with a JSON description), keeps voxel size to 1e-6 and channel
+        names. ``.zarr`` / ``.ome.zarr``: OME-Zarr 0.5, keeps everything. TIFF does not keep axes of length
+        one.
     overwrite : bool
         Replace what is there, once the new file is complete.
 
@@ -61,7 +62,8 @@ def write(image: Image, path: Path | str, *, overwrite: bool = False) -> None:
         write_tiff(image, path, ome=name.endswith((".ome.tif", ".ome.tiff")), overwrite=overwrite)
     else:
         raise ConfigurationError(
-            f"{path}: no writer for {path.suffix or 'a name without suffix'!r}; allowed are .ome.tiff, .tif, .zarr. "
+            f"{path}: no writer for {path.suffix or 'a name without suffix'!r}; allowed are .ome.tiff, "
+            ".tif, .zarr. "
             "Choose one of these for --out."
         )
 
@@ -146,7 +148,7 @@ def _imagej_metadata(image: Image, sizes: dict[str, int], axes: str) -> dict[str
 
 
 def _json_description(image: Image, shape: tuple[int, ...], axes: str) -> dict[str, Any]:
-    """TIFF for types ImageJ does not know: tifffile's JSON, exact, and the resolution tags for other programs."""
+    """Options for types ImageJ does not know: tifffile's JSON, and resolution tags for other programs."""
     said = {"shape": shape, "axes": axes, "channel_names": image.channels, "voxel_um": image.voxel_um}
     options: dict[str, Any] = {"description": json.dumps(said), "metadata": None}
     if image.voxel_um[1] and image.voxel_um[2]:

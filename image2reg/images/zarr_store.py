@@ -1,7 +1,7 @@
 """The only module that touches the zarr library: opening and creating arrays, whichever zarr is installed.
 
-zarr 3 reads both storage formats and writes format 3 (OME-Zarr 0.5). zarr 2, which aicsimageio needs, reads format 2
-(OME-Zarr 0.4) and nothing else.
+zarr 3 reads both storage formats and writes format 3 (OME-Zarr 0.5). zarr 2, which aicsimageio needs, reads
+format 2 (OME-Zarr 0.4) and nothing else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _has_zarr_3() -> bool:
 
 
 def group_attributes(path: Path) -> dict[str, Any]:
-    """Attributes of a group, from ``zarr.json`` (format 3) or ``.zattrs`` (format 2), without the zarr library.
+    """Attributes of a group, from ``zarr.json`` (format 3) or ``.zattrs`` (format 2).
 
     Raises
     ------
@@ -91,7 +91,8 @@ class ZarrArray(LazyArray):
         with reading(path, "zarr array"):
             if (path / "zarr.json").is_file() and not _has_zarr_3():
                 raise DataError(
-                    f"{path}: zarr format 3 (OME-Zarr 0.5) needs zarr 3; this environment has {_version()} because "
+                    f"{path}: zarr format 3 (OME-Zarr 0.5) needs zarr 3; this environment has {_version()} "
+                    "because "
                     "of aicsimageio. Read it in an environment without aicsimageio."
                 )
             self._array = zarr.open_array(str(path), mode="r")
@@ -130,7 +131,8 @@ def create_array(
 
     if not _has_zarr_3():
         raise ResourceError(
-            f"{path}: writing OME-Zarr 0.5 needs zarr 3; this environment has {_version()} because of aicsimageio. "
+            f"{path}: writing OME-Zarr 0.5 needs zarr 3; this environment has {_version()} because of "
+            "aicsimageio. "
             "Write OME-TIFF, or work in an environment without aicsimageio."
         )
     return zarr.create_array(
