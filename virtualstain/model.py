@@ -20,7 +20,7 @@ from virtualstain.networks import NAMES, build_network
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.staining import stain_field
 
-__all__ = ["KIND", "StainModel", "load", "roots"]
+__all__ = ["KIND", "StainModel", "from_bundle", "load", "roots"]
 
 KIND = "stain"
 Box = tuple[slice, ...]
@@ -53,6 +53,11 @@ def load(model: str | Path, *, device: str = "cpu") -> StainModel:
             f"{bundle.directory}: is a bundle of kind '{bundle.spec.kind}'; virtualstain runs kind '{KIND}'. "
             "`virtualstain models` lists those that fit."
         )
+    return from_bundle(bundle, device=device)
+
+
+def from_bundle(bundle: Bundle, *, device: str = "cpu") -> StainModel:
+    """Build the network of a bundle that is already loaded."""
     network = bundle.build({name: partial(build_network, name) for name in NAMES})
     return StainModel(bundle, network.to(_device(device)))
 

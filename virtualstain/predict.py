@@ -116,7 +116,7 @@ def predict_to(
         The flags of `Prediction`.
     """
     from image2reg.atomic import refuse_existing
-    from image2reg.images.writers import OmeZarrWriter
+    from image2reg.images import OmeZarrWriter
 
     refuse_existing(path, overwrite=overwrite)
     if path.suffix != ".zarr" or resample:

@@ -67,8 +67,12 @@ def write_report(
         fields=panels,
         scores=scores,
         flags=notes,
-        provenance={"model": f"{spec.name} {spec.version}", "trained by": spec.training.command, **(provenance or {})},
-        versions=installed_versions(),
+        provenance={
+            "model": f"{spec.name} {spec.version}",
+            "trained by": spec.training.command,
+            **(provenance or {}),
+            "versions": installed_versions(),
+        },
         overwrite=overwrite,
     )
 

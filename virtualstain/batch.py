@@ -1,0 +1,142 @@
+"""Prediction of one image, many images or a whole plate: one failure does not stop the rest."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.errors import ConfigurationError, DataError, ProjectError
+from image2reg.images.readers import read
+from virtualstain.model import StainModel, load
+from virtualstain.predict import predict_to
+
+__all__ = ["BatchResult", "find_images", "predict_many"]
+
+SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".czi", ".nd2", ".lif")
+FAILURES = "failures.csv"
+
+
+@dataclass
+class BatchResult:
+    """What was written, and what failed (also in ``failures.csv``)."""
+
+    written: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    failures_path: Path | None = None
+
+
+def _suffix(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((s for s in SUFFIXES if name.endswith(s)), None)
+
+
+def find_images(inputs: Sequence[Path]) -> list[Path]:
+    """List the images among files and folders, in order; a folder contributes its images sorted by name.
+
+    Raises
+    ------
+    DataError
+        A path that is not there, or a folder without images.
+    """
+    found: list[Path] = []
+    for path in inputs:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder (seen from {Path.cwd()}). Check the path.")
+        if path.is_file() or _suffix(path):
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if _suffix(p) and not p.name.startswith("."))
+        if not inside:
+            raise DataError(
+                f"{path}: no image in this folder; looked for {', '.join(SUFFIXES)} and saw "
+                f"{sum(1 for _ in path.iterdir())} other entries. Give the folder that holds the images."
+            )
+        found.extend(inside)
+    return found
+
+
+def predict_many(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    model: str | StainModel,
+    channels: Sequence[str | int] = (),
+    voxel_um: tuple[float | None, ...] | None = None,
+    resample: bool = False,
+    tile: tuple[int, int, int] | None = None,
+    tta: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> BatchResult:
+    """Predict every image and write each result as soon as it is complete.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Images and folders; an OME-Zarr plate counts as one image per field.
+    out : Path
+        A file name for a single image; otherwise a folder, which keeps the images' names (``x.tif`` gives
+        ``x.ome.tif``, ``x.zarr`` gives ``x.ome.zarr``).
+    resume : bool
+        Leave out images whose result is already there.
+
+    Raises
+    ------
+    DataError, BundleError, ConfigurationError
+        For a single image, its error. Of many, those that fail are listed and the rest is done.
+    """
+    model = load(model, device=device) if isinstance(model, str) else model
+    images = find_images(inputs)
+    single = len(images) == 1 and _suffix(out) is not None
+    if len(images) > 1 and _suffix(out) is not None:
+        raise ConfigurationError(
+            f"--out {out}: names one file for {len(images)} images. Give a folder name without an image suffix."
+        )
+    jobs = [(path, out if single else out / _result_name(path)) for path in images]
+    doubled = {target for _, target in jobs if sum(t == target for _, t in jobs) > 1}
+    if doubled:
+        raise ConfigurationError(
+            f"--out {out}: two inputs would be written to {sorted(doubled)[0]}. Predict their folders one by one."
+        )
+    for _, target in jobs:  # before any work: nobody wants to hear it after an hour
+        if not resume:
+            refuse_existing(target, overwrite=overwrite)
+    result = BatchResult()
+    for path, target in jobs:
+        if resume and target.exists():
+            continue
+        try:
+            image = read(path, voxel_um=voxel_um)
+            flags = predict_to(
+                model, image, target, channels=channels, resample=resample, tile=tile, tta=tta, progress=progress,
+                overwrite=overwrite,
+            )  # fmt: skip
+        except ProjectError as error:
+            if single or len(jobs) == 1:
+                raise
+            result.failures.append({"source": str(path), "error": str(error), "kind": type(error).__name__})
+            continue
+        result.written.append({"source": str(path), "output": str(target), "flags": list(flags)})
+    if result.failures:
+        if not result.written and not resume:
+            raise DataError(
+                f"all {len(jobs)} images failed; the first: {result.failures[0]['error']}"
+            )
+        result.failures_path = out / FAILURES
+        with atomic_file(result.failures_path, overwrite=True) as partial, partial.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, ["source", "kind", "error"])
+            writer.writeheader()
+            writer.writerows(result.failures)
+    return result
+
+
+def _result_name(path: Path) -> str:
+    suffix = _suffix(path) or path.suffix
+    stem = path.name[: -len(suffix)] if suffix else path.name
+    return stem + (".ome.zarr" if suffix.endswith(".zarr") else ".ome.tif")

@@ -1,0 +1,115 @@
+"""The models at hand: what each takes, gives and scores, and whether it still gives what it gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2reg.errors import BundleError
+from image2reg.models.bundle import Bundle
+from image2reg.models.golden import verify as verify_golden
+from image2reg.models.registry import Entry, list_bundles
+
+__all__ = ["catalogue", "catalogue_lines"]
+
+
+def _run_sample(bundle: Bundle, path: Path) -> NDArray[np.float32]:
+    from image2reg.images.readers import read
+    from virtualstain.model import from_bundle
+
+    model = from_bundle(bundle)
+    stack = read(path).to_axes("CZYX").load().data
+    planes = 1 if model.network.dims == 2 and (model.planes or 1) > 1 else stack.shape[1]
+    out = np.empty((len(model.outputs), planes, *stack.shape[2:]), np.float32)
+
+    def sink(box: tuple[slice, ...], values: NDArray[np.float32]) -> None:
+        out[(slice(None), *box)] = values
+
+    model.predict_stack(stack, sink, where=str(path))
+    return out
+
+
+def _read_sample(path: Path) -> NDArray[Any]:
+    from image2reg.images.readers import read
+
+    return read(path).to_axes("CZYX").load().data
+
+
+def catalogue(*, verify: bool = False) -> list[dict[str, Any]]:
+    """Describe every shipped and local staining model.
+
+    Parameters
+    ----------
+    verify : bool
+        Check all hashes and rerun the golden sample; ``problem`` says what differs.
+
+    Returns
+    -------
+    list of dict
+        ``name, path, summary, inputs, outputs, planes, voxel_um, metrics, verified, problem``.
+    """
+    from virtualstain.model import KIND, roots
+
+    return [
+        _describe(entry, verify=verify)
+        for entry in list_bundles(roots())
+        if entry.spec is None or entry.spec.kind == KIND
+    ]
+
+
+def _describe(entry: Entry, *, verify: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": entry.name, "path": str(entry.path), "summary": "", "inputs": [], "outputs": [], "planes": None,
+        "voxel_um": None, "metrics": [], "verified": None, "problem": entry.problem,
+    }  # fmt: skip
+    if entry.spec is None:
+        return row
+    port = entry.spec.inputs[0]
+    row |= {
+        "summary": entry.spec.summary,
+        "inputs": list(port.channels),
+        "outputs": list(entry.spec.outputs[0].channels),
+        "planes": port.n_planes,
+        "voxel_um": list(port.voxel_um),
+        "metrics": [m.model_dump(mode="json") for m in entry.spec.metrics],
+    }
+    if verify:
+        from image2reg.models.bundle import load_bundle
+
+        try:
+            outcome = verify_golden(load_bundle(entry.path), _run_sample, read=_read_sample)
+        except BundleError as error:
+            return row | {"verified": False, "problem": str(error)}
+        row["verified"] = outcome.passed
+        if not outcome.passed:
+            row["problem"] = (
+                f"{entry.path}: golden sample differs by {outcome.largest:.2g} of its range (allowed "
+                f"{outcome.tolerance:g}). Another torch build, or a changed bundle; install it again."
+            )
+    return row
+
+
+def catalogue_lines(rows: list[dict[str, Any]]) -> str:
+    """Print the models for a terminal."""
+    lines = []
+    for row in rows:
+        state = {True: "  [verified]", False: "  [FAILED]", None: ""}[row["verified"]]
+        lines.append(f"{row['name']}{state}")
+        if row["problem"]:
+            lines.append(f"  problem: {row['problem']}")
+        if not row["inputs"]:
+            continue
+        planes = {None: "any number of planes", 1: "single planes"}.get(row["planes"], f"{row['planes']} planes")
+        voxel = " x ".join("any" if v is None else f"{v:g}" for v in row["voxel_um"])
+        lines.append(f"  {row['summary']}")
+        lines.append(f"  {', '.join(row['inputs'])} ({planes}, voxel {voxel} um) to {', '.join(row['outputs'])}")
+        scores = [m for m in row["metrics"] if m["name"] == "pearson"]
+        for m in scores:
+            floor = f", floor {m['floor']:.2f}" if m["floor"] is not None else ""
+            ci = f" ({m['ci95'][0]:.2f} to {m['ci95'][1]:.2f})" if m["ci95"] else ""
+            lines.append(f"  Pearson {m['channel']} {m['value']:.2f}{ci}{floor}, n = {m['n']} {m['level']}")
+        lines.append(f"  {row['path']}")
+    return "\n".join(lines) if lines else "no model found"
