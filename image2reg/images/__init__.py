@@ -11,12 +11,21 @@ from typing import Any
 _HOME = {
     "Image": "image",
     "OmeZarrWriter": "ome_zarr",
+    "Plate": "plates",
+    "PlateWriter": "plates",
+    "Statistics": "statistics",
     "blend_tiles": "blending",
     "block_boxes": "tiling",
     "block_shape": "tiling",
+    "channel_statistics": "statistics",
+    "check_voxels": "checks",
     "read": "readers",
     "read_box": "tiling",
+    "read_plate": "plates",
+    "refuse_non_finite": "checks",
+    "resample": "resampling",
     "write": "writers",
+    "write_plate": "plates",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

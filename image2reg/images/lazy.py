@@ -46,6 +46,11 @@ class LazyArray(abc.ABC):
         """Bytes of the whole array once decoded."""
         return self.size * self.dtype.itemsize
 
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Lengths of the smallest unit that is read at once: one plane, unless known better."""
+        return (1,) * (self.ndim - 2) + self.shape[-2:]
+
     @abc.abstractmethod
     def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
         """Values of a box: one slice per axis, inside the array, no step."""
@@ -113,6 +118,16 @@ class LazyView(LazyArray):
         self.limits = [fixed.get(axis, slice(0, n)) for axis, n in enumerate(source.shape)]
         sizes = [limit.stop - limit.start for limit in self.limits]
         super().__init__([1 if axis is None else sizes[axis] for axis in self.axes], source.dtype)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Those of the source, along the axes that are shown."""
+        source = getattr(self.source, "chunks", None)
+        if not isinstance(source, tuple) or any(not isinstance(n, int) for n in source):
+            return super().chunks
+        return tuple(
+            1 if axis is None else min(source[axis], n) for axis, n in zip(self.axes, self.shape, strict=True)
+        )
 
     def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
         inner = list(self.limits)

@@ -14,6 +14,7 @@ from image2reg.images.door import reading
 from image2reg.images.image import AXES, Image
 from image2reg.images.lazy import LazyArray, LazyView
 from image2reg.images.ome_zarr_metadata import image_attributes, read_multiscale
+from image2reg.images.streaming import pieces
 from image2reg.images.zarr_store import ZarrArray, create_array, create_group, group_attributes
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from image2reg.images.units import VoxelSize
 
-__all__ = ["OmeZarrWriter", "default_chunks", "image_store", "read_ome_zarr"]
+__all__ = ["OmeZarrWriter", "copy_voxels", "default_chunks", "image_store", "read_ome_zarr", "write_ome_zarr"]
 
 # One chunk of float32 is 4 MiB: large enough for fast disks, small enough to fetch a tile.
 _CHUNK = {"T": 1, "C": 1, "Z": 16, "Y": 256, "X": 256}
@@ -60,6 +61,16 @@ def image_store(directory: Path, image: Image, name: str, chunks: Sequence[int] 
     sizes = default_chunks(image.shape, image.axes) if chunks is None else tuple(chunks)
     names = [letter.lower() for letter in image.axes]
     return create_array(directory / "0", image.shape, image.dtype, sizes, names)
+
+
+def _image_name(path: Path) -> str:
+    return path.name.removesuffix(".zarr").removesuffix(".ome")
+
+
+def copy_voxels(image: Image, array: Any) -> None:
+    """Write all voxels of an image into an array from `image_store`, piece by piece."""
+    for box in pieces(image.shape, image.dtype, array.chunks):
+        array[box] = np.asarray(image.data[box])
 
 
 class _Unwritten(LazyArray):
@@ -132,8 +143,7 @@ class OmeZarrWriter:
         """Make the temporary directory and its metadata."""
         with contextlib.ExitStack() as stack:
             directory = stack.enter_context(atomic_directory(self.path, overwrite=self._overwrite))
-            name = self.path.name.removesuffix(".zarr").removesuffix(".ome")
-            self._array = image_store(directory, self.image, name, self._chunks)
+            self._array = image_store(directory, self.image, _image_name(self.path), self._chunks)
             self._exit = stack.pop_all()
         return self
 
@@ -149,3 +159,9 @@ class OmeZarrWriter:
         """Publish the image, or remove what was written when an error came."""
         self._array = None
         return self._exit.__exit__(kind, error, trace)
+
+
+def write_ome_zarr(image: Image, path: Path, *, overwrite: bool = False) -> None:
+    """Write an image as OME-Zarr 0.5; a lazy one is streamed. Raises as `OmeZarrWriter` does."""
+    with atomic_directory(path, overwrite=overwrite) as directory:
+        copy_voxels(image, image_store(directory, image, _image_name(path)))

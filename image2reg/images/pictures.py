@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +13,27 @@ from image2reg.images.image import Image
 from image2reg.images.limits import refuse_oversized
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["read_picture"]
+    from PIL.ImageFile import ImageFile
+
+__all__ = ["open_picture", "read_picture"]
 
 _GREY = {"L": np.uint8, "1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "F": np.float32}
+
+
+@contextlib.contextmanager
+def open_picture(path: Path) -> Iterator[ImageFile]:
+    """Open with Pillow, without its own warning about large pictures: our limit is checked from the header."""
+    from PIL import Image as Picture
+
+    limit, Picture.MAX_IMAGE_PIXELS = Picture.MAX_IMAGE_PIXELS, None
+    try:
+        with Picture.open(path) as picture:
+            yield picture
+    finally:
+        Picture.MAX_IMAGE_PIXELS = limit
 
 
 def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
@@ -27,28 +44,20 @@ def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
     Raises
     ------
     DataError
-        Damaged or truncated.
+        Damaged or truncated, or it holds several frames.
     ResourceError
         Larger than `max_bytes` decoded; checked from its header.
     """
-    from PIL import Image as Picture
-
-    with reading(path, "picture"):
-        # Our own limit is checked below, from the header; Pillow's would warn about large microscope fields.
-        limit, Picture.MAX_IMAGE_PIXELS = Picture.MAX_IMAGE_PIXELS, None
-        try:
-            with Picture.open(path) as picture:
-                grey = _GREY.get(picture.mode)
-                shape = picture.size[::-1] if grey else (*picture.size[::-1], 4)
-                refuse_oversized(path, shape, grey or np.uint8, max_bytes=max_bytes)
-                if grey is not None:
-                    return Image(np.array(picture), "YX", source=str(path), max_bytes=max_bytes)
-                n_frames = int(getattr(picture, "n_frames", 1))
-                if n_frames > 1:
-                    raise DataError(f"{path}: holds {n_frames} frames. Save each as one file, or as a TIFF.")
-                values = np.moveaxis(np.array(picture.convert("RGB")), -1, 0)
-        finally:
-            Picture.MAX_IMAGE_PIXELS = limit
-    return Image(
-        np.ascontiguousarray(values), "CYX", channels=("R", "G", "B"), source=str(path), max_bytes=max_bytes
-    )
+    with reading(path, "picture"), open_picture(path) as picture:
+        grey = _GREY.get(picture.mode)
+        shape = picture.size[::-1] if grey else (*picture.size[::-1], 4)
+        refuse_oversized(path, shape, grey or np.uint8, max_bytes=max_bytes)
+        n_frames = int(getattr(picture, "n_frames", 1))
+        if n_frames > 1:
+            raise DataError(f"{path}: holds {n_frames} frames. Save each as one file, or all as one TIFF.")
+        if grey is not None:
+            values, axes, names = np.array(picture), "YX", ()
+        else:
+            values, axes = np.ascontiguousarray(np.moveaxis(np.array(picture.convert("RGB")), -1, 0)), "CYX"
+            names = ("R", "G", "B")
+    return Image(values, axes, channels=names, source=str(path), max_bytes=max_bytes)

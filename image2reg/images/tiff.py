@@ -17,6 +17,7 @@ from image2reg.images.door import reading
 from image2reg.images.image import AXES, Image
 from image2reg.images.lazy import LazyArray, LazyView
 from image2reg.images.limits import n_bytes, refuse_oversized
+from image2reg.images.tiff_codec import decode_page
 from image2reg.images.tiff_metadata import TiffMetadata, describe
 from image2reg.images.tiff_structure import directories
 
@@ -93,7 +94,7 @@ class TiffPlanes(LazyArray):
             if plane in self._cache:
                 self._cache.move_to_end(plane)
                 return self._cache[plane]
-        values = files.open(plane.file).pages[plane.page].asarray()
+        values = decode_page(plane.file, files.open(plane.file), plane.page)
         if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
             raise DataError(
                 f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata "

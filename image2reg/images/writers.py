@@ -13,7 +13,6 @@ from image2reg.atomic import atomic_file
 from image2reg.errors import ConfigurationError
 from image2reg.images.limits import n_bytes
 from image2reg.images.ome_xml import compose
-from image2reg.images.tiling import block_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +21,10 @@ if TYPE_CHECKING:
 
     from image2reg.images.image import Image
 
-__all__ = ["write", "write_ome_zarr", "write_tiff"]
+__all__ = ["write", "write_tiff"]
 
 # Classic TIFF ends at 4 GiB; readers with signed offsets end at 2 GiB.
 _BIGTIFF_BYTES = 2 * 2**30
-_PIECE_BYTES = 64 * 2**20
 _CENTIMETRE = 3
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 
@@ -57,6 +55,8 @@ def write(image: Image, path: Path | str, *, overwrite: bool = False) -> None:
     path = Path(path)
     name = path.name.lower()
     if name.endswith(".zarr"):
+        from image2reg.images.ome_zarr import write_ome_zarr
+
         write_ome_zarr(image, path, overwrite=overwrite)
     elif name.endswith((".tif", ".tiff")):
         write_tiff(image, path, ome=name.endswith((".ome.tif", ".ome.tiff")), overwrite=overwrite)
@@ -66,32 +66,6 @@ def write(image: Image, path: Path | str, *, overwrite: bool = False) -> None:
             ".tif, .zarr. "
             "Choose one of these for --out."
         )
-
-
-def _pieces(image: Image, chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Boxes of whole chunks of at most about 64 MB, which a lazy image is streamed in."""
-    piece = list(chunks)
-    for axis in reversed(range(len(piece))):
-        room = _PIECE_BYTES // max(1, n_bytes(piece, image.dtype))
-        piece[axis] = min(image.shape[axis], piece[axis] * max(1, room))
-    yield from block_boxes(image.shape, piece)
-
-
-def write_ome_zarr(image: Image, path: Path, *, overwrite: bool = False) -> None:
-    """Write an OME-Zarr 0.5 image; see `write`."""
-    from image2reg.images.ome_zarr import OmeZarrWriter, default_chunks
-
-    with OmeZarrWriter(
-        path,
-        shape=image.shape,
-        axes=image.axes,
-        dtype=image.dtype,
-        voxel_um=image.voxel_um,
-        channels=image.channels,
-        overwrite=overwrite,
-    ) as out:
-        for box in _pieces(image, default_chunks(image.shape, image.axes)):
-            out[box] = np.asarray(image.data[box])
 
 
 def _planes(image: Image, lead: str) -> Iterator[NDArray[Any]]:

@@ -97,12 +97,17 @@ class ZarrArray(LazyArray):
                 )
             self._array = zarr.open_array(str(path), mode="r")
             super().__init__(self._array.shape, self._array.dtype)
-            self.chunks = tuple(int(n) for n in self._array.chunks)
+            self._chunks = tuple(int(n) for n in self._array.chunks)
             if self.dtype.kind not in "buif":
                 raise DataError(
                     f"{path}: voxels of type {self.dtype} are not supported; allowed: integers, floats."
                 )
-            refuse_oversized(path, self.chunks, self.dtype, max_bytes=max_bytes, what="chunk")
+            refuse_oversized(path, self._chunks, self.dtype, max_bytes=max_bytes, what="chunk")
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Chunk lengths, as stored."""
+        return self._chunks
 
     def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
         with reading(self.path, "chunks"):

@@ -1,0 +1,197 @@
+"""OME-Zarr plates (HCS): wells and their fields, read lazily and written field by field.
+
+Reference: OME-NGFF specification 0.5, sections plate and well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from image2reg.atomic import atomic_directory
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.images.door import reading
+from image2reg.images.ome_zarr import copy_voxels, image_store, read_ome_zarr
+from image2reg.images.ome_zarr_metadata import VERSION, inner_path, version_of
+from image2reg.images.zarr_store import create_group, group_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from image2reg.images.image import Image
+
+__all__ = ["Plate", "PlateWriter", "read_plate", "write_plate"]
+
+_NAME = re.compile(r"[A-Za-z0-9]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plate:
+    """A plate on disk.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+    fields : dict of well to tuple of field names
+        Wells as ``"B/03"`` (row/column), in the order of the file.
+    max_bytes : int, optional
+        Limit handed to every image.
+    """
+
+    path: Path
+    name: str
+    fields: dict[str, tuple[str, ...]]
+    max_bytes: int | None = None
+
+    def image(self, well: str, field: str) -> Image:
+        """One field, lazy.
+
+        Raises
+        ------
+        DataError
+            No such well or field; the message lists what there is.
+        """
+        if well not in self.fields or field not in self.fields[well]:
+            held = self.fields.get(well)
+            there = f"well {well} has fields {list(held)}" if held else f"wells are {list(self.fields)[:12]}"
+            raise DataError(f"{self.path}: no field {field!r} in well {well!r}; {there}. Use one of these.")
+        return read_ome_zarr(self.path / well / field, max_bytes=self.max_bytes)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Every (well, field)."""
+        return ((well, field) for well, fields in self.fields.items() for field in fields)
+
+
+def read_plate(path: Path | str, *, max_bytes: int | None = None) -> Plate:
+    """Open a plate, 0.4 or 0.5; only metadata are read.
+
+    Raises
+    ------
+    DataError
+        No plate, damaged, or a well or field path that leaves the plate.
+    """
+    path = Path(path)
+    with reading(path, "plate"):
+        if not path.is_dir():
+            raise DataError(f"{path}: no such folder (a plate is an OME-Zarr folder). Check the path.")
+        _, said = version_of(path, group_attributes(path))
+        if "plate" not in said:
+            raise DataError(f"{path}: not a plate: its metadata have {sorted(said)}. For an image use read.")
+        fields: dict[str, tuple[str, ...]] = {}
+        for entry in said["plate"]["wells"]:
+            well = inner_path(path, entry["path"])
+            _, content = version_of(path / well, group_attributes(path / well))
+            fields[well] = tuple(
+                inner_path(path / well, image["path"]) for image in content["well"]["images"]
+            )
+        return Plate(path, str(said["plate"].get("name", "")), fields, max_bytes)
+
+
+class PlateWriter:
+    """Write an OME-Zarr 0.5 plate field by field; it appears whole when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path or str
+    name : str, optional
+        Name of the plate; the file's name when empty.
+    overwrite : bool
+
+    Examples
+    --------
+    >>> with PlateWriter("plate.ome.zarr") as plate:  # doctest: +SKIP
+    ...     plate.write("B/03", "0", image)
+    """
+
+    def __init__(self, path: Path | str, *, name: str = "", overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self.name = name or self.path.name.removesuffix(".zarr").removesuffix(".ome")
+        self._overwrite = overwrite
+        self._fields: dict[tuple[str, str], list[str]] = {}
+        self._directory: Path | None = None
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> PlateWriter:
+        """Make the temporary directory."""
+        self._directory = self._exit.enter_context(atomic_directory(self.path, overwrite=self._overwrite))
+        return self
+
+    def field(self, well: str, field: str, image: Image, *, chunks: tuple[int, ...] | None = None) -> Any:
+        """Begin a field with the metadata of `image` (its voxels are not read); index what returns to write.
+
+        Raises
+        ------
+        ConfigurationError
+            A well that is not row/column, a name with other than letters and digits, or a field written
+            before.
+        """
+        row, _, column = well.partition("/")
+        names = (row, column, field)
+        if self._directory is None or not all(_NAME.fullmatch(name) for name in names):
+            raise ConfigurationError(
+                f"{self.path}: well {well!r}, field {field!r}: give row/column and field in letters and "
+                "digits, "
+                "for example 'B/03' and '0', inside 'with PlateWriter(...)'."
+            )
+        written = self._fields.setdefault((row, column), [])
+        if field in written:
+            raise ConfigurationError(f"{self.path}: field {field!r} of well {well!r} is written twice.")
+        written.append(field)
+        return image_store(self._directory / row / column / field, image, f"{well}/{field}", chunks)
+
+    def write(self, well: str, field: str, image: Image) -> None:
+        """Write one field; a lazy image is streamed."""
+        copy_voxels(image, self.field(well, field, image))
+
+    def _finish(self, directory: Path) -> None:
+        rows = sorted({row for row, _ in self._fields})
+        columns = sorted({column for _, column in self._fields}, key=lambda name: (len(name), name))
+        for row in rows:
+            create_group(directory / row, {})
+        wells = []
+        for (row, column), fields in sorted(self._fields.items()):
+            images = [{"path": field, "acquisition": 0} for field in fields]
+            content = {"ome": {"version": VERSION, "well": {"images": images}}}
+            create_group(directory / row / column, content)
+            wells.append(
+                {"path": f"{row}/{column}", "rowIndex": rows.index(row), "columnIndex": columns.index(column)}
+            )
+        plate = {
+            "name": self.name,
+            "acquisitions": [{"id": 0}],
+            "columns": [{"name": column} for column in columns],
+            "rows": [{"name": row} for row in rows],
+            "wells": wells,
+            "field_count": max(map(len, self._fields.values())),
+        }
+        create_group(directory, {"ome": {"version": VERSION, "plate": plate}})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write the plate's metadata and publish it, or remove everything when an error came."""
+        with self._exit:
+            directory, self._directory = self._directory, None
+            if error is not None:
+                raise error
+            if not self._fields:
+                raise ConfigurationError(f"{self.path}: a plate needs at least one field.")
+            if directory is not None:
+                self._finish(directory)
+
+
+def write_plate(
+    path: Path | str, images: Mapping[tuple[str, str], Image], *, name: str = "", overwrite: bool = False
+) -> None:
+    """Write a plate from images by (well, field), for example ``{("B/03", "0"): image}``.
+
+    Raises as `PlateWriter` does.
+    """
+    with PlateWriter(path, name=name, overwrite=overwrite) as plate:
+        for (well, field), image in images.items():
+            plate.write(well, field, image)
