@@ -129,12 +129,12 @@ class Picture:
 
 def one_cut(image: NDArray) -> Cut:
     """Plane with the largest spread of intensity, and its row with the largest spread for the side view."""
-    if image.ndim == 2:
+    if image.ndim == 2 or image.shape[0] == 1:
         return Cut(None, 1, None)
     finite = np.nan_to_num(np.asarray(image, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    plane = int(np.argmax(finite.std(axis=(1, 2)))) if image.shape[0] > 1 else 0
+    plane = int(np.argmax(finite.std(axis=(1, 2))))
     row = int(np.argmax(np.convolve(finite[plane].std(axis=1), np.ones(5) / 5, mode="same")))
-    return Cut(plane, image.shape[0], row if image.shape[0] > 1 else None)
+    return Cut(plane, image.shape[0], min(row, image.shape[1] - 1))
 
 
 def busiest_window(image: NDArray, cut: Cut, side: int) -> tuple[slice, slice]:

@@ -212,6 +212,7 @@ dd dl{margin:0;font-size:13px}
 @media screen and (max-width:760px){body{padding:18px 14px}.strip{grid-template-columns:1fr 1fr}
 .columns{grid-template-columns:1fr}}
 @media print{@page{size:A4;margin:14mm}body{max-width:none;padding:0;font-size:10.5pt}
+.cards{grid-template-columns:repeat(3,1fr)}.strip figcaption{white-space:normal}pre{break-inside:avoid}
 h2,h3{break-after:avoid}.card .value{font-size:20pt}.tablebox{overflow:visible}td svg{width:120px}
 table{font-size:9.5pt}
 .columns{grid-template-columns:1fr}}

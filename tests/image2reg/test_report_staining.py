@@ -152,6 +152,16 @@ def test_prediction_without_truth_is_a_report_too(tmp_path) -> None:
     assert "of predicted" in text
 
 
+def test_flat_stain_of_a_stack_shows_the_stack_by_its_middle(tmp_path) -> None:
+    stain = RNG.random((1, 3, 24))  # fewer rows than the smoothing of the side view is wide
+    field = FieldPanel("A1", RNG.random((13, 3, 24)), {"DNA": stain}, {"DNA": stain})
+    text = read(write(tmp_path / "r.html", fields=[field])).text
+    assert "middle plane, 7 of 13" in text
+    assert "plane 1 of 1" not in text
+    thin = RNG.random((4, 3, 24))
+    assert "of 4" in read(write(tmp_path / "s.html", fields=[FieldPanel("A1", thin, {"DNA": thin})])).text
+
+
 def test_missing_values_and_flat_images_are_said_and_drawn(tmp_path) -> None:
     holes = np.full((16, 16), 3.0, np.float32)
     holes[:4] = np.nan
