@@ -91,6 +91,7 @@ def specification(
     facts: Facts,
     steps: int,
     minutes: float,
+    offset_px: tuple[int, int] = (0, 0),
 ) -> BundleSpec:
     """Describe a trained network; scores and golden sample are added once it has predicted."""
     arguments = dict(arguments)
@@ -124,6 +125,7 @@ def specification(
                 axes="CZYX",
                 channels=recipe.targets,
                 voxel_um=voxel,
+                offset_px=(0, *offset_px),
                 transform=f"{units}, relative: standardised per field, then given the training set's typical mean and "
                 "spread; absolute brightness is not predicted" if own_units else f"{units} of the training set",
             ),
@@ -202,6 +204,7 @@ def pack(
     facts: Facts,
     steps: int,
     minutes: float,
+    offset_px: tuple[int, int] = (0, 0),
     extra: Callable[[list[list[ScoredField]]], Sequence[Metric]] | None = None,
     files: Mapping[str, Path | bytes] | None = None,
     overwrite: bool = False,
@@ -220,6 +223,8 @@ def pack(
     test : sequence of StainField
         Standardised; nothing of them may have been trained on. Empty: the bundle holds no score.
     facts : Facts
+    offset_px : (y, x)
+        Typical displacement of the training pairs (`virtualstain.registration`).
     extra : callable
         Given the predicted test fields, scores the table has no column for (nuclei found, for instance).
     files : mapping
@@ -231,7 +236,9 @@ def pack(
         The table of `summarise`, and the predicted fields for a report.
     """
     rounded = half_precision(state)
-    spec = specification(recipe, arguments, reference, example, facts=facts, steps=steps, minutes=minutes)
+    spec = specification(
+        recipe, arguments, reference, example, facts=facts, steps=steps, minutes=minutes, offset_px=offset_px
+    )
     model = as_model(spec, rounded, directory)
     scored = stain_fields(model, test)
     table = score_table([item for row in scored for item in row]) if scored else pd.DataFrame()

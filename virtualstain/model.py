@@ -117,6 +117,11 @@ class StainModel:
         # bright nucleus, and the bundle says which scale it is.
         return tuple(ChannelScale(c, s) for c, s in zip(by.centre, by.scale, strict=True))
 
+    @property
+    def offset_px(self) -> tuple[int, int, int]:
+        """Displacement (z, y, x) of the stain against the input on the microscope it was trained for, voxels."""
+        return self.bundle.spec.outputs[0].offset_px
+
     def input_scale(self, stack: Any, valid: NDArray[np.bool_] | None, where: str) -> list[ChannelScale]:
         """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says."""
         by = self.bundle.spec.normalisation.input
@@ -137,6 +142,7 @@ class StainModel:
         where: str,
         valid: NDArray[np.bool_] | None = None,
         tile: tuple[int, int, int] | None = None,
+        input_frame: bool = False,
         **options: Any,
     ) -> None:
         """Predict one (C, Z, Y, X) stack block by block.
@@ -153,6 +159,9 @@ class StainModel:
             False where registration padded; the output is 0 there.
         tile : (z, y, x), optional
             Largest window; the bundle's own by default.
+        input_frame : bool
+            Leave the stain registered to the input. By default it lies where the stain's camera of the training
+            microscope would record it (`offset_px`; zero for most models).
         **options
             ``tta``, ``batch_size``, ``skip``, ``progress`` of `virtualstain.staining.stain_field`.
 
@@ -169,6 +178,7 @@ class StainModel:
                 "(`virtualstain models`)."
             )
         scales = self.input_scale(stack, valid, where)
+        offset = (0, 0, 0) if input_frame else self.offset_px
         plane_by_plane = self.planes == 1 and z > 1
         for z0 in range(z if plane_by_plane else 1):
             shape = (1, height, width) if plane_by_plane else (z, height, width)
@@ -176,6 +186,7 @@ class StainModel:
             def read(box: Box, z0: int = z0) -> NDArray[np.float32]:
                 if plane_by_plane:
                     box = (slice(z0, z0 + 1), *box[1:])
+                box = tuple(slice(b.start - o, b.stop - o) for b, o in zip(box, offset, strict=True))
                 raw = read_box(stack, box, axes_before=1)
                 return np.stack([s.apply(c) for s, c in zip(scales, raw, strict=True)])
 

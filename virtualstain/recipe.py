@@ -11,7 +11,7 @@ from virtualstain.augment import AugmentSettings
 from virtualstain.losses import StainLossSettings
 from virtualstain.normalise import Method, Scope, Transform
 
-__all__ = ["AdversarySettings", "NetworkSettings", "NormalisationSettings", "Recipe", "SplitSettings"]
+__all__ = ["AdversarySettings", "NetworkSettings", "NormalisationSettings", "Recipe", "RegistrationSettings", "SplitSettings"]
 
 
 class _Strict(BaseModel):
@@ -56,6 +56,14 @@ class SplitSettings(_Strict):
         return self
 
 
+class RegistrationSettings(_Strict):
+    """Setting displaced training pairs right with a first, short training (`virtualstain.registration`)."""
+
+    steps: Annotated[int, Field(gt=0)] = 1500
+    reach_px: Annotated[int, Field(gt=0, le=64)] = 12
+    trust: Annotated[float, Field(ge=-1, le=1)] = 0.3
+
+
 class Recipe(_Strict):
     """Everything that decides a staining model besides the data.
 
@@ -80,6 +88,7 @@ class Recipe(_Strict):
     adversary: AdversarySettings | None = None
     input_normalisation: NormalisationSettings = NormalisationSettings()
     target_normalisation: NormalisationSettings = NormalisationSettings(scope="dataset")
+    registration: RegistrationSettings | None = None
     patch: tuple[int, int, int] = (1, 192, 192)
     tile: tuple[int, int, int] = (32, 512, 512)
     voxel_tolerance: Annotated[float, Field(gt=0, le=1)] = 0.1

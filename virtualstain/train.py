@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from image2reg.atomic import atomic_file
 from image2reg.models.bundle import Bundle
 from image2reg.models.spec import Metric
 from image2reg.models.train import FitResult, fit
@@ -24,6 +25,7 @@ from virtualstain.networks import build_network
 from virtualstain.networks.discriminator import ConditionalPatchDiscriminator, feature_matching
 from virtualstain.patches import PatchSampler, StainField
 from virtualstain.recipe import Recipe
+from virtualstain.registration import find_shift, register, typical_shift
 from virtualstain.staining import forward, stain_array
 
 __all__ = ["StainTask", "TrainedStain", "network_arguments", "network_for", "train"]
@@ -74,13 +76,17 @@ def train(
     validation, _ = standardise(splits.get("validation", ()), recipe, reference=reference)
     test, _ = standardise(splits.get("test", ()), recipe, reference=reference)
     arguments = network_arguments(recipe, planes=int(training[0].inputs.shape[1]))
+    offset = (0, 0)
+    if recipe.registration:
+        training, offset = _registered(training, recipe, arguments, out / "registration", device=device)
+        validation = [register(item, offset) for item in validation]
     torch.manual_seed(recipe.training.seed)
     task = StainTask(build_network(**arguments), recipe, training, validation)
     result = fit(task, recipe.training, out, resume=resume, device=device)
     bundle, scores, scored = pack(
         out / "bundle", recipe, arguments, result.best_state or result.last_state, reference,
         example=(test or validation or training)[0], test=test, facts=facts,
-        steps=result.best_step or result.steps_done, minutes=result.seconds / 60, extra=extra,
+        steps=result.best_step or result.steps_done, minutes=result.seconds / 60, offset_px=offset, extra=extra,
         files={"training.jsonl": result.history_path}, overwrite=resume,
     )  # fmt: skip
     return TrainedStain(bundle, scores, scored, result)
@@ -105,6 +111,43 @@ def network_arguments(recipe: Recipe, *, planes: int) -> dict[str, Any]:
         "in_channels": len(recipe.inputs) * (planes if flat else 1),
         "out_channels": len(recipe.targets) + (recipe.loss.nuclei > 0),
     }
+
+
+def _registered(
+    training: Sequence[StainField], recipe: Recipe, arguments: dict[str, Any], out: Path, *, device: str
+) -> tuple[list[StainField], tuple[int, int]]:
+    """Find each training pair's displacement with a short first training; give registered pairs and the median."""
+    assert recipe.registration is not None
+    first = recipe.training.model_copy(update={"steps": recipe.registration.steps})
+    torch.manual_seed(first.seed)
+    task = StainTask(build_network(**arguments), recipe, training, ())
+    state = fit(task, first, out, resume=out.exists(), device=device).last_state
+    network = task.phases["generator"].cpu()
+    network.load_state_dict(state)
+    network.eval()
+    found = []
+    for item in training:
+        whole = tuple(slice(0, n) for n in item.inputs.shape[1:])
+        predicted = stain_array(
+            network, item.read_input, tuple(item.inputs.shape[1:]), n_outputs=1, tile=recipe.tile  # type: ignore[arg-type]
+        )
+        _, real, mask = item.read(whole)
+        middle = predicted.shape[1] // 2
+        found.append(
+            find_shift(
+                predicted[0, middle], real[0, middle].numpy(), mask[0, middle].numpy() > 0,
+                reach=recipe.registration.reach_px,
+            )  # fmt: skip
+        )
+    offset = typical_shift(found, trust=recipe.registration.trust)
+    shifts = [shift if r >= recipe.registration.trust else offset for shift, r in found]
+    table = pd.DataFrame(
+        [(item.name, *shift, r, *used) for item, (shift, r), used in zip(training, found, shifts, strict=True)],
+        columns=["field", "shift_y_px", "shift_x_px", "pearson", "used_y_px", "used_x_px"],
+    )
+    with atomic_file(out / "shifts.csv", overwrite=True) as partial:
+        table.to_csv(partial, index=False)
+    return [register(item, shift) for item, shift in zip(training, shifts, strict=True)], offset
 
 
 class StainTask:

@@ -72,6 +72,9 @@ class Port(_Frozen):
         Largest relative difference of an image's voxel size that is accepted without resampling.
     n_planes : int or None
         Planes of a stack the model must be given; None: any number.
+    offset_px : (z, y, x)
+        Of an output: where its frame lies in the frame of the input, in voxels of the model; the value at
+        voxel p shows the place that the input shows at p - offset.
     transform : str
         What was done to recorded values before normalisation, in words; empty for nothing.
     """
@@ -82,6 +85,7 @@ class Port(_Frozen):
     voxel_um: tuple[Positive | None, Positive | None, Positive | None] = (None, None, None)
     voxel_tolerance: float = Field(default=0.1, ge=0, le=1)
     n_planes: int | None = Field(default=None, gt=0)
+    offset_px: tuple[int, int, int] = (0, 0, 0)
     transform: Text = ""
 
     @model_validator(mode="after")
