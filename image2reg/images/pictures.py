@@ -25,7 +25,7 @@ _GREY = {"L": np.uint8, "1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I
 
 @contextlib.contextmanager
 def open_picture(path: Path) -> Iterator[ImageFile]:
-    """Open with Pillow, without its own warning about large pictures: our limit is checked from the header."""
+    """Open with Pillow, without its warning about large pictures: our own limit is checked instead."""
     from PIL import Image as Picture
 
     limit, Picture.MAX_IMAGE_PIXELS = Picture.MAX_IMAGE_PIXELS, None
@@ -56,8 +56,6 @@ def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
         if n_frames > 1:
             raise DataError(f"{path}: holds {n_frames} frames. Save each as one file, or all as one TIFF.")
         if grey is not None:
-            values, axes, names = np.array(picture), "YX", ()
-        else:
-            values, axes = np.ascontiguousarray(np.moveaxis(np.array(picture.convert("RGB")), -1, 0)), "CYX"
-            names = ("R", "G", "B")
-    return Image(values, axes, channels=names, source=str(path), max_bytes=max_bytes)
+            return Image(np.array(picture), "YX", source=str(path), max_bytes=max_bytes)
+        values = np.ascontiguousarray(np.moveaxis(np.array(picture.convert("RGB")), -1, 0))
+    return Image(values, "CYX", channels=("R", "G", "B"), source=str(path), max_bytes=max_bytes)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
-import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,117 +14,19 @@ from image2reg.images.door import reading
 from image2reg.images.image import AXES, Image
 from image2reg.images.lazy import LazyArray, LazyView
 from image2reg.images.limits import n_bytes, refuse_oversized
-from image2reg.images.tiff_codec import decode_page
 from image2reg.images.tiff_metadata import TiffMetadata, describe
+from image2reg.images.tiff_planes import Plane, TiffPlanes, quiet
 from image2reg.images.tiff_structure import directories
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import tifffile
-    from numpy.typing import NDArray
 
-__all__ = ["TiffPlanes", "read_tiff"]
+__all__ = ["read_tiff"]
 
 _logger = logging.getLogger(__name__)
 
-# Decoded planes kept for the next box, so that neighbouring tiles do not decode a plane again.
-_CACHE_BYTES = 128 * 2**20
 # No codec of TIFF expands more than this (LZW with 12-bit codes; deflate reaches 1032).
 _MAX_EXPANSION = 4096
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plane:
-    """Where one plane lies: a page of a file."""
-
-    file: Path
-    page: int
-
-
-class TiffPlanes(LazyArray):
-    """Planes of a TIFF file, decoded one by one when a box needs them.
-
-    Parameters
-    ----------
-    path : Path
-    shape : lengths of the leading axes, then of one page
-    dtype : numpy dtype
-    planes : one `_Plane` for each position of the leading axes
-    n_page_axes : int
-        Trailing axes that one page holds, 2 or (with samples) 3.
-    offset : int, optional
-        First byte of the voxels when all of them follow each other uncompressed; they are mapped then.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        shape: Sequence[int],
-        dtype: np.dtype,
-        planes: Sequence[_Plane],
-        *,
-        n_page_axes: int,
-        offset: int | None,
-    ) -> None:
-        super().__init__(shape, dtype.newbyteorder("="))
-        self.path, self.planes, self.offset, self.stored = path, list(planes), offset, dtype
-        self.lead, self.page_shape = self.shape[:-n_page_axes], self.shape[-n_page_axes:]
-        self._cache: OrderedDict[_Plane, NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
-        with reading(self.path, "planes"):
-            if self.offset is not None:
-                mapped = np.memmap(self.path, self.stored, "r", self.offset, self.shape)
-                return np.array(mapped[box], dtype=self.dtype)
-            values = np.empty([part.stop - part.start for part in box], dtype=self.dtype)
-            n_lead = len(self.lead)
-            grid = np.arange(math.prod(self.lead)).reshape(self.lead)[box[:n_lead]]
-            with _OpenFiles() as files:
-                for position, index in np.ndenumerate(grid):
-                    values[position] = self._plane(files, self.planes[index])[box[n_lead:]]
-            return values
-
-    def _plane(self, files: _OpenFiles, plane: _Plane) -> NDArray[Any]:
-        with self._lock:
-            if plane in self._cache:
-                self._cache.move_to_end(plane)
-                return self._cache[plane]
-        values = decode_page(plane.file, files.open(plane.file), plane.page)
-        if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
-            raise DataError(
-                f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata "
-                "said "
-                f"{self.page_shape} {self.dtype}. The file is damaged; copy or export it again."
-            )
-        values = values.reshape(self.page_shape)
-        with self._lock:
-            self._cache[plane] = values
-            while len(self._cache) > max(1, _CACHE_BYTES // max(1, values.nbytes)):
-                self._cache.popitem(last=False)
-        return values
-
-
-class _OpenFiles:
-    """TIFF files opened once per read, closed together."""
-
-    def __init__(self) -> None:
-        self._files: dict[Path, tifffile.TiffFile] = {}
-
-    def __enter__(self) -> _OpenFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def open(self, path: Path) -> tifffile.TiffFile:
-        import tifffile
-
-        if path not in self._files:
-            self._files[path] = tifffile.TiffFile(path)
-        return self._files[path]
 
 
 def read_tiff(
@@ -154,14 +53,13 @@ def read_tiff(
     """
     import tifffile
 
-    with reading(path, "TIFF"):
+    with reading(path, "TIFF"), quiet():
         chain = directories(path)
         with tifffile.TiffFile(path) as tif:
             if not tif.series:
                 raise DataError(f"{path}: holds no image series. Export it again.")
             series = tif.series[0]
-            if len(tif.series) > 1:
-                _logger.warning("%s: holds %d images; the first one is read.", path, len(tif.series))
+            _refuse_several(path, tif)
             metadata = describe(path, tif, series)
             planes, letters = _planes(path, tif, series, chain, max_bytes)
         data, letters = _name_axes(path, planes, letters, axes=axes, n_names=n_names)
@@ -170,6 +68,18 @@ def read_tiff(
         n_channels = dict(zip(letters, data.shape, strict=True)).get("C", 1)
         names = metadata.channels if len(metadata.channels) == n_channels else ()
         return Image(data, letters, metadata.voxel_um, names, str(path), max_bytes)
+
+
+def _refuse_several(path: Path, tif: tifffile.TiffFile) -> None:
+    """Say which image of several is read; refuse where the others may be a damaged part of the first."""
+    shapes = [series.shape for series in tif.series]
+    if len(shapes) > 1 and not tif.is_ome:
+        raise DataError(
+            f"{path}: holds {len(shapes)} images of different shapes {shapes[:4]}, or its pages are damaged. "
+            "Save the wanted image as a file of its own."
+        )
+    if len(shapes) > 1:
+        _logger.warning("%s: holds %d images; the first one, %s, is read.", path, len(shapes), shapes[0])
 
 
 def _planes(
@@ -187,7 +97,6 @@ def _planes(
     dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)
     if dtype.kind not in "buif":
         raise DataError(f"{path}: voxels of type {dtype} are not supported; allowed are integers and floats.")
-    refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
     offset = series.dataoffset
     if offset is not None:
         size, needed = path.stat().st_size, n_bytes(series.shape, dtype)
@@ -196,6 +105,7 @@ def _planes(
                 f"{path}: truncated: {series.axes} {series.shape} of {dtype} needs {needed} bytes from byte "
                 f"{offset}, but the file ends at byte {size}. Copy the file again from its source."
             )
+        refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
         return TiffPlanes(
             path, series.shape, dtype, [], n_page_axes=len(page_axes), offset=offset
         ), series.axes
@@ -210,11 +120,12 @@ def _planes(
                 "file. Copy the file again, with all files of its set."
             )
         planes.append(_checked_page(path, page, index, layouts))
+    refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
     wanted = TiffPlanes(path, series.shape, dtype, planes, n_page_axes=len(page_axes), offset=None)
     return wanted, series.axes
 
 
-def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) -> _Plane:
+def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) -> Plane:
     """Refuse a plane whose bytes are not all in the file, or whose directory contradicts the first one."""
     file = Path(page.parent.filehandle.path)
     if file.resolve().parent != path.resolve().parent:
@@ -247,7 +158,7 @@ def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) ->
         raise DataError(
             f"{path}: plane {index} {problem}. The file is damaged; copy it again from its source."
         )
-    return _Plane(file, page.index)
+    return Plane(file, page.index)
 
 
 def _name_axes(

@@ -26,15 +26,15 @@ _SMALL_SEGMENT_BYTES = 2**20
 def decode_page(file: Path, tif: tifffile.TiffFile, index: int) -> NDArray[Any]:
     """Decode page `index`.
 
-    tifffile needs the imagecodecs package for LZW and a few other codecs. Where that is missing, Pillow, which
-    scikit-image brings along, decodes the page instead.
+    tifffile needs the imagecodecs package for LZW and a few other codecs. Where that is missing, Pillow
+    (scikit-image brings it) decodes the page instead.
 
     Raises
     ------
     DataError
         Neither can decode it, or a segment inflates to more than its part of the page (a bomb).
     """
-    page = tif.pages[index]
+    page: Any = tif.pages[index]
     if int(page.keyframe.compression) in _DEFLATE:
         _refuse_bomb(file, tif, page, index)
     try:

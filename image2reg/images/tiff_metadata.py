@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+from image2reg.errors import DataError
 from image2reg.images.ome_xml import read_description
 from image2reg.images.units import VoxelSize, micrometres, voxel_size
 
@@ -58,6 +59,11 @@ def describe(path: Path, tif: tifffile.TiffFile, series: Any) -> TiffMetadata:
     if tif.is_ome and tif.ome_metadata:
         ome = read_description(path, tif.ome_metadata)
         return TiffMetadata("OME-XML", ome.sizes, None, ome.dtype, ome.voxel_um, ome.channels)
+    if path.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf8", ".ome.tf2")):
+        raise DataError(
+            f"{path}: named OME-TIFF, but it holds no readable OME-XML: damaged, or another kind of TIFF. "
+            "Copy the file again, or rename it to .tif to read it as a plain one."
+        )
     if tif.is_imagej and tif.imagej_metadata:
         return _imagej(tif, series)
     shaped = tif.shaped_metadata[0] if tif.is_shaped and tif.shaped_metadata else {}

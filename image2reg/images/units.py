@@ -40,16 +40,15 @@ def micrometres(value: float | str | None, unit: str | None) -> float | None:
     """
     if value is None or unit is None:
         return None
-    factor = _MICROMETRES.get(unit.strip().replace("\\u00B5", "µ").lower().removesuffix("s"))
-    factor = factor or _MICROMETRES.get(unit.strip().replace("\\u00B5", "µ").lower())
+    factor = _MICROMETRES.get(unit.strip().replace("\\u00B5", "µ").lower())
     try:
         length = float(value)
     except (TypeError, ValueError):
         return None
     if factor is None or not math.isfinite(length) or length <= 0:
         return None
-    # Rounded to 12 digits, so that 108.33 nm is 0.10833 and not 0.10833000000000001.
-    return float(f"{length * factor:.12g}")
+    # Rounded to 15 digits, so that 108.33 nm is 0.10833 and not 0.10833000000000001.
+    return length if factor == 1.0 else float(f"{length * factor:.15g}")
 
 
 def voxel_size(z: float | None, y: float | None, x: float | None) -> VoxelSize:

@@ -1,0 +1,134 @@
+"""The planes of TIFF files as one lazy array."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.errors import DataError
+from image2reg.images.door import reading
+from image2reg.images.lazy import LazyArray
+from image2reg.images.tiff_codec import decode_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import tifffile
+    from numpy.typing import NDArray
+
+__all__ = ["Plane", "TiffPlanes", "quiet"]
+
+# Decoded planes kept for the next box, so that neighbouring tiles do not decode a plane again.
+_CACHE_BYTES = 128 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """Where one plane lies: a page of a file."""
+
+    file: Path
+    page: int
+
+
+class TiffPlanes(LazyArray):
+    """Planes of a TIFF file, decoded one by one when a box needs them.
+
+    Parameters
+    ----------
+    path : Path
+    shape : lengths of the leading axes, then of one page
+    dtype : numpy dtype
+    planes : one `Plane` for each position of the leading axes
+    n_page_axes : int
+        Trailing axes that one page holds, 2 or (with samples) 3.
+    offset : int, optional
+        First byte of the voxels when all of them follow each other uncompressed; they are mapped then.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        planes: Sequence[Plane],
+        *,
+        n_page_axes: int,
+        offset: int | None,
+    ) -> None:
+        super().__init__(shape, dtype.newbyteorder("="))
+        self.path, self.planes, self.offset, self.stored = path, list(planes), offset, dtype
+        self.lead, self.page_shape = self.shape[:-n_page_axes], self.shape[-n_page_axes:]
+        self._cache: OrderedDict[Plane, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
+        with reading(self.path, "planes"), quiet():
+            if self.offset is not None:
+                mapped = np.memmap(self.path, self.stored, "r", self.offset, self.shape)
+                return np.array(mapped[box], dtype=self.dtype)
+            values = np.empty([part.stop - part.start for part in box], dtype=self.dtype)
+            n_lead = len(self.lead)
+            grid = np.arange(math.prod(self.lead)).reshape(self.lead)[box[:n_lead]]
+            with _OpenFiles() as files:
+                for position, index in np.ndenumerate(grid):
+                    values[position] = self._plane(files, self.planes[index])[box[n_lead:]]
+            return values
+
+    def _plane(self, files: _OpenFiles, plane: Plane) -> NDArray[Any]:
+        with self._lock:
+            if plane in self._cache:
+                self._cache.move_to_end(plane)
+                return self._cache[plane]
+        values = decode_page(plane.file, files.open(plane.file), plane.page)
+        if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
+            raise DataError(
+                f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata "
+                "said "
+                f"{self.page_shape} {self.dtype}. The file is damaged; copy or export it again."
+            )
+        values = values.reshape(self.page_shape)
+        with self._lock:
+            self._cache[plane] = values
+            while len(self._cache) > max(1, _CACHE_BYTES // max(1, values.nbytes)):
+                self._cache.popitem(last=False)
+        return values
+
+
+class _OpenFiles:
+    """TIFF files opened once per read, closed together."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, tifffile.TiffFile] = {}
+
+    def __enter__(self) -> _OpenFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def open(self, path: Path) -> tifffile.TiffFile:
+        import tifffile
+
+        if path not in self._files:
+            self._files[path] = tifffile.TiffFile(path)
+        return self._files[path]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep tifffile's log of a damaged file off the terminal; what matters of it is in our one message."""
+    logger = logging.getLogger("tifffile")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
