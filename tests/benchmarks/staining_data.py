@@ -159,3 +159,26 @@ def nuclear_envelope(data: Path = DATA) -> tuple[list[StainField], dict[str, lis
         for i in (0, 1)
     ]
     return fields, {name: [read(name, i) for i in (0, 1)] for name in ("Unet", "GAN", "DDPM", "DDPMavg")}
+
+
+def phantoms(seeds: dict[str, range] | None = None) -> Split:
+    """Synthetic brightfield stacks with known stains, one field per seed (`virtualstain.phantom`)."""
+    from virtualstain.phantom import PhantomSettings, make_phantom
+
+    seeds = seeds or {"train": range(24), "validation": range(100, 102), "test": range(200, 206)}
+    fields: Split = {}
+    for split, numbers in seeds.items():
+        fields[split] = []
+        for seed in numbers:
+            phantom = make_phantom(PhantomSettings(), seed=seed)
+            fields[split].append(
+                StainField(
+                    name=f"phantom seed {seed}",
+                    group=f"seed {seed}",
+                    inputs=phantom.brightfield[None],
+                    targets=phantom.targets(),
+                    present=np.ones(3, bool),
+                    voxel_um=phantom.settings.voxel_um,
+                )
+            )
+    return fields
