@@ -165,7 +165,7 @@ def place_cells(
     rng: np.random.Generator, area_um: tuple[float, float], n_cells: int, rounded_fraction: float
 ) -> list[Cell]:
     """Throw cells on the substrate; one that lands on another's nucleus is thrown again, up to 30 times."""
-    spacing, cells = 13.0, []
+    spacing, cells = 15.0, []
     places = np.empty((0, 2))
     for _ in range(n_cells):
         for _attempt in range(30):
@@ -237,12 +237,14 @@ def _footprints(
             (rotated[0] * y[0] + rotated[1] * x[0]) / (axis + 2.4)
             for rotated, axis in zip(cell.rotation[1:, 1:].T, cell.semi_axes[1:], strict=True)
         ]
-        top = (cell.centre[0] + cell.semi_axes[0] + 0.7) * np.exp(
-            -((nucleus[0] ** 2 + nucleus[1] ** 2) ** 1.3)
-        )
+        level = nucleus[0] ** 2 + nucleus[1] ** 2
+        top = (cell.centre[0] + cell.semi_axes[0] + 0.7) * np.exp(-(level**1.3))
         y, x = y[0] + warp[0][view], x[0] + warp[1][view]
         cos, sin = np.cos(cell.angle), np.sin(cell.angle)
         distance = np.hypot((cos * y + sin * x) / cell.spread[0], (cos * x - sin * y) / cell.spread[1])
+        # neighbours give way to a nucleus: a border does not run through one
+        beyond = np.clip(np.sqrt(level) - 0.8, 0, 1)
+        distance *= 0.35 + 0.65 * beyond**2 * (3 - 2 * beyond)
         nearer = distance < best[view]
         second[view] = np.where(nearer, best[view], np.minimum(second[view], distance))
         best[view] = np.where(nearer, distance, best[view])
