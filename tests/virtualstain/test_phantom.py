@@ -75,7 +75,7 @@ def test_hoechst_shines_where_the_labels_are_and_nowhere_else(phantom) -> None:
 
 
 def test_integrated_hoechst_follows_the_dna_content() -> None:
-    coarse = {"shape": (17, 224, 224), "voxel_um": (1.0, 0.26, 0.26), "cells_per_mm2": 3000.0}
+    coarse = {"shape": (17, 288, 288), "voxel_um": (1.0, 0.26, 0.26), "cells_per_mm2": 3000.0}
     crowd = make_phantom(SMALL.model_copy(update=coarse), seed=5)
     labels, margin = crowd.nuclei, 2
     rim = np.ones(labels.shape, bool)
