@@ -147,6 +147,10 @@ def compose(path: object, image: Image) -> str:
             attributes |= {f"PhysicalSize{letter}": repr(size), f"PhysicalSize{letter}Unit": "µm"}
     pixels = ET.SubElement(element, f"{{{_NAMESPACE}}}Pixels", attributes)
     for index, name in enumerate(image.channels):
+        if not name.isprintable():
+            raise DataError(
+                f"{path}: channel name {name!r} has control characters; OME-XML cannot hold it. Rename it."
+            )
         channel = {"ID": f"Channel:0:{index}", "Name": name, "SamplesPerPixel": "1"}
         ET.SubElement(pixels, f"{{{_NAMESPACE}}}Channel", channel)
     planes = sizes["T"] * sizes["C"] * sizes["Z"]

@@ -120,7 +120,9 @@ def test_storage_of_every_kind_reads_the_same_box(tmp_path, name, options):
 def test_only_the_planes_of_a_box_are_decoded(tmp_path, volume, monkeypatch):
     from image2reg.images import tiff_planes
 
-    tifffile.imwrite(tmp_path / "a.tif", volume, compression="zlib", metadata={"axes": "ZYX"}, photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "a.tif", volume, compression="zlib", metadata={"axes": "ZYX"}, photometric="minisblack"
+    )
     image = read(tmp_path / "a.tif")
     decoded = []
 
@@ -141,7 +143,9 @@ def test_colour_samples_are_channels(tmp_path):
     assert image.axes == "CYX"
     np.testing.assert_array_equal(image.load().data, np.moveaxis(values, -1, 0))
     planar = np.ascontiguousarray(np.moveaxis(values, -1, 0))
-    tifffile.imwrite(tmp_path / "b.tif", planar, photometric="rgb", planarconfig="separate", compression="zlib")
+    tifffile.imwrite(
+        tmp_path / "b.tif", planar, photometric="rgb", planarconfig="separate", compression="zlib"
+    )
     np.testing.assert_array_equal(read(tmp_path / "b.tif").data[1, 3:5], planar[1, 3:5])
 
 
@@ -193,9 +197,10 @@ def test_an_ome_tiff_set_is_read_from_its_folder_only(tmp_path, volume):
     inside.mkdir()
     outside.mkdir()
     xml = (
-        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}"><Image ID="Image:0">'
-        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeZ="1" SizeC="2" '
-        'SizeT="1"><Channel ID="Channel:0:0"/><Channel ID="Channel:0:1"/>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+        'SizeX="30" SizeY="20" SizeZ="1" SizeC="2" SizeT="1">'
+        '<Channel ID="Channel:0:0"/><Channel ID="Channel:0:1"/>'
         '<TiffData IFD="0" FirstC="0" PlaneCount="1"><UUID FileName="a.ome.tif">urn:uuid:a</UUID></TiffData>'
         '<TiffData IFD="0" FirstC="1" PlaneCount="1"><UUID FileName="{second}">urn:uuid:b</UUID></TiffData>'
         "</Pixels></Image></OME>"
