@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from image2reg.atomic import atomic_file
+from image2reg.errors import DataError
 from image2reg.models.bundle import Bundle
 from image2reg.models.spec import Metric
 from image2reg.models.train import FitResult, fit
@@ -72,6 +73,8 @@ def train(
     DataError
         Nothing to train on, a constant or non-finite channel, a stack thinner than the patch.
     """
+    if not splits["train"]:
+        raise DataError("the training split is empty: nothing to train on. Check the split column of the manifest.")
     training, reference = standardise(splits["train"], recipe)
     validation, _ = standardise(splits.get("validation", ()), recipe, reference=reference)
     test, _ = standardise(splits.get("test", ()), recipe, reference=reference)
