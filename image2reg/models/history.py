@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 from typing import TYPE_CHECKING, Any
 
+from image2reg.errors import ResourceError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["History", "read_history"]
@@ -32,13 +36,23 @@ class History:
     """
 
     def __init__(self, path: Path, *, keep_bytes: int = 0, write: bool = True) -> None:
-        self._handle = None
+        self._path, self._handle = path, None
         if write:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            self._handle = path.open("r+b")
-            self._handle.truncate(min(keep_bytes, path.stat().st_size))
-            self._handle.seek(0, os.SEEK_END)
+            with self._as_resource_error():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+                self._handle = path.open("r+b", buffering=0)
+                self._handle.truncate(min(keep_bytes, path.stat().st_size))
+                self._handle.seek(0, os.SEEK_END)
+
+    @contextlib.contextmanager
+    def _as_resource_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ResourceError(
+                f"{self._path}: could not be written ({error}). Free space, then continue with --resume."
+            ) from error
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record and hand it to the operating system."""
@@ -50,14 +64,17 @@ class History:
             else _plain(value)
             for key, value in record.items()
         }
-        self._handle.write(json.dumps(plain, allow_nan=False).encode() + b"\n")
-        self._handle.flush()
+        line = json.dumps(plain, allow_nan=False).encode() + b"\n"
+        with self._as_resource_error():
+            if self._handle.write(line) != len(line):
+                raise OSError("only part of a line was accepted")
 
     def sync(self) -> int:
         """Force the log to disk; return its length in bytes."""
         if self._handle is None:
             return 0
-        os.fsync(self._handle.fileno())
+        with self._as_resource_error():
+            os.fsync(self._handle.fileno())
         return self._handle.tell()
 
     def close(self) -> None:

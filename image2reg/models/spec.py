@@ -117,17 +117,17 @@ class Normalisation(_Frozen):
 
     Attributes
     ----------
-    method : "zscore", "robust", "percentile" or "none"
-    scope : "image", "plate" or "dataset"
+    method : "zscore", "robust" or "none"
+    scope : "image" or "dataset"
         Over what centre and scale are measured; under "dataset" they are listed here.
-    transform : "identity", "log1p" or "log_background"
+    transform : "identity" or "log1p"
     centre, scale : tuple of float
         One per channel, in units of the transformed values; empty when measured at prediction.
     """
 
-    method: Literal["zscore", "robust", "percentile", "none"] = "none"
-    scope: Literal["image", "plate", "dataset"] = "dataset"
-    transform: Literal["identity", "log1p", "log_background"] = "identity"
+    method: Literal["zscore", "robust", "none"] = "none"
+    scope: Literal["image", "dataset"] = "dataset"
+    transform: Literal["identity", "log1p"] = "identity"
     centre: tuple[float, ...] = ()
     scale: tuple[Positive, ...] = ()
 
