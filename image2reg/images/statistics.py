@@ -163,15 +163,17 @@ class Statistics:
 
 
 def _keys(values: NDArray[Any], *, exact: bool) -> NDArray[np.uint32]:
-    """Integers that sort as the values do: the bits of float32, flipped, and cut unless `exact`."""
+    """Integers that sort as the values do: the bits of float32, flipped (-0 is 0), and cut unless `exact`."""
     with np.errstate(over="ignore"):
         limit = np.finfo(np.float32).max
-        bits = np.clip(values.astype(np.float32), -limit, limit).view(np.uint32)
+        bits = np.clip(values.astype(np.float32) + np.float32(0), -limit, limit).view(np.uint32)
     keys = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
     if exact:
         return keys
     cut = 23 - _MANTISSA_BITS
-    return (keys >> np.uint32(cut) << np.uint32(cut)) | np.uint32(1 << (cut - 1))
+    middle = (keys >> np.uint32(cut) << np.uint32(cut)) | np.uint32(1 << (cut - 1))
+    # Zero, the commonest value of all, stays zero.
+    return np.where(keys == np.uint32(0x80000000), keys, middle)
 
 
 def _values(keys: NDArray[np.uint32]) -> NDArray[np.float32]:

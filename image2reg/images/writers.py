@@ -86,6 +86,7 @@ def write_tiff(image: Image, path: Path, *, ome: bool, overwrite: bool = False) 
         image = image.replace(data=np.asarray(image.load().data, dtype=np.uint8))
     # BigTIFF where the voxels and some room for the directories pass 2 GiB.
     big = n_bytes(image.shape, image.dtype) + 2**25 > _BIGTIFF_BYTES
+    # Images of width one would be taken for samples of a pixel by tifffile's ImageJ writer.
     lead = "TCZ" if ome else "TZC"
     sizes = {letter: image.sizes.get(letter, 1) for letter in "TCZYX"}
     order = [letter for letter in lead if letter in image.axes]
@@ -93,7 +94,7 @@ def write_tiff(image: Image, path: Path, *, ome: bool, overwrite: bool = False) 
     options: dict[str, Any] = {"photometric": "minisblack", "software": "virtualstain"}
     if ome:
         options |= {"description": compose(path, image).encode("utf-8"), "metadata": None}
-    elif image.dtype.name in _IMAGEJ_TYPES and not big:
+    elif image.dtype.name in _IMAGEJ_TYPES and not big and sizes["X"] > 1:
         options |= {
             "metadata": _imagej_metadata(image, sizes, "".join(order) + "YX"),
             "resolution": _resolution(image),

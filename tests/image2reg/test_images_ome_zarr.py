@@ -188,10 +188,12 @@ class TestPlates:
                 write_plate(tmp_path / "p.zarr", {(well, field): small(0)})
         with pytest.raises(ConfigurationError, match="at least one field"):
             write_plate(tmp_path / "p.zarr", {})
-        with (
-            pytest.raises(ConfigurationError, match="written twice"),
-            PlateWriter(tmp_path / "p.zarr") as plate,
-        ):
-            plate.write("B/03", "0", small(0))
-            plate.write("B/03", "0", small(0))
+
+        def twice():
+            with PlateWriter(tmp_path / "p.zarr") as plate:
+                plate.write("B/03", "0", small(0))
+                plate.write("B/03", "0", small(0))
+
+        with pytest.raises(ConfigurationError, match="written twice"):
+            twice()
         assert list(tmp_path.iterdir()) == []

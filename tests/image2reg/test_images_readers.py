@@ -42,7 +42,7 @@ def test_a_real_pair_of_channels_named_by_the_reader(shared_data):
     assert image.axes == "CYX"
     assert image.voxel_um == (None, None, None), "a file without a voxel size has none, not 1"
     assert image.select(channel="Hoechst").load().data.std() > 0
-    with pytest.raises(DataError, match="3 channel names .* for 2 channels"):
+    with pytest.raises(DataError, match=r"3 channel names .* for 2 channels"):
         read(path, channels=["a", "b", "c"])
 
 
