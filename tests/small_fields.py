@@ -8,10 +8,15 @@ from scipy import ndimage
 from virtualstain.patches import StainField
 
 FLAT = {"name": "shuffle_unet", "arguments": {"dims": 2, "patch": (2, 2), "widths": (8, 16)}}
-DEEP = {"name": "shuffle_unet", "arguments": {"dims": 3, "patch": (1, 2, 2), "widths": (8, 16), "down": ((2, 2, 2),)}}
+DEEP = {
+    "name": "shuffle_unet",
+    "arguments": {"dims": 3, "patch": (1, 2, 2), "widths": (8, 16), "down": ((2, 2, 2),)},
+}
 
 
-def make_field(seed: int, planes: int, *, flat: bool, size: tuple[int, int] = (40, 44), stains: int = 2) -> StainField:
+def make_field(
+    seed: int, planes: int, *, flat: bool, size: tuple[int, int] = (40, 44), stains: int = 2
+) -> StainField:
     """A field whose stains are smooth functions of its input, in camera counts (synthetic)."""
     rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.standard_normal((1, planes, *size)), (0, 0, 2, 2))

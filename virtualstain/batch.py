@@ -10,9 +10,10 @@ from typing import Any
 
 from image2reg.atomic import atomic_file, refuse_existing
 from image2reg.errors import ConfigurationError, DataError, ProjectError
+from image2reg.images.plates import PlateWriter, read_plate
 from image2reg.images.readers import read
 from virtualstain.model import StainModel, load
-from virtualstain.predict import predict_to
+from virtualstain.predict import predict, predict_to
 
 __all__ = ["BatchResult", "find_images", "predict_many"]
 
@@ -65,7 +66,7 @@ def predict_many(
     *,
     model: str | StainModel,
     channels: Sequence[str | int] = (),
-    voxel_um: tuple[float | None, ...] | None = None,
+    voxel_um: tuple[float | None, float | None, float | None] | None = None,
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
@@ -79,7 +80,7 @@ def predict_many(
     Parameters
     ----------
     inputs : sequence of Path
-        Images and folders; an OME-Zarr plate counts as one image per field.
+        Images and folders; an OME-Zarr plate becomes a plate.
     out : Path
         A file name for a single image; otherwise a folder, which keeps the images' names (``x.tif`` gives
         ``x.ome.tif``, ``x.zarr`` gives ``x.ome.zarr``).
@@ -108,15 +109,22 @@ def predict_many(
         if not resume:
             refuse_existing(target, overwrite=overwrite)
     result = BatchResult()
+    options: dict[str, Any] = {
+        "channels": channels,
+        "resample": resample,
+        "tile": tile,
+        "tta": tta,
+        "progress": progress,
+    }
     for path, target in jobs:
         if resume and target.exists():
             continue
         try:
-            image = read(path, voxel_um=voxel_um)
-            flags = predict_to(
-                model, image, target, channels=channels, resample=resample, tile=tile, tta=tta, progress=progress,
-                overwrite=overwrite,
-            )  # fmt: skip
+            if is_plate(path):
+                flags = _predict_plate(model, path, target, overwrite=overwrite, result=result, **options)
+            else:
+                image = read(path, voxel_um=voxel_um)
+                flags = predict_to(model, image, target, overwrite=overwrite, **options)
         except ProjectError as error:
             if single or len(jobs) == 1:
                 raise
@@ -125,15 +133,50 @@ def predict_many(
         result.written.append({"source": str(path), "output": str(target), "flags": list(flags)})
     if result.failures:
         if not result.written and not resume:
-            raise DataError(
-                f"all {len(jobs)} images failed; the first: {result.failures[0]['error']}"
-            )
-        result.failures_path = out / FAILURES
-        with atomic_file(result.failures_path, overwrite=True) as partial, partial.open("w", newline="") as handle:
+            raise DataError(f"all {len(jobs)} images failed; the first: {result.failures[0]['error']}")
+        result.failures_path = (out.parent if single else out) / FAILURES
+        with (
+            atomic_file(result.failures_path, overwrite=True) as partial,
+            partial.open("w", newline="") as handle,
+        ):
             writer = csv.DictWriter(handle, ["source", "kind", "error"])
             writer.writeheader()
             writer.writerows(result.failures)
     return result
+
+
+def is_plate(path: Path) -> bool:
+    """Say whether a path is an OME-Zarr plate."""
+    if not path.name.lower().endswith(".zarr"):
+        return False
+    try:
+        read_plate(path)
+    except DataError:
+        return False
+    return True
+
+
+def _predict_plate(
+    model: StainModel, path: Path, target: Path, *, overwrite: bool, result: BatchResult, **options: Any
+) -> tuple[str, ...]:
+    """Predict every field into a plate of the same wells and fields; a field that fails is listed and left out."""
+    plate = read_plate(path)
+    flags: list[str] = []
+    with PlateWriter(target, name=plate.name, overwrite=overwrite) as writer:
+        for well, field_name in plate:
+            try:
+                done = predict(model, plate.image(well, field_name), **options)
+            except DataError as error:
+                row = {
+                    "source": f"{path}/{well}/{field_name}",
+                    "error": str(error),
+                    "kind": type(error).__name__,
+                }
+                result.failures.append(row)
+                continue
+            writer.write(well, field_name, done.image)
+            flags.extend(f"{well}/{field_name}: {flag}" for flag in done.flags)
+    return tuple(flags)
 
 
 def _result_name(path: Path) -> str:

@@ -100,7 +100,9 @@ def specification(
         network = build_network(name, **arguments)
     flat = network.dims == 2
     voxel = example.voxel_um if not (flat and example.inputs.shape[1] == 1) else (None, *example.voxel_um[1:])
-    window = tuple(max(d, t // d * d) for t, d in zip(recipe.tile[-network.dims :], network.divisor, strict=True))
+    window = tuple(
+        max(d, t // d * d) for t, d in zip(recipe.tile[-network.dims :], network.divisor, strict=True)
+    )
     own_units = recipe.target_normalisation.scope == "image"
     log = recipe.target_normalisation.transform == "log1p"
     units = "log(1 + counts)" if log else "counts"
@@ -243,14 +245,19 @@ def pack(
     scored = stain_fields(model, test)
     table = score_table([item for row in scored for item in row]) if scored else pd.DataFrame()
     crop = np.asarray(example.inputs[:, :16, :96, :96])
-    golden = np.empty((len(model.outputs), 1 if model.network.dims == 2 else crop.shape[1], *crop.shape[2:]), np.float32)
+    golden = np.empty(
+        (len(model.outputs), 1 if model.network.dims == 2 else crop.shape[1], *crop.shape[2:]), np.float32
+    )
 
     def sink(box: tuple[slice, ...], values: np.ndarray) -> None:
         golden[(slice(None), *box)] = values
 
     model.predict_stack(crop, sink, where="golden sample")
     spec = spec.model_copy(
-        update={"metrics": (*metrics_of(table), *(extra(scored) if extra else ())), "sample": GoldenSample(tolerance=1e-3)}
+        update={
+            "metrics": (*metrics_of(table), *(extra(scored) if extra else ())),
+            "sample": GoldenSample(tolerance=1e-3),
+        }
     )
     content: dict[str, Path | bytes] = {
         "config.yaml": dump_config(recipe).encode(),
@@ -260,4 +267,3 @@ def pack(
     }
     bundle = save_bundle(directory, spec, rounded, files=content, overwrite=overwrite)
     return bundle, table, scored
-

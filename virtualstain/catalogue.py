@@ -102,10 +102,14 @@ def catalogue_lines(rows: list[dict[str, Any]]) -> str:
             lines.append(f"  problem: {row['problem']}")
         if not row["inputs"]:
             continue
-        planes = {None: "any number of planes", 1: "single planes"}.get(row["planes"], f"{row['planes']} planes")
+        planes = {None: "any number of planes", 1: "single planes"}.get(
+            row["planes"], f"{row['planes']} planes"
+        )
         voxel = " x ".join("any" if v is None else f"{v:g}" for v in row["voxel_um"])
         lines.append(f"  {row['summary']}")
-        lines.append(f"  {', '.join(row['inputs'])} ({planes}, voxel {voxel} um) to {', '.join(row['outputs'])}")
+        lines.append(
+            f"  {', '.join(row['inputs'])} ({planes}, voxel {voxel} um) to {', '.join(row['outputs'])}"
+        )
         scores = [m for m in row["metrics"] if m["name"] == "pearson"]
         for m in scores:
             floor = f", floor {m['floor']:.2f}" if m["floor"] is not None else ""

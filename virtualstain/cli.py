@@ -23,12 +23,19 @@ Out = Annotated[Path, typer.Option("--out", help="Where results go; refused when
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Model = Annotated[str, typer.Option("--model", help="Name of a model (`virtualstain models`) or its directory.")]
-Channel = Annotated[
-    list[str] | None, typer.Option("--channel", help="Input channel by name or position; once per input of the model.")
+Model = Annotated[
+    str, typer.Option("--model", help="Name of a model (`virtualstain models`) or its directory.")
 ]
-VoxelUm = Annotated[str | None, typer.Option("--voxel-um", help="Voxel size Z,Y,X in um, where the file has none.")]
-Resample = Annotated[bool, typer.Option("--resample", help="Bring other voxel sizes to the model's, and back.")]
+Channel = Annotated[
+    list[str] | None,
+    typer.Option("--channel", help="Input channel by name or position; once per input of the model."),
+]
+VoxelUm = Annotated[
+    str | None, typer.Option("--voxel-um", help="Voxel size Z,Y,X in um, where the file has none.")
+]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Bring other voxel sizes to the model's, and back.")
+]
 Tile = Annotated[str | None, typer.Option("--tile", help="Largest window Z,Y,X in voxels, to bound memory.")]
 Tta = Annotated[bool, typer.Option("--tta", help="Average over eight turns and mirrorings (8 x the time).")]
 
@@ -69,14 +76,20 @@ def models(
 @app.command()
 def check(
     path: Annotated[Path, typer.Argument(help="An image, a folder of images or a manifest.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the manifest of a folder here (.csv).")] = None,
-    inputs: Annotated[list[str] | None, typer.Option("--input", help="Input channel of a folder's images.")] = None,
-    targets: Annotated[list[str] | None, typer.Option("--target", help="Target channel of a folder's images.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the manifest of a folder here (.csv).")
+    ] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="Input channel of a folder's images.")
+    ] = None,
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", help="Target channel of a folder's images.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what would be used and what is wrong; turn a folder into a manifest."""
-    from virtualstain.check import check_path, check_lines
+    from virtualstain.check import check_lines, check_path
 
     report = check_path(path, out=out, inputs=inputs or (), targets=targets or (), overwrite=overwrite)
     emit(report, check_lines(report), as_json=as_json)
@@ -88,9 +101,15 @@ def check(
 def train(
     data: Annotated[Path, typer.Option("--data", help="A manifest (.csv, .parquet) or a folder.")],
     out: Out,
-    config: Annotated[str, typer.Option("--config", help="Recipe: a YAML file, or the name of a shipped one.")] = "",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="a.b=value; overrides the recipe.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of split, batches and augmentation.")] = None,
+    config: Annotated[
+        str, typer.Option("--config", help="Recipe: a YAML file, or the name of a shipped one.")
+    ] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="a.b=value; overrides the recipe.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of split, batches and augmentation.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -100,8 +119,13 @@ def train(
     from virtualstain.staining_page import score_lines
 
     command = "virtualstain " + " ".join(sys.argv[1:])
-    overrides = [*(settings or []), *([f"training.seed={seed}", f"split.seed={seed}"] if seed is not None else [])]
-    done = train_from(data, out, config=config, overrides=overrides, resume=resume, device=device, command=command)
+    overrides = [
+        *(settings or []),
+        *([f"training.seed={seed}", f"split.seed={seed}"] if seed is not None else []),
+    ]
+    done = train_from(
+        data, out, config=config, overrides=overrides, resume=resume, device=device, command=command
+    )
     table = score_lines(done.scores) if len(done.scores) else "no test split: nothing was scored"
     emit({"bundle": str(done.bundle.directory), "scores": done.scores.to_dict("records"),
           "steps": done.fit.steps_done, "seconds": done.fit.seconds},
@@ -112,7 +136,9 @@ def train(
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, or OME-Zarr plates.")],
     model: Model,
-    out: Annotated[Path, typer.Option("--out", help="A file for one image, else a folder (or .zarr for a plate).")],
+    out: Annotated[
+        Path, typer.Option("--out", help="A file for one image, else a folder (or .zarr for a plate).")
+    ],
     channel: Channel = None,
     voxel_um: VoxelUm = None,
     resample: Resample = False,
@@ -127,10 +153,14 @@ def predict(
 
     with progress_bar("predicting", silent=as_json) as progress:
         done = predict_many(
-            inputs, out, model=model, channels=[_channel(c) for c in channel or ()], voxel_um=_numbers(voxel_um, "--voxel-um"),
+            inputs, out, model=model, channels=[_channel(c) for c in channel or ()],
+            voxel_um=_numbers(voxel_um, "--voxel-um"),
             resample=resample, tile=_tile(tile), tta=tta, device=device, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    lines = [f"{row['source']}  ->  {row['output']}" + "".join(f"\n  note: {f}" for f in row["flags"]) for row in done.written]
+    lines = [
+        f"{row['source']}  ->  {row['output']}" + "".join(f"\n  note: {f}" for f in row["flags"])
+        for row in done.written
+    ]
     if done.failures:
         lines.append(f"{len(done.failures)} failed; see {done.failures_path}")
     emit({"written": done.written, "failures": done.failures}, "\n".join(lines), as_json=as_json)
@@ -141,7 +171,9 @@ def predict(
 @app.command()
 def evaluate(
     prediction: Annotated[Path | None, typer.Option("--prediction", help="A predicted image ...")] = None,
-    truth: Annotated[Path | None, typer.Option("--truth", help="... and the real one, registered to it.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="... and the real one, registered to it.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Or a model ...")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="... and a manifest with real stains.")] = None,
     split: Annotated[str, typer.Option("--split", help="Which split of the manifest.")] = "test",
@@ -168,7 +200,7 @@ def _channel(text: str) -> str | int:
     return int(text) if text.isdigit() else text
 
 
-def _numbers(text: str | None, option: str) -> tuple[float | None, ...] | None:
+def _numbers(text: str | None, option: str) -> tuple[float | None, float | None, float | None] | None:
     """Read ``Z,Y,X``; an empty place or '-' leaves that axis as the file has it."""
     if text is None:
         return None
@@ -176,10 +208,14 @@ def _numbers(text: str | None, option: str) -> tuple[float | None, ...] | None:
     try:
         values = tuple(None if p.strip() in ("", "-") else float(p) for p in parts)
     except ValueError as error:
-        raise ConfigurationError(f"{option} {text!r}: not numbers. Write three, as in {option} 0.3,0.1,0.1.") from error
+        raise ConfigurationError(
+            f"{option} {text!r}: not numbers. Write three, as in {option} 0.3,0.1,0.1."
+        ) from error
     if len(values) != 3:
-        raise ConfigurationError(f"{option} {text!r}: {len(values)} values; write three (Z,Y,X), as in 0.3,0.1,0.1.")
-    return values
+        raise ConfigurationError(
+            f"{option} {text!r}: {len(values)} values; write three (Z,Y,X), as in 0.3,0.1,0.1."
+        )
+    return values[0], values[1], values[2]
 
 
 def _tile(text: str | None) -> Any:
@@ -187,7 +223,9 @@ def _tile(text: str | None) -> Any:
     if values is None:
         return None
     if any(v is None or v < 1 for v in values):
-        raise ConfigurationError(f"--tile {text!r}: every length must be at least 1 voxel, as in --tile 32,256,256.")
+        raise ConfigurationError(
+            f"--tile {text!r}: every length must be at least 1 voxel, as in --tile 32,256,256."
+        )
     return tuple(int(v) for v in values if v is not None)
 
 

@@ -16,7 +16,15 @@ from scipy import ndimage
 from image2reg.intervals import Interval, bootstrap_interval
 from virtualstain.metrics import pearson, score_image, spectral_pearson
 
-__all__ = ["METRICS", "ScoredField", "block_interval", "noise_ceiling", "score_field", "score_table", "summarise"]
+__all__ = [
+    "METRICS",
+    "ScoredField",
+    "block_interval",
+    "noise_ceiling",
+    "score_field",
+    "score_table",
+    "summarise",
+]
 
 METRICS = ("pearson", "spectral_pearson", "ssim", "psnr", "nrmse")
 
@@ -102,7 +110,7 @@ def _matching_planes(item: ScoredField) -> Iterable[NDArray[Any]]:
 
 
 def _moments(item: ScoredField, block: int) -> NDArray[np.float64]:
-    """Sums of 1, t, p, t², p², t p in every block of the field that has valid voxels: (blocks, 6)."""
+    """Give sums of 1, t, p, t², p², t p in every block of the field that has valid voxels: (blocks, 6)."""
     rows = []
     height, width = item.truth.shape[-2:]
     for y in range(0, max(1, height - block // 2), block):
@@ -143,7 +151,13 @@ def score_table(scored: Sequence[ScoredField], *, seed: int = 0) -> pd.DataFrame
         if n == 1:
             interval = block_interval(next(i for i in scored if i.channel == channel), seed=seed)
             row = (table["channel"] == channel) & (table["metric"] == "pearson")
-            table.loc[row, ["low", "high", "n", "level"]] = [interval.low, interval.high, interval.n, "block"]
+            for name, value in (
+                ("low", interval.low),
+                ("high", interval.high),
+                ("n", interval.n),
+                ("level", "block"),
+            ):
+                table.loc[row, name] = value
     return table
 
 
@@ -176,4 +190,3 @@ def summarise(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> pd.DataFrame:
                 "median": part[metric].median(),
             })  # fmt: skip
     return pd.DataFrame(out)
-

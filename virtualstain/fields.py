@@ -74,7 +74,9 @@ def standardise(
         targets = [[scales[1][k] for scales in per_field] for k in range(len(recipe.targets))]
         for name, found in zip(recipe.targets, targets, strict=True):
             if not any(scale is not None for scale in found):
-                raise DataError(f"target '{name}': no training field has it. Check the manifest's channel column.")
+                raise DataError(
+                    f"target '{name}': no training field has it. Check the manifest's channel column."
+                )
         reference = (
             tuple(_pooled(found, recipe.input_normalisation.scope) for found in inputs),
             tuple(_pooled(found, recipe.target_normalisation.scope) for found in targets),
@@ -110,8 +112,12 @@ def _scales(item: StainField, recipe: Recipe, role: str) -> list[ChannelScale | 
             continue
         found.append(
             measure_image_scale(
-                array, c, method=settings.method, transform=settings.transform,
-                where=f"{item.name}: channel '{name}'", valid=item.valid,
-            )  # fmt: skip
+                array,
+                c,
+                method=settings.method,
+                transform=settings.transform,
+                where=f"{item.name}: channel '{name}'",
+                valid=item.valid,
+            )
         )
     return found

@@ -126,7 +126,9 @@ class StainLoss:
         if s.mse:
             terms["mse"] = s.mse * _over_present(_per_channel_mean((prediction - target) ** 2, mask), mask)
         if s.correlation:
-            terms["correlation"] = s.correlation * _over_present(correlation_loss(prediction, target, mask), mask)
+            terms["correlation"] = s.correlation * _over_present(
+                correlation_loss(prediction, target, mask), mask
+            )
         if s.ssim:
             similarity = _ssim_loss(prediction, target, mask, self.data_range)
             terms["ssim"] = s.ssim * _over_present(similarity, mask)

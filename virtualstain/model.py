@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from image2reg.errors import BundleError, DataError
 from image2reg.images.tiling import read_box
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
 from virtualstain.networks import NAMES, build_network
+from virtualstain.networks.interface import StainNetwork
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.staining import stain_field
 
@@ -59,6 +59,7 @@ def load(model: str | Path, *, device: str = "cpu") -> StainModel:
 def from_bundle(bundle: Bundle, *, device: str = "cpu") -> StainModel:
     """Build the network of a bundle that is already loaded."""
     network = bundle.build({name: partial(build_network, name) for name in NAMES})
+    assert isinstance(network, StainNetwork)
     return StainModel(bundle, network.to(_device(device)))
 
 
@@ -77,12 +78,12 @@ class StainModel:
     Attributes
     ----------
     bundle : Bundle
-    network : nn.Module
+    network : StainNetwork
         In eval mode on its device.
     """
 
     bundle: Bundle
-    network: nn.Module
+    network: StainNetwork
 
     @property
     def name(self) -> str:
@@ -129,7 +130,12 @@ class StainModel:
             return [ChannelScale(c, s, by.transform) for c, s in zip(by.centre, by.scale, strict=True)]
         return [
             measure_image_scale(
-                stack, c, method=by.method, transform=by.transform, where=f"{where}: channel '{name}'", valid=valid
+                stack,
+                c,
+                method=by.method,
+                transform=by.transform,
+                where=f"{where}: channel '{name}'",
+                valid=valid,
             )
             for c, name in enumerate(self.inputs)
         ]

@@ -33,14 +33,14 @@ class ChannelScale:
     transform: Transform = "identity"
 
     def apply(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Recorded units to network units, float32."""
+        """Turn recorded units into network units, float32."""
         x = np.asarray(values, dtype=np.float32)
         if self.transform == "log1p":
             x = np.log1p(np.maximum(x, 0))
         return (x - np.float32(self.centre)) / np.float32(self.scale)
 
     def invert(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Network units to recorded units, float32."""
+        """Turn network units into recorded units, float32."""
         x = np.asarray(values, dtype=np.float32) * np.float32(self.scale) + np.float32(self.centre)
         return np.expm1(x) if self.transform == "log1p" else x
 
@@ -106,7 +106,9 @@ def measure_image_scale(
             kept.append(values[:: step * step])
         elif values.size:
             m, total = float(values.mean(dtype=np.float64)), n + values.size
-            spread += float(values.var(dtype=np.float64)) * values.size + (m - mean) ** 2 * n * values.size / total
+            spread += (
+                float(values.var(dtype=np.float64)) * values.size + (m - mean) ** 2 * n * values.size / total
+            )
             mean += (m - mean) * values.size / total
             n = total
     if method == "zscore":

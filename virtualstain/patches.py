@@ -94,7 +94,11 @@ class StainField:
             mask = np.concatenate([mask, np.full_like(nuclei, self.masks is not None)])
         if self.valid is not None:
             mask = mask * read_box(self.valid, box[1:]).astype(np.float32)
-        return torch.from_numpy(x), torch.from_numpy(np.nan_to_num(y)), torch.from_numpy(np.ascontiguousarray(mask))
+        return (
+            torch.from_numpy(x),
+            torch.from_numpy(np.nan_to_num(y)),
+            torch.from_numpy(np.ascontiguousarray(mask)),
+        )
 
 
 class PatchSampler:
@@ -119,7 +123,9 @@ class PatchSampler:
         privileged: bool = False,
     ) -> None:
         if not fields:
-            raise DataError("no field to train on: the training split is empty. Check the manifest's split column.")
+            raise DataError(
+                "no field to train on: the training split is empty. Check the manifest's split column."
+            )
         for item in fields:
             if item.inputs.shape[1] < patch[0]:
                 raise DataError(

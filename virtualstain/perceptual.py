@@ -78,7 +78,9 @@ def lpips_distance(backbone: Path) -> Callable[[Tensor, Tensor], Tensor]:
     wanted = {name: name.split(".", 1)[1] for name in model.net.state_dict()}
     missing = sorted(f"features.{tail}" for tail in wanted.values() if f"features.{tail}" not in weights)
     if missing:
-        raise BundleError(f"{backbone}: not an AlexNet: {len(missing)} weights missing, the first is '{missing[0]}'.")
+        raise BundleError(
+            f"{backbone}: not an AlexNet: {len(missing)} weights missing, the first is '{missing[0]}'."
+        )
     model.net.load_state_dict({name: weights[f"features.{tail}"] for name, tail in wanted.items()})
     model.eval().requires_grad_(requires_grad=False)
 

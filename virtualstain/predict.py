@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ from virtualstain.model import StainModel
 __all__ = ["Prediction", "predict", "predict_to"]
 
 ALIASES = {
-    "brightfield": {"brightfield", "bright field", "bf", "transmitted", "transmitted light", "tl", "trans", "dic"},
+    "brightfield": {
+        "brightfield",
+        "bright field",
+        "bf",
+        "transmitted",
+        "transmitted light",
+        "tl",
+        "trans",
+        "dic",
+    },
     "phase": {"phase", "phase contrast", "ph", "phase2d", "phase3d"},
     "darkfield": {"darkfield", "dark field", "ssc"},
 }
@@ -81,13 +91,14 @@ def predict(
     n_bytes = 4 * int(np.prod(ready.output_shape))
     if n_bytes > default_max_bytes():
         raise ResourceError(
-            f"{ready.where}: the prediction has {n_bytes / 1e9:.1f} GB, more than the {default_max_bytes() / 1e9:.1f} GB "
-            "allowed in memory. Write to an .ome.zarr, which is streamed."
+            f"{ready.where}: the prediction has {n_bytes / 1e9:.1f} GB, more than the "
+            f"{default_max_bytes() / 1e9:.1f} GB allowed in memory. Write to an .ome.zarr, which is streamed."
         )
     out = np.zeros(ready.output_shape, np.float32)
 
     def sink(time: int, box: tuple[slice, ...], values: NDArray[np.float32]) -> None:
-        out[(time, slice(None), *box)] = values
+        part: tuple[Any, ...] = (time, slice(None), *box)
+        out[part] = values
 
     ready.run(sink, tile=tile, tta=tta, progress=progress)
     result, flags = ready.image_of(out), tuple(ready.flags)
@@ -150,7 +161,8 @@ class _Prepared:
     def __init__(
         self, model: StainModel, image: Image, *, channels: Sequence[str | int], resample: bool
     ) -> None:
-        self.model, self.where, self.flags = model, image.source or "image", []  # type: list[str]
+        self.model, self.where = model, image.source or "image"
+        self.flags: list[str] = []
         self.source = image
         chosen = [image.channel_index(c) for c in choose_channels(model, image, channels)]
         parts = [image.select(channel=index) for index in chosen]
@@ -186,9 +198,10 @@ class _Prepared:
                 f"accepts along {', '.join(off)}: {_sizes(wanted)} um within {tolerance:.0%}. Pass --resample to bring "
                 "the image to the model's voxel size and the prediction back, or choose another model."
             )
-        from image2reg.images.resample import resample as resample_image
+        from image2reg.images.resampling import resample as resample_image
 
-        target = tuple(have if want is None else want for want, have in zip(wanted, found, strict=True))
+        z, y, x = (have if want is None else want for want, have in zip(wanted, found, strict=True))
+        target = (z, y, x)
         self.flags.append(f"resampled from {_sizes(found)} to {_sizes(target)} um (z, y, x) and back")
         return [resample_image(part, target) for part in parts]
 
@@ -214,7 +227,7 @@ class _Prepared:
             where = f"{self.where}, time {time}" if self.times > 1 else self.where
             self.model.predict_stack(
                 stack,
-                lambda box, values, t=time: sink(t, box, values),
+                partial(sink, time),
                 where=where,
                 valid=~padding if padding.any() else None,
                 tile=tile,
@@ -263,8 +276,8 @@ class _Channels:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         key = key if isinstance(key, tuple) else (key,)
         first, rest = key[0], key[1:]
-        if isinstance(first, (int, np.integer)):
-            return np.asarray(self.parts[first][(0, *rest)])
+        if not isinstance(first, slice):
+            return np.asarray(self.parts[int(first)][(0, *rest)])
         return np.concatenate([np.asarray(part[(slice(0, 1), *rest)]) for part in self.parts[first]])
 
 
@@ -279,9 +292,7 @@ def streamed_padding(stack: Any) -> NDArray[np.bool_]:
     return padding_mask(anything[None, None])
 
 
-def choose_channels(
-    model: StainModel, image: Image, given: Sequence[str | int]
-) -> Sequence[str | int]:
+def choose_channels(model: StainModel, image: Image, given: Sequence[str | int]) -> Sequence[str | int]:
     """Find the model's inputs among an image's channels: as given, by name or usual alias, or the only one.
 
     Raises

@@ -11,7 +11,14 @@ from virtualstain.augment import AugmentSettings
 from virtualstain.losses import StainLossSettings
 from virtualstain.normalise import Method, Scope, Transform
 
-__all__ = ["AdversarySettings", "NetworkSettings", "NormalisationSettings", "Recipe", "RegistrationSettings", "SplitSettings"]
+__all__ = [
+    "AdversarySettings",
+    "NetworkSettings",
+    "NormalisationSettings",
+    "Recipe",
+    "RegistrationSettings",
+    "SplitSettings",
+]
 
 
 class _Strict(BaseModel):

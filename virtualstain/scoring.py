@@ -26,20 +26,28 @@ def with_target_scale(model: StainModel, item: StainField) -> StainField:
         else:
             scales.append(
                 measure_image_scale(
-                    item.targets, k, method=by.method, transform=by.transform,
-                    where=f"{item.name}: channel '{channel}'", valid=item.valid,
-                )  # fmt: skip
+                    item.targets,
+                    k,
+                    method=by.method,
+                    transform=by.transform,
+                    where=f"{item.name}: channel '{channel}'",
+                    valid=item.valid,
+                )
             )
     return replace(item, target_scale=tuple(scales))
 
 
-def stain_fields(model: StainModel, fields: Sequence[StainField], *, tta: bool = False) -> list[list[ScoredField]]:
+def stain_fields(
+    model: StainModel, fields: Sequence[StainField], *, tta: bool = False
+) -> list[list[ScoredField]]:
     """Predict standardised fields as `predict` would; per field, one `ScoredField` per target it has."""
     out = []
     for item in fields:
         predicted = np.empty((len(model.outputs), item.targets.shape[1], *item.plane), np.float32)
 
-        def sink(box: tuple[slice, ...], values: NDArray[np.float32], predicted: NDArray[np.float32] = predicted) -> None:
+        def sink(
+            box: tuple[slice, ...], values: NDArray[np.float32], predicted: NDArray[np.float32] = predicted
+        ) -> None:
             predicted[(slice(None), *box)] = values
 
         model.predict_stack(item.inputs, sink, where=item.name, valid=item.valid, tta=tta)
@@ -47,9 +55,7 @@ def stain_fields(model: StainModel, fields: Sequence[StainField], *, tta: bool =
     return out
 
 
-def scored_channels(
-    model: StainModel, item: StainField, predicted: NDArray[np.float32]
-) -> list[ScoredField]:
+def scored_channels(model: StainModel, item: StainField, predicted: NDArray[np.float32]) -> list[ScoredField]:
     """Pair a (K, Z, Y, X) prediction in output units with the field's real stains, brought to the same units."""
     valid = np.ones(item.plane, bool) if item.valid is None else item.valid
     scored = []

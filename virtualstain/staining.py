@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from image2reg.images.blending import blend_tiles
+from virtualstain.networks.interface import StainNetwork
 
 __all__ = ["forward", "stain_array", "stain_field", "tile_for"]
 
@@ -19,7 +20,9 @@ Box = tuple[slice, ...]
 OVERLAP = 0.25  # share of a tile that its neighbour covers too
 
 
-def tile_for(shape: Sequence[int], largest: Sequence[int], divisor: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def tile_for(
+    shape: Sequence[int], largest: Sequence[int], divisor: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Tile and stride per axis: the whole axis where it fits, a multiple of the divisor always.
 
     Parameters
@@ -36,7 +39,7 @@ def tile_for(shape: Sequence[int], largest: Sequence[int], divisor: Sequence[int
     return tuple(tile), tuple(stride)
 
 
-def forward(module: nn.Module, x: Tensor) -> Tensor:
+def forward(module: StainNetwork, x: Tensor) -> Tensor:
     """Run a 2D, 2.5D or 3D network on (B, C, Z, Y, X); give (B, K, Z, Y, X), or Z = 1 from a 2D network."""
     if module.dims == 2:
         b, c, z, height, width = x.shape
@@ -45,7 +48,7 @@ def forward(module: nn.Module, x: Tensor) -> Tensor:
     return module(x.contiguous(memory_format=torch.channels_last_3d))
 
 
-def _dihedral(module: nn.Module, x: Tensor) -> Tensor:
+def _dihedral(module: StainNetwork, x: Tensor) -> Tensor:
     """Mean over the eight turns and mirrorings of Y and X (test-time augmentation)."""
     total = torch.zeros(())
     for mirrored in (False, True):
@@ -57,7 +60,7 @@ def _dihedral(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def stain_field(
-    module: nn.Module,
+    module: StainNetwork,
     read: Callable[[Box], NDArray[np.float32]],
     shape: tuple[int, int, int],
     *,
@@ -73,8 +76,8 @@ def stain_field(
 
     Parameters
     ----------
-    module : nn.Module
-        In eval mode, with ``dims`` and ``divisor``.
+    module : StainNetwork
+        In eval mode.
     read : callable
         Box in (Z, Y, X), which may leave the field, to (C, z, y, x) float32 in network units.
     shape : (Z, Y, X) of the input
@@ -90,8 +93,8 @@ def stain_field(
     flat = module.dims == 2
     device = next(module.parameters()).device
     apply = _dihedral if tta else forward
-    axes = slice(1, None) if flat else slice(None)
-    window, stride = tile_for(shape[axes], tile[axes], module.divisor)  # type: ignore[arg-type]
+    spatial = tuple(shape[1:] if flat else shape)
+    window, stride = tile_for(spatial, tile[1:] if flat else tile, module.divisor)
 
     def whole(box: Box) -> Box:
         return (slice(0, shape[0]), *box) if flat else box
@@ -107,7 +110,7 @@ def stain_field(
 
     blend_tiles(
         predict,
-        shape=shape[axes],
+        shape=spatial,
         tile=window,
         stride=stride,
         n_channels=n_outputs,
@@ -119,7 +122,7 @@ def stain_field(
 
 
 def stain_array(
-    module: nn.Module,
+    module: StainNetwork,
     read: Callable[[Box], NDArray[np.float32]],
     shape: tuple[int, int, int],
     *,

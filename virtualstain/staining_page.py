@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from image2reg.provenance import installed_versions
@@ -48,8 +49,8 @@ def write_report(
         FieldPanel(
             name=channels[0].name,
             input=channels[0].inputs[0],
-            predicted={c.channel: c.prediction for c in channels},
-            real={c.channel: c.truth for c in channels},
+            predicted={c.channel: np.where(c.mask, c.prediction, np.nan) for c in channels},
+            real={c.channel: np.where(c.mask, c.truth, np.nan) for c in channels},
             voxel_um=model.voxel_um,
             input_name=model.inputs[0].lower(),
             units=spec.outputs[0].transform.split(",")[0],

@@ -24,6 +24,7 @@ from virtualstain.losses import StainLoss
 from virtualstain.metrics import pearson
 from virtualstain.networks import build_network
 from virtualstain.networks.discriminator import ConditionalPatchDiscriminator, feature_matching
+from virtualstain.networks.interface import StainNetwork
 from virtualstain.patches import PatchSampler, StainField
 from virtualstain.recipe import Recipe
 from virtualstain.registration import find_shift, register, typical_shift
@@ -74,7 +75,9 @@ def train(
         Nothing to train on, a constant or non-finite channel, a stack thinner than the patch.
     """
     if not splits["train"]:
-        raise DataError("the training split is empty: nothing to train on. Check the split column of the manifest.")
+        raise DataError(
+            "the training split is empty: nothing to train on. Check the split column of the manifest."
+        )
     training, reference = standardise(splits["train"], recipe)
     validation, _ = standardise(splits.get("validation", ()), recipe, reference=reference)
     test, _ = standardise(splits.get("test", ()), recipe, reference=reference)
@@ -95,7 +98,7 @@ def train(
     return TrainedStain(bundle, scores, scored, result)
 
 
-def network_for(recipe: Recipe, *, planes: int) -> nn.Module:
+def network_for(recipe: Recipe, *, planes: int) -> StainNetwork:
     """Build the recipe's network for its channels."""
     return build_network(**network_arguments(recipe, planes=planes))
 
@@ -125,27 +128,32 @@ def _registered(
     torch.manual_seed(first.seed)
     task = StainTask(build_network(**arguments), recipe, training, ())
     state = fit(task, first, out, resume=out.exists(), device=device).last_state
-    network = task.phases["generator"].cpu()
+    network = task.network.cpu()
     network.load_state_dict(state)
     network.eval()
     found = []
     for item in training:
         whole = tuple(slice(0, n) for n in item.inputs.shape[1:])
         predicted = stain_array(
-            network, item.read_input, tuple(item.inputs.shape[1:]), n_outputs=1, tile=recipe.tile  # type: ignore[arg-type]
+            network, item.read_input, tuple(item.inputs.shape[1:]), n_outputs=1, tile=recipe.tile
         )
         _, real, mask = item.read(whole)
         middle = predicted.shape[1] // 2
         found.append(
             find_shift(
-                predicted[0, middle], real[0, middle].numpy(), mask[0, middle].numpy() > 0,
+                predicted[0, middle],
+                real[0, middle].numpy(),
+                mask[0, middle].numpy() > 0,
                 reach=recipe.registration.reach_px,
-            )  # fmt: skip
+            )
         )
     offset = typical_shift(found, trust=recipe.registration.trust)
     shifts = [shift if r >= recipe.registration.trust else offset for shift, r in found]
     table = pd.DataFrame(
-        [(item.name, *shift, r, *used) for item, (shift, r), used in zip(training, found, shifts, strict=True)],
+        [
+            (item.name, *shift, r, *used)
+            for item, (shift, r), used in zip(training, found, shifts, strict=True)
+        ],
         columns=["field", "shift_y_px", "shift_x_px", "pearson", "used_y_px", "used_x_px"],
     )
     with atomic_file(out / "shifts.csv", overwrite=True) as partial:
@@ -158,7 +166,7 @@ class StainTask:
 
     Parameters
     ----------
-    network : nn.Module
+    network : StainNetwork
     recipe : Recipe
     training : sequence of StainField
     validation : sequence of StainField
@@ -167,14 +175,15 @@ class StainTask:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: StainNetwork,
         recipe: Recipe,
         training: Sequence[StainField],
         validation: Sequence[StainField],
     ) -> None:
         flat = network.dims == 2
         network = network.to(memory_format=torch.channels_last if flat else torch.channels_last_3d)  # type: ignore[call-overload]
-        self.recipe, self.validation = recipe, list(validation)
+        self.recipe, self.validation, self.flat = recipe, list(validation), flat
+        self.network = network
         self.phases: dict[str, nn.Module] = {"generator": network}
         planes = training[0].inputs.shape[1] if flat else recipe.patch[0]
         self.sampler = PatchSampler(
@@ -200,7 +209,7 @@ class StainTask:
         """Terms of the generator's or of the discriminator's loss."""
         if phase == "discriminator":
             return self._discriminator_loss(batch)
-        out = forward(self.phases["generator"], batch["input"]).float()
+        out = forward(self.network, batch["input"]).float()
         k = len(self.recipe.targets)
         fake, target, mask = out[:, :k], batch["target"][:, :k], batch["mask"][:, :k]
         terms = self.criterion(fake, target, mask)
@@ -220,7 +229,7 @@ class StainTask:
 
     def _judge(self, batch: dict[str, Any], stain: Tensor) -> list[Tensor]:
         x, masked = batch["input"], stain * batch["mask"][:, : stain.shape[1]]
-        if self.phases["generator"].dims == 2:
+        if self.flat:
             x, masked = x.flatten(1, 2), masked.squeeze(2)
         return self.phases["discriminator"](x, masked)
 
@@ -233,6 +242,7 @@ class StainTask:
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Mean over fields and present channels of Pearson's r in whole validation fields."""
+        assert isinstance(module, StainNetwork)
         per_channel: dict[str, list[float]] = {name: [] for name in self.recipe.targets}
         for item in self.validation:
             shape = tuple(item.inputs.shape[1:])
@@ -240,7 +250,7 @@ class StainTask:
                 module, lambda box, item=item: item.read_input(box), shape,  # type: ignore[misc]
                 n_outputs=len(self.recipe.targets), tile=self.recipe.tile,
             )  # fmt: skip
-            _, truth, mask = item.read(tuple(slice(0, n) for n in shape))  # type: ignore[arg-type]
+            _, truth, mask = item.read(tuple(slice(0, n) for n in shape))
             for k, name in enumerate(self.recipe.targets):
                 if item.present[k]:
                     inside = mask[k].numpy() > 0

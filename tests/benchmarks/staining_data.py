@@ -24,7 +24,10 @@ Split = dict[str, list[StainField]]
 MCF7_PIXEL_UM = 0.3112
 MCF7_TEST_SHARE, MCF7_VALIDATION_SHARE = 0.2, 0.1
 
-MCF7_SPLIT = "by experiment, drawn at random once: test 610, 810, december, lamp1-27-04-; validation 110, feb; the rest trains"
+MCF7_SPLIT = (
+    "by experiment, drawn at random once: test 610, 810, december, lamp1-27-04-; "
+    "validation 110, feb; the rest trains"
+)
 
 # Rows of the Christiansen well: 16 rows on either side of the validation strip are given to no split.
 WELL_ROWS = {"train": (0, 736), "validation": (752, 800), "test": (816, 1024)}
@@ -37,7 +40,10 @@ def mcf7(data: Path = DATA) -> Split:
     groups = np.array(sorted(index.experiment.unique()))
     order = np.random.default_rng(0).permutation(groups)
     n_test, n_validation = round(MCF7_TEST_SHARE * len(groups)), round(MCF7_VALIDATION_SHARE * len(groups))
-    where = {g: "test" if i < n_test else "validation" if i < n_test + n_validation else "train" for i, g in enumerate(order)}
+    where = {
+        g: "test" if i < n_test else "validation" if i < n_test + n_validation else "train"
+        for i, g in enumerate(order)
+    }
     fields: Split = {"train": [], "validation": [], "test": []}
     for row in index.itertuples():
         image = tifffile.imread(folder / "images" / row.file)
@@ -65,7 +71,10 @@ def well(data: Path = DATA) -> Split:
     folder = data / "isl_condition_b_phase_to_fluor"
     phase = tifffile.imread(folder / "wellA4_phase_zstack_13x1024x768_u16.tif")[None]
     stains = np.stack(
-        [tifffile.imread(folder / f"wellA4_{name}_CONFOCAL_maxproj_u16.tif")[None] for name in ("DAPI", "MAP2", "NFH")]
+        [
+            tifffile.imread(folder / f"wellA4_{name}_CONFOCAL_maxproj_u16.tif")[None]
+            for name in ("DAPI", "MAP2", "NFH")
+        ]
     )
     fields: Split = {}
     for split, (top, bottom) in WELL_ROWS.items():

@@ -31,7 +31,13 @@ from virtualstain.predict import predict_to
 from virtualstain.staining import forward
 
 BLOCK = (32, 256, 256)
-FAST = {"dims": 3, "patch": (1, 4, 4), "widths": (48, 96, 128), "down": ((2, 2, 2), (2, 2, 2)), "out_channels": 1}
+FAST = {
+    "dims": 3,
+    "patch": (1, 4, 4),
+    "widths": (48, 96, 128),
+    "down": ((2, 2, 2), (2, 2, 2)),
+    "out_channels": 1,
+}
 
 
 def networks() -> dict[str, torch.nn.Module]:
@@ -65,7 +71,9 @@ def cost_table(device: str, rounds: int) -> list[dict[str, object]]:
                 "gflop": counter.get_total_flops() / 1e9,
                 "seconds": statistics.median(seconds[name]),
                 "times": seconds[name],
-                "peak_gb": peak_of("block", name) if device == "cpu" else torch.cuda.max_memory_allocated() / 1e9,
+                "peak_gb": peak_of("block", name)
+                if device == "cpu"
+                else torch.cuda.max_memory_allocated() / 1e9,
             }
         )
     return rows
@@ -153,7 +161,9 @@ def main() -> None:
         return
     print(f"{'network':<28}{'parameters':>12}{'GFLOP':>9}{'seconds':>9}{'peak GB':>9}")
     for row in result["table"]:
-        print(f"{row['network']:<28}{row['parameters']:>12,}{row['gflop']:>9.1f}{row['seconds']:>9.3f}{row['peak_gb']:>9.2f}")
+        print(
+            f"{row['network']:<28}{row['parameters']:>12,}{row['gflop']:>9.1f}{row['seconds']:>9.3f}{row['peak_gb']:>9.2f}"
+        )
     for key, value in result.items():
         if key != "table":
             print(f"{key}: {value}")

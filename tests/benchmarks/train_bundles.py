@@ -49,7 +49,8 @@ SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
         Facts(
             command=COMMAND.format(name="phase-neuron"),
             intended_use="Demonstration on the well it was trained on, and a start for fine-tuning.",
-            split=", ".join(f"{name}: rows {low} to {high}" for name, (low, high) in WELL_ROWS.items()) + " of one well",
+            split=", ".join(f"{name}: rows {low} to {high}" for name, (low, high) in WELL_ROWS.items())
+            + " of one well",
             sources=(
                 DataSource(
                     name="in-silico labelling, condition B, well A4 (human motor neurons)",

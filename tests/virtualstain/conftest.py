@@ -16,12 +16,15 @@ from virtualstain.networks import build_network
 from virtualstain.recipe import Recipe
 from virtualstain.train import network_arguments
 
+
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., StainModel]:
     """Factory of bundles with random weights: (planes, flat, scope) to a loaded model."""
     made: dict[tuple[object, ...], StainModel] = {}
 
-    def factory(*, planes: int = 1, flat: bool = True, scope: str = "image", offset: tuple[int, int] = (0, 0)) -> StainModel:
+    def factory(
+        *, planes: int = 1, flat: bool = True, scope: str = "image", offset: tuple[int, int] = (0, 0)
+    ) -> StainModel:
         key = (planes, flat, scope, offset)
         if key not in made:
             recipe = Recipe(

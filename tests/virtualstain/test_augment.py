@@ -25,7 +25,10 @@ def test_what_is_registered_stays_registered(seed: int) -> None:
     field = torch.randn(1, 1, 64, 64)
     pair = torch.cat([field, 2 * field + 1])
     warped = warp_to_patch(pair, (24, 24), AugmentSettings(), np.random.default_rng(seed))
-    inside = warp_to_patch(torch.ones(1, 1, 64, 64), (24, 24), AugmentSettings(), np.random.default_rng(seed)) > 0.999
+    inside = (
+        warp_to_patch(torch.ones(1, 1, 64, 64), (24, 24), AugmentSettings(), np.random.default_rng(seed))
+        > 0.999
+    )
     assert torch.allclose(warped[1][inside[0]], 2 * warped[0][inside[0]] + 1, atol=1e-3)
 
 
@@ -41,7 +44,9 @@ def test_magnification_changes_the_size_of_things_by_the_stated_factor() -> None
     y, x = np.mgrid[-40:40, -40:40] + 0.5
     disc = torch.tensor((y**2 + x**2 < 10**2).astype(np.float32))[None, None]
     settings = AugmentSettings(magnification=1.4, rotate=True, shear=0)
-    areas = [float(warp_to_patch(disc, (64, 64), settings, np.random.default_rng(s)).sum()) for s in range(60)]
+    areas = [
+        float(warp_to_patch(disc, (64, 64), settings, np.random.default_rng(s)).sum()) for s in range(60)
+    ]
     radii = np.sqrt(np.array(areas) / np.pi)
     assert 10 / 1.45 < radii.min() < 10 / 1.25
     assert 10 * 1.25 < radii.max() < 10 * 1.45

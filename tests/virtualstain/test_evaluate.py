@@ -6,18 +6,43 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from virtualstain.evaluate import METRICS, ScoredField, block_interval, noise_ceiling, score_field, score_table
+from virtualstain.evaluate import (
+    METRICS,
+    ScoredField,
+    block_interval,
+    noise_ceiling,
+    score_field,
+    score_table,
+)
 
 
-def field(name: str = "f", group: str = "g", *, seed: int = 0, error: float = 0.5, size: int = 96, noise: float = 0.0) -> ScoredField:
+def field(
+    name: str = "f",
+    group: str = "g",
+    *,
+    seed: int = 0,
+    error: float = 0.5,
+    size: int = 96,
+    noise: float = 0.0,
+) -> ScoredField:
     rng = np.random.default_rng(seed)
     truth = ndimage.gaussian_filter(rng.standard_normal((1, size, size)), (0, 2, 2))
     truth /= truth.std()
     recorded = truth + noise * rng.standard_normal(truth.shape)
     prediction = truth + error * ndimage.gaussian_filter(rng.standard_normal(truth.shape), (0, 1, 1))
-    inputs = np.stack([rng.standard_normal(truth.shape[1:]), -0.4 * truth[0] + rng.standard_normal(truth.shape[1:])])
+    inputs = np.stack(
+        [rng.standard_normal(truth.shape[1:]), -0.4 * truth[0] + rng.standard_normal(truth.shape[1:])]
+    )
     return ScoredField(
-        name, group, "Hoechst", inputs[None], recorded, prediction, np.ones(truth.shape, bool), data_range=6, typical=0.0
+        name,
+        group,
+        "Hoechst",
+        inputs[None],
+        recorded,
+        prediction,
+        np.ones(truth.shape, bool),
+        data_range=6,
+        typical=0.0,
     )
 
 

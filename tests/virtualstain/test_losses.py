@@ -95,4 +95,6 @@ def test_lpips_takes_whole_planes_as_grey_pictures() -> None:
     assert seen[0][0] == (6, 3, 16, 16)
     assert -1 <= seen[0][1] <= seen[0][2] <= 1
     planes = ((p - torch.where(mask > 0, t, torch.zeros(()))) / 3).abs().mean((3, 4)).flatten()
-    assert float(value) == pytest.approx(float(planes[1:].mean()), rel=0.05)  # the clipped tails differ a little
+    assert float(value) == pytest.approx(
+        float(planes[1:].mean()), rel=0.05
+    )  # the clipped tails differ a little

@@ -24,7 +24,9 @@ def published_size(depth: int, width: int) -> int:
     def level(i: int, o: int, d: int) -> int:
         if d == 0:
             return double(i, o)
-        return double(i, o) + 8 * o * o + 3 * o + level(o, 2 * o, d - 1) + 16 * o * o + 3 * o + double(2 * o, o)
+        return (
+            double(i, o) + 8 * o * o + 3 * o + level(o, 2 * o, d - 1) + 16 * o * o + 3 * o + double(2 * o, o)
+        )
 
     return level(1, width, depth) + 27 * width + 1
 
@@ -36,7 +38,11 @@ def test_fnet3d_has_the_published_number_of_parameters() -> None:
 
 @pytest.mark.parametrize(("depth", "width", "count"), [(3, 16, 1_445_953), (3, 4, 91_057), (2, 8, 88_225)])
 def test_fnet3d_follows_the_closed_form(depth: int, width: int, count: int) -> None:
-    assert n_parameters(build_network("fnet3d", depth=depth, width=width)) == count == published_size(depth, width)
+    assert (
+        n_parameters(build_network("fnet3d", depth=depth, width=width))
+        == count
+        == published_size(depth, width)
+    )
 
 
 SMALL = {
@@ -74,7 +80,9 @@ def test_fold_equals_torch_in_two_dimensions() -> None:
 
 
 def test_unknown_network_and_foreign_arguments_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"'unet9000' is not known\. Choose one of shuffle_unet, fnet3d, monai"):
+    with pytest.raises(
+        ConfigurationError, match=r"'unet9000' is not known\. Choose one of shuffle_unet, fnet3d, monai"
+    ):
         build_network("unet9000")
     with pytest.raises(ConfigurationError, match="cannot be built with"):
         build_network("fnet3d", colour="red")

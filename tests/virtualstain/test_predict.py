@@ -16,7 +16,14 @@ from virtualstain.predict import predict, predict_to
 Factory = Callable[..., StainModel]
 
 
-def image(shape: tuple[int, ...], axes: str, *, voxel: float | None = 0.5, channels: tuple[str, ...] = (), seed: int = 0) -> Image:
+def image(
+    shape: tuple[int, ...],
+    axes: str,
+    *,
+    voxel: float | None = 0.5,
+    channels: tuple[str, ...] = (),
+    seed: int = 0,
+) -> Image:
     data = np.random.default_rng(seed).integers(500, 1500, shape).astype(np.uint16)
     return Image(data, axes, (1.0 if voxel else None, voxel, voxel), channels, source="cells.tif")
 
@@ -81,14 +88,18 @@ def test_channels_are_found_by_name_whatever_their_order(make_model: Factory) ->
 
 def test_a_missing_channel_names_what_there_is(make_model: Factory) -> None:
     two = image((2, 20, 20), "CYX", channels=("GFP", "RFP"))
-    with pytest.raises(DataError, match=r"cells.tif: channel 'Brightfield' is missing.*\['GFP', 'RFP'\].*--channel"):
+    with pytest.raises(
+        DataError, match=r"cells.tif: channel 'Brightfield' is missing.*\['GFP', 'RFP'\].*--channel"
+    ):
         predict(make_model(), two)
     with pytest.raises(DataError, match="2 channels were given, model 'tiny' takes 1"):
         predict(make_model(), two, channels=["GFP", "RFP"])
 
 
 def test_an_unknown_voxel_size_is_asked_for(make_model: Factory) -> None:
-    with pytest.raises(DataError, match=r"no voxel size in the file along Y.*0\.5 x 0\.5 um.*Pass --voxel-um"):
+    with pytest.raises(
+        DataError, match=r"no voxel size in the file along Y.*0\.5 x 0\.5 um.*Pass --voxel-um"
+    ):
         predict(make_model(), image((1, 20, 20), "CYX", voxel=None))
 
 
@@ -107,7 +118,9 @@ def test_a_voxel_size_within_tolerance_passes_as_it_is(make_model: Factory) -> N
 
 
 def test_a_stack_of_another_number_of_planes_is_refused(make_model: Factory) -> None:
-    with pytest.raises(DataError, match=r"cells.tif: 4 planes in Z, but model 'tiny' was trained on stacks of 3"):
+    with pytest.raises(
+        DataError, match=r"cells.tif: 4 planes in Z, but model 'tiny' was trained on stacks of 3"
+    ):
         predict(make_model(planes=3), image((4, 20, 20), "ZYX"))
     assert predict(make_model(planes=3), image((3, 20, 20), "ZYX")).image.shape == (2, 1, 20, 20)
 
@@ -118,7 +131,9 @@ def test_constant_and_non_finite_images_are_refused(make_model: Factory) -> None
         predict(make_model(), flat.replace(data=np.full((1, 20, 20), 7, np.uint16)))
     broken = flat.data.astype(np.float32)
     broken[0, 3, 4] = np.nan
-    with pytest.raises(DataError, match=r"1 voxels of plane 0 are NaN or infinite, the first at \(Y, X\) = \(3, 4\)"):
+    with pytest.raises(
+        DataError, match=r"1 voxels of plane 0 are NaN or infinite, the first at \(Y, X\) = \(3, 4\)"
+    ):
         predict(make_model(), flat.replace(data=broken))
 
 
@@ -142,7 +157,9 @@ def test_saturation_is_flagged(make_model: Factory) -> None:
 def test_the_offset_of_the_training_microscope_moves_the_stain(make_model: Factory) -> None:
     cells = image((1, 40, 40), "CYX")
     moved, plain = predict(make_model(offset=(4, 0)), cells), predict(make_model(), cells)
-    np.testing.assert_allclose(moved.image.data[..., 16:36, 8:32], plain.image.data[..., 12:32, 8:32], rtol=0.2, atol=60)
+    np.testing.assert_allclose(
+        moved.image.data[..., 16:36, 8:32], plain.image.data[..., 12:32, 8:32], rtol=0.2, atol=60
+    )
 
 
 @pytest.mark.parametrize("name", ["out.ome.tif", "out.ome.zarr"])
@@ -153,7 +170,7 @@ def test_files_hold_what_memory_holds(make_model: Factory, tmp_path: Path, name:
     assert back.channels == ("Hoechst", "Mito")
     assert back.voxel_um == (1.0, 0.5, 0.5)
     np.testing.assert_array_equal(back.to_axes("CZYX").load().data, predict(model, cells).image.data)
-    with pytest.raises(DataError, match="already exists.*--overwrite"):
+    with pytest.raises(DataError, match=r"already exists.*--overwrite"):
         predict_to(model, cells, tmp_path / name)
 
 

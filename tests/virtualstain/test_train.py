@@ -32,7 +32,8 @@ def recipe(**changes: object) -> Recipe:
     return Recipe(
         **{
             "name": "tiny", "targets": ("Hoechst", "Mito"), "network": FLAT, "patch": (1, 24, 24), "tile": (1, 64, 64),
-            "augment": {"magnification": 1.1, "blur_px": 0, "gamma": 0, "illumination": 0}, "training": training, **changes,
+            "augment": {"magnification": 1.1, "blur_px": 0, "gamma": 0, "illumination": 0}, "training": training,
+            **changes,
         }  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -49,7 +50,9 @@ def test_training_learns_and_ends_in_a_bundle_that_predicts(tmp_path: Path) -> N
     done = train(splits(), recipe(), tmp_path / "run", facts=FACTS)
     scores = done.scores.set_index(["channel", "metric"])["value"]
     assert scores["Hoechst", "pearson"] > 0.9
-    assert scores["Hoechst", "nrmse"] < done.scores.set_index(["channel", "metric"])["floor"]["Hoechst", "nrmse"]
+    assert (
+        scores["Hoechst", "nrmse"] < done.scores.set_index(["channel", "metric"])["floor"]["Hoechst", "nrmse"]
+    )
     test = splits()["test"][0]
     model = load(tmp_path / "run" / "bundle")
     stain = predict(model, Image(test.inputs[0], "ZYX", (1.0, 0.5, 0.5), source="cells")).image
@@ -61,7 +64,9 @@ def test_training_learns_and_ends_in_a_bundle_that_predicts(tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["regression", "gan"])
 def test_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, kind: str) -> None:
     extra = {"adversary": {"width": 4, "layers": 1}} if kind == "gan" else {}
-    settings = recipe(loss={"l1": 1, "nuclei": 0}, training={"steps": 6, "warmup_steps": 1, "checkpoint_every": 3}, **extra)
+    settings = recipe(
+        loss={"l1": 1, "nuclei": 0}, training={"steps": 6, "warmup_steps": 1, "checkpoint_every": 3}, **extra
+    )
     fields, _ = standardise(splits()["train"], settings)
 
     def task() -> StainTask:
@@ -73,13 +78,17 @@ def test_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, kind:
     constant = {"schedule": "constant"}
     a = fit(task(), settings.training.model_copy(update=constant), tmp_path / "a", device="cpu").last_state
     fit(task(), half.model_copy(update=constant), tmp_path / "b", device="cpu")
-    b = fit(task(), settings.training.model_copy(update=constant), tmp_path / "b", resume=True, device="cpu").last_state
+    b = fit(
+        task(), settings.training.model_copy(update=constant), tmp_path / "b", resume=True, device="cpu"
+    ).last_state
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], whole[name]) for name in a)
 
 
 def test_the_adversary_is_trained_and_moves_the_generator(tmp_path: Path) -> None:
-    settings = recipe(adversary={"width": 4, "layers": 1, "weight": 0.5}, training={"steps": 3, "warmup_steps": 1})
+    settings = recipe(
+        adversary={"width": 4, "layers": 1, "weight": 0.5}, training={"steps": 3, "warmup_steps": 1}
+    )
     fields, _ = standardise(splits()["train"], settings)
     torch.manual_seed(0)
     task = StainTask(build_network(**network_arguments(settings, planes=1)), settings, fields, ())
@@ -88,7 +97,9 @@ def test_the_adversary_is_trained_and_moves_the_generator(tmp_path: Path) -> Non
     terms = task.loss("generator", batch)
     assert {"adversarial", "features", "l1"} <= set(terms)
     fit(task, settings.training, tmp_path / "run", device="cpu")
-    assert any(not torch.equal(a, b) for a, b in zip(before, task.phases["discriminator"].parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before, task.phases["discriminator"].parameters(), strict=True)
+    )
 
 
 def test_missing_channels_are_allowed_per_field_but_not_everywhere() -> None:
@@ -125,17 +136,24 @@ def test_padding_is_found_at_the_border_only() -> None:
 
 
 def test_privileged_nuclei_are_learnt_in_training_and_dropped_in_prediction(tmp_path: Path) -> None:
-    data = {k: [replace(f, masks=(f.inputs[0, 0] > 1000).astype(int)) for f in v] for k, v in splits().items()}
-    done = train(data, recipe(loss={"l1": 1, "nuclei": 0.5}, training={"steps": 10}), tmp_path / "run", facts=FACTS)
+    data = {
+        k: [replace(f, masks=(f.inputs[0, 0] > 1000).astype(int)) for f in v] for k, v in splits().items()
+    }
+    done = train(
+        data, recipe(loss={"l1": 1, "nuclei": 0.5}, training={"steps": 10}), tmp_path / "run", facts=FACTS
+    )
     assert done.bundle.spec.architecture.arguments["out_channels"] == 3
     model = load(tmp_path / "run" / "bundle")
-    assert predict(model, Image(data["test"][0].inputs[0], "ZYX", (1, 0.5, 0.5))).image.channels == ("Hoechst", "Mito")
+    assert predict(model, Image(data["test"][0].inputs[0], "ZYX", (1, 0.5, 0.5))).image.channels == (
+        "Hoechst",
+        "Mito",
+    )
     assert "nuclei" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
 def test_an_empty_training_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="training split is empty"):
         train({"train": [], "test": splits()["test"]}, recipe(), tmp_path / "run", facts=FACTS)
+    deep = recipe(network={"name": "fnet3d", "arguments": {"depth": 1, "width": 2}}, patch=(4, 16, 16))
     with pytest.raises(DataError, match="1 planes, but the recipe trains on patches of 4"):
-        deep = recipe(network={"name": "fnet3d", "arguments": {"depth": 1, "width": 2}}, patch=(4, 16, 16))
         train(splits(), deep, tmp_path / "deep", facts=FACTS)

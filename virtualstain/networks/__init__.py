@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from image2reg.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from virtualstain.networks.interface import StainNetwork
 
 __all__ = ["NAMES", "build_network"]
 
 NAMES = ("shuffle_unet", "fnet3d", "monai_unet")
 
 
-def build_network(name: str, **arguments: Any) -> nn.Module:
+def build_network(name: str, **arguments: Any) -> StainNetwork:
     """Build a network by its name in recipes and bundles.
 
     Raises
@@ -26,7 +26,7 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
     from virtualstain.networks.monai_unet import MonaiUNet
     from virtualstain.networks.shuffle_unet import ShuffleUNet
 
-    table: dict[str, type[nn.Module]] = {
+    table: dict[str, type[StainNetwork]] = {
         "shuffle_unet": ShuffleUNet,
         "fnet3d": FNet3D,
         "monai_unet": MonaiUNet,

@@ -48,5 +48,3 @@ def feature_matching(fake: list[Tensor], real: list[Tensor]) -> Tensor:
     """Mean absolute difference of the discriminator's features, scores excluded (Wang 2018, pix2pixHD, eq. 3)."""
     terms = [(f - r.detach()).abs().mean() for f, r in zip(fake[:-1], real[:-1], strict=True)]
     return torch.stack(terms).mean()
-
-

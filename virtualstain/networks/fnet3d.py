@@ -10,15 +10,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from virtualstain.networks.interface import StainNetwork
+
 __all__ = ["FNet3D"]
 
 
 def _block(*layers: tuple[nn.Module, int]) -> nn.Sequential:
-    return nn.Sequential(*(m for layer, n in layers for m in (layer, nn.BatchNorm3d(n), nn.ReLU(inplace=True))))
+    return nn.Sequential(
+        *(m for layer, n in layers for m in (layer, nn.BatchNorm3d(n), nn.ReLU(inplace=True)))
+    )
 
 
 def _double(n_in: int, n_out: int) -> nn.Sequential:
-    return _block((nn.Conv3d(n_in, n_out, 3, padding=1), n_out), (nn.Conv3d(n_out, n_out, 3, padding=1), n_out))
+    return _block(
+        (nn.Conv3d(n_in, n_out, 3, padding=1), n_out), (nn.Conv3d(n_out, n_out, 3, padding=1), n_out)
+    )
 
 
 class _Level(nn.Module):
@@ -42,7 +48,7 @@ class _Level(nn.Module):
         return self.leave(torch.cat([x, self.up(self.coarser(self.down(x)))], dim=1))
 
 
-class FNet3D(nn.Module):
+class FNet3D(StainNetwork):
     """Ounkomol's 3D U-Net.
 
     Parameters
@@ -57,7 +63,9 @@ class FNet3D(nn.Module):
 
     dims = 3
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1, *, depth: int = 4, width: int = 32) -> None:
+    def __init__(
+        self, in_channels: int = 1, out_channels: int = 1, *, depth: int = 4, width: int = 32
+    ) -> None:
         super().__init__()
         self.divisor = (2**depth,) * 3
         self.levels = _Level(in_channels, width, depth)

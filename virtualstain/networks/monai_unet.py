@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from virtualstain.networks.interface import StainNetwork
 
 __all__ = ["MonaiUNet"]
 
 
-class MonaiUNet(nn.Module):
+class MonaiUNet(StainNetwork):
     """`monai.networks.nets.UNet` with its divisor stated.
 
     Parameters

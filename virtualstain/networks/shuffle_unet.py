@@ -8,10 +8,14 @@ planes as channels (2.5D); a z-stack with a z-stack target is folded less in Z t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from virtualstain.networks.interface import StainNetwork
 
 __all__ = ["ShuffleUNet", "fold", "unfold"]
 
@@ -25,16 +29,18 @@ def fold(x: Tensor, patch: Sequence[int]) -> Tensor:
     split = [v for n, p in zip(sizes, patch, strict=True) for v in (n // p, p)]
     n = len(sizes)
     order = [0, 1, *range(3, 2 * n + 2, 2), *range(2, 2 * n + 2, 2)]
-    return x.reshape(b, c, *split).permute(order).reshape(b, -1, *(v // p for v, p in zip(sizes, patch, strict=True)))
+    return (
+        x.reshape(b, c, *split)
+        .permute(order)
+        .reshape(b, -1, *(v // p for v, p in zip(sizes, patch, strict=True)))
+    )
 
 
 def unfold(x: Tensor, patch: Sequence[int]) -> Tensor:
     """Depth to space, the inverse of `fold`."""
     b, c, *sizes = x.shape
     n = len(sizes)
-    folded = 1
-    for p in patch:
-        folded *= p
+    folded = math.prod(patch)
     x = x.reshape(b, c // folded, *patch, *sizes)
     order = [0, 1, *(v for i in range(n) for v in (2 + n + i, 2 + i))]
     return x.permute(order).reshape(b, c // folded, *(v * p for v, p in zip(sizes, patch, strict=True)))
@@ -45,6 +51,8 @@ class _Residual(nn.Module):
 
     def __init__(self, dims: int, n_in: int, n_out: int) -> None:
         super().__init__()
+        conv: Any
+        norm: Any
         conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
         self.conv1 = conv(n_in, n_out, 3, padding=1, bias=False)
         self.norm1 = norm(n_out)
@@ -59,7 +67,7 @@ class _Residual(nn.Module):
         return self.activation(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-class ShuffleUNet(nn.Module):
+class ShuffleUNet(StainNetwork):
     """Residual U-Net on folded patches.
 
     Parameters
@@ -89,16 +97,12 @@ class ShuffleUNet(nn.Module):
         super().__init__()
         if len(patch) != dims:
             raise ValueError(f"patch {tuple(patch)} names {len(patch)} axes; a {dims}D network needs {dims}")
-        conv = nn.Conv2d if dims == 2 else nn.Conv3d
-        transposed = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
+        conv: Any = nn.Conv2d if dims == 2 else nn.Conv3d
+        transposed: Any = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
         steps = [tuple(s) for s in down] if down is not None else [(2,) * dims] * (len(widths) - 1)
         self.dims, self.patch = dims, tuple(patch)
-        folded = 1
-        for p in patch:
-            folded *= p
-        self.divisor = tuple(
-            p * _product(s[axis] for s in steps) for axis, p in enumerate(self.patch)
-        )
+        folded = math.prod(patch)
+        self.divisor = tuple(p * math.prod(s[axis] for s in steps) for axis, p in enumerate(self.patch))
         self.stem = conv(in_channels * folded, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList([_Residual(dims, widths[0], widths[0])])
         self.shrink, self.grow, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -109,7 +113,7 @@ class ShuffleUNet(nn.Module):
             self.decoder.append(_Residual(dims, 2 * fine, fine))
         self.head = conv(widths[0], out_channels * folded, 3, padding=1)
         nn.init.normal_(self.head.weight, std=1e-3)  # start near zero, the mean of a standardised target
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, *spatial) to (B, out_channels, *spatial); sizes are multiples of `divisor`."""
@@ -118,13 +122,8 @@ class ShuffleUNet(nn.Module):
         for shrink, block in zip(self.shrink, self.encoder[1:], strict=True):
             skips.append(x)
             x = block(shrink(x))
-        for grow, block, skip in zip(reversed(self.grow), reversed(self.decoder), reversed(skips), strict=True):
+        for grow, block, skip in zip(
+            reversed(self.grow), reversed(self.decoder), reversed(skips), strict=True
+        ):
             x = block(torch.cat([grow(x), skip], dim=1))
         return unfold(self.head(x), self.patch)
-
-
-def _product(values: Sequence[int] | object) -> int:
-    total = 1
-    for value in values:  # type: ignore[attr-defined]
-        total *= value
-    return total
