@@ -95,7 +95,7 @@ def _check(lengths: dict[str, tuple[int, ...]], n_channels: int, batch_size: int
         )
 
 
-def blend_tiles(  # noqa: PLR0913 - one call says all
+def blend_tiles(
     predict: Predict,
     *,
     shape: Sequence[int],

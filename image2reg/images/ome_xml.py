@@ -40,15 +40,15 @@ class OmeDescription:
     voxel_um : (z, y, x), micrometres, None where unknown
     channels : tuple of str
         Empty where the file names none.
-    n_images : int
-        Image elements in the file.
+    n_planes : int, optional
+        Planes of all images together; None when some of them are in other files.
     """
 
     sizes: dict[str, int]
     dtype: str
     voxel_um: VoxelSize
     channels: tuple[str, ...]
-    n_images: int
+    n_planes: int | None
 
 
 def _local(tag: str) -> str:
@@ -91,16 +91,7 @@ def read_description(path: object, xml: str) -> OmeDescription:
         raise DataError(
             f"{path}: its OME-XML describes no image.{hint} Export the file again as one OME-TIFF."
         )
-    first = pixels[0]
-    sizes = {}
-    for letter in "TCZYX":
-        text = first.get(f"Size{letter}", "")
-        if not text.isdecimal() or int(text) < 1:
-            raise DataError(
-                f"{path}: its OME-XML says Size{letter}={text!r}; it must be an integer of at least 1. "
-                "The file is damaged; export it again."
-            )
-        sizes[letter] = int(text)
+    first, sizes = pixels[0], _sizes(path, pixels[0])
     z, y, x = (
         micrometres(first.get(f"PhysicalSize{letter}"), first.get(f"PhysicalSize{letter}Unit", "µm"))
         for letter in "ZYX"
@@ -110,7 +101,33 @@ def read_description(path: object, xml: str) -> OmeDescription:
         first.get("Type", ""), first.get("Type", "")
     )
     named = tuple(name or f"channel_{index}" for index, name in enumerate(names)) if any(names) else ()
-    return OmeDescription(sizes, dtype, (z, y, x), named, len(images))
+    return OmeDescription(sizes, dtype, (z, y, x), named, _n_planes(path, root))
+
+
+def _sizes(path: object, pixels: ET.Element) -> dict[str, int]:
+    sizes = {}
+    for letter in "TCZYX":
+        text = pixels.get(f"Size{letter}", "")
+        if not text.isdecimal() or int(text) < 1:
+            raise DataError(
+                f"{path}: its OME-XML says Size{letter}={text!r}; it must be an integer of at least 1. "
+                "The file is damaged; export it again."
+            )
+        sizes[letter] = int(text)
+    return sizes
+
+
+def _n_planes(path: object, root: ET.Element) -> int | None:
+    """Planes that the Image elements describe; samples of one pixel share a plane."""
+    files = {element.get("FileName") for element in root.iter() if _local(element.tag) == "UUID"}
+    if len(files) > 1:
+        return None
+    n_planes = 0
+    for pixels in (pixels for image in _children(root, "Image") for pixels in _children(image, "Pixels")):
+        sizes = _sizes(path, pixels)
+        samples = [int(channel.get("SamplesPerPixel", 1)) for channel in _children(pixels, "Channel")]
+        n_planes += sizes["T"] * sizes["Z"] * (sizes["C"] if sum(samples) != sizes["C"] else len(samples))
+    return n_planes
 
 
 def pixel_type(path: object, dtype: np.dtype) -> str:

@@ -56,11 +56,11 @@ def read_tiff(
     with reading(path, "TIFF"), quiet():
         chain = directories(path)
         with tifffile.TiffFile(path) as tif:
+            metadata = describe(path, tif, len(chain))
             if not tif.series:
                 raise DataError(f"{path}: holds no image series. Export it again.")
             series = tif.series[0]
             _refuse_several(path, tif)
-            metadata = describe(path, tif, series)
             planes, letters = _planes(path, tif, series, chain, max_bytes)
         data, letters = _name_axes(path, planes, letters, axes=axes, n_names=n_names)
         _cross_check(path, metadata, dict(zip(letters, data.shape, strict=True)), data.dtype)

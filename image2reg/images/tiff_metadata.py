@@ -48,16 +48,30 @@ class TiffMetadata:
     channels: tuple[str, ...] = ()
 
 
-def describe(path: Path, tif: tifffile.TiffFile, series: Any) -> TiffMetadata:
+def describe(path: Path, tif: tifffile.TiffFile, n_pages: int) -> TiffMetadata:
     """Collect a file's promises from the richest description it has.
+
+    Parameters
+    ----------
+    path : Path
+    tif : tifffile.TiffFile
+        Its pages are not decoded, and tifffile's own reading of OME-XML, which fills gaps, is not asked.
+    n_pages : int
+        Directories of the file.
 
     Raises
     ------
     DataError
-        Its OME-XML is damaged.
+        Its OME-XML is damaged, or describes fewer planes than the file has.
     """
-    if tif.is_ome and tif.ome_metadata:
-        ome = read_description(path, tif.ome_metadata)
+    page: Any = tif.pages[0]
+    if "openmicroscopy.org/Schemas/OME" in page.description:
+        ome = read_description(path, page.description)
+        if ome.n_planes is not None and ome.n_planes < n_pages:
+            raise DataError(
+                f"{path}: its OME-XML describes {ome.n_planes} planes, but the file has {n_pages} pages. "
+                "It was edited or damaged; export it again."
+            )
         return TiffMetadata("OME-XML", ome.sizes, None, ome.dtype, ome.voxel_um, ome.channels)
     if path.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf8", ".ome.tf2")):
         raise DataError(
@@ -65,15 +79,15 @@ def describe(path: Path, tif: tifffile.TiffFile, series: Any) -> TiffMetadata:
             "Copy the file again, or rename it to .tif to read it as a plain one."
         )
     if tif.is_imagej and tif.imagej_metadata:
-        return _imagej(tif, series)
+        return _imagej(tif, page)
     shaped = tif.shaped_metadata[0] if tif.is_shaped and tif.shaped_metadata else {}
     shape = shaped.get("shape")
-    n_planes = math.prod(shape[:-2]) if shape and len(shape) >= 2 and series.keyframe.axes == "YX" else None
+    n_planes = math.prod(shape[:-2]) if shape and len(shape) >= 2 and page.axes == "YX" else None
     said = _sizes(shaped.get("voxel_um"))
     return TiffMetadata(
         "shape" if shape else "TIFF",
         n_planes=n_planes,
-        voxel_um=said or voxel_size(None, *_resolution(series.keyframe)),
+        voxel_um=said or voxel_size(None, *_resolution(page)),
         channels=_names(shaped.get("channel_names")),
     )
 
@@ -91,13 +105,13 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(value) if is_list else ()
 
 
-def _imagej(tif: tifffile.TiffFile, series: Any) -> TiffMetadata:
+def _imagej(tif: tifffile.TiffFile, page: Any) -> TiffMetadata:
     said = tif.imagej_metadata or {}
     unit = str(said.get("unit", ""))
-    y, x = (micrometres(size, unit) for size in _pixel_lengths(series.keyframe))
+    y, x = (micrometres(size, unit) for size in _pixel_lengths(page))
     z = micrometres(said.get("spacing"), str(said.get("zunit", unit)))
     n_images = said.get("images")
-    samples = series.keyframe.samplesperpixel
+    samples = page.samplesperpixel
     n_planes = int(n_images) * samples if isinstance(n_images, int) else None
     return TiffMetadata("ImageJ", n_planes=n_planes, voxel_um=(z, y, x), channels=_channel_labels(said))
 
