@@ -82,7 +82,7 @@ def kill_at_random_times(mode: str, out: Path, n: int, seed: int) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         seen = newest_step(out) if mode == "train" else version(out)
-        print(json.dumps({"seen": seen}), flush=True)
+        print(json.dumps({"mode": mode, "seen": seen}), flush=True)
 
 
 def interrupt(out: Path) -> None:
@@ -102,4 +102,5 @@ if __name__ == "__main__":
     if how == "interrupt":
         interrupt(Path(where))
     else:
-        kill_at_random_times(how, Path(where), int(count), int(start))
+        for mode in how.split(","):
+            kill_at_random_times(mode, Path(where) / mode, int(count), int(start))
