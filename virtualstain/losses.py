@@ -105,7 +105,7 @@ class StainLoss:
         if settings.lpips > 0 and perceptual is None:
             raise ConfigurationError(
                 "loss 'lpips' needs a perceptual network: install the extra with "
-                "`pip install 'virtualstain[perceptual]'` and give --lpips-backbone, or set loss.lpips=0."
+                "`pip install 'virtualstain[perceptual]'` and set lpips_backbone, or set loss.lpips=0."
             )
         self.settings, self.data_range, self.perceptual = settings, data_range, perceptual
 

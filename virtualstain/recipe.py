@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -82,6 +83,8 @@ class Recipe(_Strict):
         Voxels of a training patch.
     tile : (z, y, x)
         Largest window prediction hands to the network at once.
+    lpips_backbone : Path, optional
+        AlexNet weights (`virtualstain.perceptual`), needed when ``loss.lpips`` is not 0.
     voxel_tolerance : float
         Relative difference of voxel size a bundle accepts without resampling.
     """
@@ -101,6 +104,7 @@ class Recipe(_Strict):
     voxel_tolerance: Annotated[float, Field(gt=0, le=1)] = 0.1
     augment: AugmentSettings = AugmentSettings()
     loss: StainLossSettings = StainLossSettings()
+    lpips_backbone: Path | None = None
     training: TrainingSettings = TrainingSettings(
         steps=4000, batch_size=8, learning_rate=2e-3, weight_decay=1e-2, warmup_steps=100, betas=(0.9, 0.99),
         ema_decay=0.998, gradient_clip=1.0, precision="bf16", validate_every=500, checkpoint_every=500,

@@ -26,6 +26,7 @@ from virtualstain.networks import build_network
 from virtualstain.networks.discriminator import ConditionalPatchDiscriminator, feature_matching
 from virtualstain.networks.interface import StainNetwork
 from virtualstain.patches import PatchSampler, StainField
+from virtualstain.perceptual import lpips_distance
 from virtualstain.recipe import Recipe
 from virtualstain.registration import find_shift, register, typical_shift
 from virtualstain.staining import forward, stain_array
@@ -189,7 +190,10 @@ class StainTask:
         self.sampler = PatchSampler(
             training, (planes, *recipe.patch[1:]), recipe.augment, privileged=recipe.loss.nuclei > 0
         )
-        self.criterion = StainLoss(recipe.loss)
+        perceptual = (
+            lpips_distance(recipe.lpips_backbone) if recipe.loss.lpips and recipe.lpips_backbone else None
+        )
+        self.criterion = StainLoss(recipe.loss, perceptual=perceptual)
         if recipe.adversary:
             from monai.losses.adversarial_loss import PatchAdversarialLoss
 
