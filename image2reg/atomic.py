@@ -32,7 +32,20 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # clean-up must not hide the error that led to it
+            path.unlink()
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two names in one step, so that neither is ever missing (renameat2 of Linux); False elsewhere."""
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
 
 
 def _sibling(path: Path, role: str) -> Path:
@@ -46,7 +59,9 @@ def _as_resource_error(path: Path) -> Iterator[None]:
     except ResourceError:
         raise
     except OSError as error:
-        raise ResourceError(f"{path}: could not be written ({error}). Free space or choose another --out.") from error
+        raise ResourceError(
+            f"{path}: could not be written ({error}). Free space or choose another --out."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -86,7 +101,8 @@ def atomic_file(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
 def atomic_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary sibling directory to fill; rename it to `path` when the block ends without an error.
 
-    Raises as `atomic_file` does. An existing directory is moved aside only once its successor is complete.
+    Raises as `atomic_file` does. An existing directory is replaced only once its successor is complete, on Linux
+    in one step; elsewhere a kill between two renames can leave it under a hidden name beside.
     """
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
@@ -100,9 +116,10 @@ def atomic_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[P
                 if file.is_file():
                     with file.open("rb+") as handle:
                         os.fsync(handle.fileno())
-            if path.exists():
-                path.replace(retired)
-            partial.replace(path)
+            if not (path.exists() and _exchange(partial, path)):
+                if path.exists():
+                    path.replace(retired)
+                partial.replace(path)
             _sync_directory(path.parent)
     finally:
         if retired.exists() and not path.exists():

@@ -1,0 +1,89 @@
+"""Files and directories appear whole or not at all, whatever ends the block."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from image2reg import atomic
+from image2reg.atomic import atomic_directory, atomic_file
+from image2reg.errors import DataError, ResourceError
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def way(request, monkeypatch):
+    if request.param == "two renames":
+        monkeypatch.setattr(atomic, "_exchange", lambda first, second: False)
+    return request.param
+
+
+def write(kind, path, text, *, overwrite=False, fail=None):
+    if kind == "file":
+        with atomic_file(path, overwrite=overwrite) as partial:
+            partial.write_text(text)
+            if fail:
+                raise fail
+    else:
+        with atomic_directory(path, overwrite=overwrite) as partial:
+            (partial / "deep").mkdir()
+            (partial / "deep" / "a").write_text(text)
+            if fail:
+                raise fail
+
+
+def read(kind, path):
+    return path.read_text() if kind == "file" else (path / "deep" / "a").read_text()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_new_and_replaced(tmp_path, kind, way):
+    path = tmp_path / "made" / "x"
+    write(kind, path, "1")
+    assert read(kind, path) == "1"
+    with pytest.raises(DataError, match=r"x: already exists\. Choose another --out, or pass --overwrite"):
+        write(kind, path, "2")
+    write(kind, path, "3", overwrite=True)
+    assert read(kind, path) == "3"
+    assert [p.name for p in path.parent.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("fail", [ValueError("x"), KeyboardInterrupt(), SystemExit(3)])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_block_that_fails_leaves_what_was_there(tmp_path, kind, way, fail):
+    path = tmp_path / "x"
+    with pytest.raises(type(fail)):
+        write(kind, path, "1", fail=fail)
+    assert list(tmp_path.iterdir()) == []
+    write(kind, path, "1")
+    with pytest.raises(type(fail)):
+        write(kind, path, "2", overwrite=True, fail=fail)
+    assert read(kind, path) == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_the_system_refusing_is_a_resource_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match=r"file/x: could not be written .* Free space or choose another"):
+        write("file", tmp_path / "file" / "x", "1")
+
+
+def test_a_replaced_directory_is_never_missing(tmp_path):
+    path = tmp_path / "x"
+    write("directory", path, "0")
+    if not atomic._exchange(path, path):
+        pytest.skip("this system cannot swap two names in one step")
+    missing, stop = [], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            if not path.exists():
+                missing.append(1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for i in range(100):
+        write("directory", path, str(i), overwrite=True)
+    stop.set()
+    watcher.join()
+    assert not missing
