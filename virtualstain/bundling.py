@@ -30,6 +30,7 @@ from image2reg.provenance import git_commit, installed_versions, json_sha256
 from virtualstain.evaluate import ScoredField, score_table
 from virtualstain.model import KIND, StainModel
 from virtualstain.networks import build_network
+from virtualstain.networks.interface import deploy
 from virtualstain.normalise import ChannelScale
 from virtualstain.patches import StainField
 from virtualstain.recipe import NormalisationSettings, Recipe
@@ -156,7 +157,7 @@ def as_model(spec: BundleSpec, state: Mapping[str, Tensor], directory: Path) -> 
     """Make a model of weights that are not in a bundle yet, to score them before they are written."""
     network = build_network(spec.architecture.name, **spec.architecture.arguments)
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    return StainModel(Bundle(directory, spec), network.eval())
+    return StainModel(Bundle(directory, spec), deploy(network))
 
 
 def metrics_of(table: pd.DataFrame) -> tuple[Metric, ...]:

@@ -16,7 +16,7 @@ from image2reg.images.tiling import read_box
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
 from virtualstain.networks import NAMES, build_network
-from virtualstain.networks.interface import StainNetwork
+from virtualstain.networks.interface import StainNetwork, deploy
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.staining import stain_field
 
@@ -60,7 +60,7 @@ def from_bundle(bundle: Bundle, *, device: str = "cpu") -> StainModel:
     """Build the network of a bundle that is already loaded."""
     network = bundle.build({name: partial(build_network, name) for name in NAMES})
     assert isinstance(network, StainNetwork)
-    return StainModel(bundle, network.to(_device(device)))
+    return StainModel(bundle, deploy(network).to(_device(device)))
 
 
 def _device(name: str) -> str:
@@ -79,7 +79,7 @@ class StainModel:
     ----------
     bundle : Bundle
     network : StainNetwork
-        In eval mode on its device.
+        Deployed, on its device.
     """
 
     bundle: Bundle

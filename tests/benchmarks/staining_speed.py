@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from image2reg.images import OmeZarrWriter, read
 from virtualstain.model import load
 from virtualstain.networks import build_network
+from virtualstain.networks.interface import deploy
 from virtualstain.predict import predict_to
 from virtualstain.staining import forward
 
@@ -42,9 +43,9 @@ FAST = {
 
 def networks() -> dict[str, torch.nn.Module]:
     return {
-        "fnet3d (published)": build_network("fnet3d").eval(),
-        "monai_unet": build_network("monai_unet", strides=((1, 2, 2), 2, 2)).eval(),
-        "shuffle_unet 3D (default)": build_network("shuffle_unet", **FAST).eval(),
+        "fnet3d (published)": deploy(build_network("fnet3d")),
+        "monai_unet": deploy(build_network("monai_unet", strides=((1, 2, 2), 2, 2))),
+        "shuffle_unet 3D (default)": deploy(build_network("shuffle_unet", **FAST)),
     }
 
 

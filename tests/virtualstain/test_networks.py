@@ -8,6 +8,7 @@ import torch
 from image2reg.errors import ConfigurationError
 from virtualstain.networks import NAMES, build_network
 from virtualstain.networks.discriminator import ConditionalPatchDiscriminator, feature_matching
+from virtualstain.networks.interface import deploy
 from virtualstain.networks.shuffle_unet import fold, unfold
 
 
@@ -72,6 +73,20 @@ def test_fold_and_unfold_are_inverse(patch: tuple[int, ...]) -> None:
     folded = fold(x, patch)
     assert folded.shape[1] == 3 * torch.tensor(patch).prod()
     assert torch.equal(unfold(folded, patch), x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_deployed_network_predicts_the_same(name: str) -> None:
+    network = build_network(name, **SMALL[name])
+    x = torch.randn(2, 1, *[2 * d for d in network.divisor])
+    for _ in range(3):
+        network(x)  # statistics that are not the initial ones
+    with torch.no_grad():
+        expected = network.eval()(x)
+        made = deploy(network)(x)
+    assert torch.allclose(made, expected, atol=1e-5 * float(expected.abs().max()) + 1e-6)
+    n_norms = sum(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in network.modules())
+    assert n_norms == 0 or name == "monai_unet"
 
 
 def test_fold_equals_torch_in_two_dimensions() -> None:

@@ -1,0 +1,175 @@
+"""The command line as a user meets it: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from image2reg.console import run
+from image2reg.images import Image, read, write
+
+MODEL = "phase-neuron"
+MAIN = "from virtualstain.cli import main; main()"
+
+
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int, str, str]:
+    """Run the command in this process through the same door as the console script."""
+    from virtualstain.cli import app
+
+    monkeypatch.setattr(sys, "argv", ["virtualstain", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        run(app)
+    out = capsys.readouterr()
+    return int(stop.value.code or 0), out.out, out.err
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    image = Image(rng.normal(30000, 5000, (1, 13, 70, 90)).astype(np.uint16), "CZYX", channels=("Phase",))
+    write(image, tmp_path / "stack.ome.tif")
+    return tmp_path / "stack.ome.tif"
+
+
+def test_the_installed_command_runs_the_demo(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "demo", "--out", str(tmp_path / "demo"), "--json"],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)  # one JSON object and nothing else
+    scores = {(row["channel"], row["metric"]): row for row in result["scores"]}
+    for channel in ("DAPI", "MAP2", "NFH"):
+        row = scores[channel, "pearson"]
+        assert row["value"] > row["floor"] + 0.2  # the strip was never trained on; a plane alone says little
+        assert row["low"] < row["value"] < row["high"]
+    page = Path(result["report"]).read_text()
+    assert "DAPI" in page
+    assert "virtualstain demo" in page
+    assert read(result["predicted"]).channels == ("DAPI", "MAP2", "NFH")
+
+
+def test_help_names_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = call(capsys, monkeypatch, "--help")
+    assert code == 0
+    assert all(name in out for name in ("demo", "models", "check", "train", "predict", "evaluate"))
+
+
+def test_models_are_listed_and_verified(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = call(capsys, monkeypatch, "models", "--verify", "--json")
+    rows = {row["name"]: row for row in json.loads(out)["models"]}
+    assert code == 0
+    assert {"brightfield-nuclei", "phase-neuron", "phantom-3d"} <= set(rows)
+    assert all(row["verified"] and not row["problem"] for row in rows.values())
+
+
+def test_one_stack_to_one_file(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "stain.ome.zarr"
+    code, printed, err = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out)
+    assert (code, err) == (0, "")
+    assert str(out) in printed
+    assert read(out).sizes == {"C": 3, "Z": 1, "Y": 70, "X": 90}
+    code, _, err = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out)
+    assert code == 3
+    assert "already exists" in err
+    assert "--overwrite" in err
+    assert call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out, "--overwrite")[0] == 0
+
+
+def test_many_images_go_on_after_a_failure(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.ome.tif").write_bytes(stack.read_bytes())
+    (folder / "b.ome.tif").write_bytes(stack.read_bytes()[:4000])
+    write(Image(np.ones((5, 30, 30), np.uint16), "ZYX"), folder / "c.tif")
+    code, printed, _ = call(
+        capsys, monkeypatch, "predict", folder, "--model", MODEL, "--out", tmp_path / "out"
+    )
+    assert code == 5
+    assert "2 failed" in printed
+    failures = (tmp_path / "out" / "failures.csv").read_text()
+    assert "b.ome.tif" in failures
+    assert "5 planes in Z, but model 'phase-neuron' was trained on stacks of 13" in failures
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.ome.tif", "failures.csv"]
+
+
+def oversized(path: Path) -> None:
+    """A small file that declares a plane of 100,000 x 100,000 pixels."""
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        for name in ("ImageWidth", "ImageLength"):
+            tif.pages[0].tags[name].overwrite(100_000)
+
+
+def test_each_bad_input_gets_one_clear_line_and_its_exit_code(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truncated, huge, thin, flat, nan = (tmp_path / f"{name}.tif" for name in ("cut", "huge", "thin", "flat", "nan"))
+    truncated.write_bytes(stack.read_bytes()[: stack.stat().st_size // 2])
+    oversized(huge)
+    write(Image(np.arange(4 * 900, dtype=np.uint16).reshape(4, 30, 30), "ZYX"), thin)
+    write(Image(np.full((13, 30, 30), 9, np.uint16), "ZYX"), flat)
+    write(
+        Image(np.where(np.arange(13 * 900).reshape(13, 30, 30) == 77, np.nan, 1.5).astype(np.float32), "ZYX"),
+        nan,
+    )
+    write(
+        Image(np.zeros((2, 13, 30, 30), np.uint16), "CZYX", channels=("GFP", "RFP")), tmp_path / "two.ome.tif"
+    )
+    plane = tmp_path / "plane.tif"
+    write(Image(np.random.default_rng(0).integers(0, 999, (64, 64)).astype(np.uint16), "YX"), plane)
+    coarse = tmp_path / "coarse.ome.tif"
+    write(Image(read(plane).load().data, "YX", (None, 0.9, 0.9), ("Brightfield",)), coarse)
+    cases = [
+        (tmp_path / "nothing.tif", MODEL, 3, "no such file"),
+        (truncated, MODEL, 3, "cut.tif"),
+        (huge, MODEL, 6, "huge.tif"),
+        (thin, MODEL, 3, "4 planes in Z, but model"),
+        (flat, MODEL, 3, "constant image"),
+        (nan, MODEL, 3, "NaN or infinite"),
+        (tmp_path / "two.ome.tif", MODEL, 3, "channel 'Phase' is missing"),
+        (stack, "phase-neurons", 4, "Did you mean 'phase-neuron'"),
+        (plane, "brightfield-nuclei", 3, "Pass --voxel-um"),
+        (coarse, "brightfield-nuclei", 3, "--resample"),
+    ]
+    out = tmp_path / "out"
+    for source, model, expected, words in cases:
+        code, printed, err = call(
+            capsys, monkeypatch, "predict", source, "--model", model, "--out", out / "x.ome.zarr"
+        )
+        assert (code, printed) == (expected, ""), (source.name, err)
+        assert err.startswith("error: "), err
+        assert words in err, err
+        assert "Traceback" not in err
+        assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_wrong_options_are_usage_errors(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("predict", stack, "--model", MODEL, "--out", tmp_path / "x.ome.tif")
+    code, _, err = call(capsys, monkeypatch, *common, "--voxel-um", "0.3,0.3")
+    assert code == 2
+    assert "write three (Z,Y,X)" in err
+    code, _, err = call(capsys, monkeypatch, *common, "--tile", "0,64,64")
+    assert code == 2
+    assert "at least 1 voxel" in err
+    assert call(capsys, monkeypatch, "predict", stack)[0] == 2
+    assert call(capsys, monkeypatch, "evaluate", "--model", MODEL)[0] == 2
