@@ -1,0 +1,52 @@
+"""The images of a folder: what counts as one, and what its name is without the suffix."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from image2reg.errors import DataError
+
+__all__ = ["image_paths", "stem"]
+
+_FILES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".czi", ".nd2", ".lif")
+_FOLDERS = (".ome.zarr", ".zarr")
+
+
+def image_paths(folder: Path) -> list[str]:
+    """Image files and OME-Zarr folders below `folder`: relative, with '/', sorted.
+
+    Links to folders are not followed, and names that start with ``.`` are skipped.
+
+    Raises
+    ------
+    DataError
+        No such folder, or no image in it; with what was looked for and what was seen.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. Check the path.")
+    found, seen = [], []
+    for here, folders, files in os.walk(folder):
+        relative = Path(here).relative_to(folder).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
+        zarrs = [name for name in folders if name.lower().endswith(_FOLDERS)]
+        folders[:] = sorted(name for name in folders if name not in zarrs and not name.startswith("."))
+        images = [*zarrs, *(name for name in files if name.lower().endswith(_FILES))]
+        found += [prefix + name for name in images if not name.startswith(".")]
+        seen += [prefix + name for name in files]
+    if not found:
+        what = f"{len(seen)} other files, e.g. {sorted(seen)[:3]}" if seen else "an empty folder"
+        raise DataError(f"{folder}: no image found. Looked for {[*_FILES, *_FOLDERS]}; seen was {what}.")
+    return sorted(found)
+
+
+def stem(path: str) -> str:
+    """Path without the image suffix.
+
+    Examples
+    --------
+    >>> stem("a/x.ome.tif"), stem("a/x.zarr")
+    ('a/x', 'a/x')
+    """
+    suffix = next((s for s in (*_FILES, *_FOLDERS) if path.lower().endswith(s)), "")
+    return path[: len(path) - len(suffix)]
