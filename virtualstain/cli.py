@@ -91,7 +91,9 @@ def check(
     """Say what would be used and what is wrong; turn a folder into a manifest."""
     from virtualstain.check import check_lines, check_path
 
-    report = check_path(path, out=out, inputs=inputs or (), targets=targets or (), overwrite=overwrite)
+    report = check_path(
+        path, out=out, inputs=inputs or (), targets=targets or (), split_by=split_by, overwrite=overwrite
+    ), targets=targets or (), overwrite=overwrite)
     emit(report, check_lines(report), as_json=as_json)
     if report["problems"]:
         sys.exit(3)
@@ -110,6 +112,12 @@ def train(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Seed of split, batches and augmentation.")
     ] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="Input channel, when not the recipe's.")
+    ] = None,
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", help="Target channel, or Hoechst=DAPI.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -124,8 +132,9 @@ def train(
         *([f"training.seed={seed}", f"split.seed={seed}"] if seed is not None else []),
     ]
     done = train_from(
-        data, out, config=config, overrides=overrides, resume=resume, device=device, command=command
-    )
+        data, out, config=config, inputs=inputs or (), targets=targets or (), overrides=overrides, resume=resume,
+        device=device, command=command,
+    )  # fmt: skip
     table = score_lines(done.scores) if len(done.scores) else "no test split: nothing was scored"
     emit({"bundle": str(done.bundle.directory), "scores": done.scores.to_dict("records"),
           "steps": done.fit.steps_done, "seconds": done.fit.seconds},

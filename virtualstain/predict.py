@@ -16,6 +16,7 @@ from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
 from virtualstain.fields import padding_mask
 from virtualstain.model import StainModel
+from virtualstain.stack import ChannelStack
 
 __all__ = ["Prediction", "predict", "predict_to"]
 
@@ -216,7 +217,7 @@ class _Prepared:
         """Predict every time point."""
         for time in range(self.times):
             stacks = [part.select(time=time) if "T" in part.axes else part for part in self.parts]
-            stack = _Channels([s.to_axes("CZYX").data for s in stacks])
+            stack = ChannelStack([s.to_axes("CZYX").data for s in stacks])
             self._check(stack)
             padding = streamed_padding(stack)
             if padding.any():
@@ -235,7 +236,7 @@ class _Prepared:
                 progress=progress,
             )
 
-    def _check(self, stack: _Channels) -> None:
+    def _check(self, stack: ChannelStack) -> None:
         """Flag saturation: voxels at the largest value of an integer type."""
         dtype = np.dtype(stack.dtype)
         if dtype.kind != "u":
@@ -263,22 +264,6 @@ class _Prepared:
             channels=self.model.outputs,
             source=f"{self.model.name} of {self.where}",
         )
-
-
-class _Channels:
-    """Channels that may lie apart in a file, read as one (C, Z, Y, X) array."""
-
-    def __init__(self, parts: Sequence[Any]) -> None:
-        self.parts = parts
-        self.shape = (len(parts), *parts[0].shape[1:])
-        self.dtype = parts[0].dtype
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        key = key if isinstance(key, tuple) else (key,)
-        first, rest = key[0], key[1:]
-        if not isinstance(first, slice):
-            return np.asarray(self.parts[int(first)][(0, *rest)])
-        return np.concatenate([np.asarray(part[(slice(0, 1), *rest)]) for part in self.parts[first]])
 
 
 def streamed_padding(stack: Any) -> NDArray[np.bool_]:

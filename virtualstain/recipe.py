@@ -51,9 +51,9 @@ class AdversarySettings(_Strict):
 
 
 class SplitSettings(_Strict):
-    """Which column must not be in two splits, and what share of its groups goes where."""
+    """Which unit must not be in two splits ("auto": the coarsest there are enough of), and its shares."""
 
-    group: str = "Metadata_Plate"
+    group: str = "auto"
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -118,3 +118,13 @@ class Recipe(_Strict):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"{role}={names}: name at least one channel, each once")
         return self
+
+
+# What differs from the defaults where the target is a stack: the thin 3D network, and gentler augmentation.
+STACK_DEFAULTS = (
+    "network.arguments={dims: 3, patch: [1, 4, 4], widths: [48, 96, 128], down: [[2, 2, 2], [2, 2, 2]]}",
+    "patch=[16, 96, 96]",
+    "tile=[32, 256, 256]",
+    "training.batch_size=4",
+    "augment={magnification: 1.2, blur_px: 0.8, noise: 0.1, illumination: 0.1}",
+)

@@ -1,0 +1,126 @@
+"""What the command `check` says: what an image, a folder or a manifest holds, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.images.checks import check_voxels
+from image2reg.images.readers import read
+from image2reg.tables import Manifest
+from virtualstain.catalogue import catalogue
+from virtualstain.loading import open_manifest, with_split
+from virtualstain.recipe import SplitSettings
+
+__all__ = ["check_lines", "check_path"]
+
+
+def check_path(
+    path: Path,
+    *,
+    out: Path | None = None,
+    inputs: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    split_by: str = "",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Look at an image, a folder or a manifest without changing it.
+
+    Parameters
+    ----------
+    path : Path
+    out : Path, optional
+        Write the manifest of a folder (``.csv`` or ``.parquet``, in that folder or above it).
+    inputs, targets : sequence of str
+        Channels of a folder's images by role.
+    split_by : str
+        Draw train, validation and test by this unit (auto, plate, well, field or a column) into the manifest.
+
+    Returns
+    -------
+    dict
+        ``kind`` (image or manifest), what was found, ``notes`` and ``problems`` (empty when all is well).
+
+    Raises
+    ------
+    DataError, ConfigurationError
+        Nothing there, or a folder without word on which channel is the input.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder (seen from {Path.cwd()}). Check the path.")
+    is_table = path.suffix.lower() in (".csv", ".parquet")
+    if not is_table and (path.is_file() or path.name.lower().endswith(".zarr")):
+        return _check_image(path)
+    if not is_table and not inputs:
+        raise ConfigurationError(
+            f"{path}: say which channel is the input, as in --input Brightfield or --input Brightfield=BF (and --target "
+            "Hoechst=DAPI); a name is looked for in file names, folder names and channel names."
+        )
+    manifest = open_manifest(path, inputs=inputs, targets=targets)
+    if split_by:
+        manifest, _ = with_split(manifest, SplitSettings(group=split_by))
+    if out is not None:
+        manifest.write(out, overwrite=overwrite)
+    return _describe(manifest, out)
+
+
+def _check_image(path: Path) -> dict[str, Any]:
+    image = read(path)
+    found: dict[str, Any] = {
+        "kind": "image", "path": str(path), "axes": image.axes, "shape": list(image.shape), "dtype": str(image.dtype),
+        "voxel_um": list(image.voxel_um), "channels": list(image.channels), "notes": [], "problems": [],
+    }  # fmt: skip
+    try:
+        for channel, flags in check_voxels(image).items():
+            found["notes"] += [f"channel '{channel}' is {flag}" for flag in flags]
+    except DataError as error:
+        found["problems"].append(str(error))
+    if image.voxel_um[1] is None or image.voxel_um[2] is None:
+        found["notes"].append("no voxel size in the file: pass --voxel-um Z,Y,X to predict")
+    planes = image.sizes.get("Z", 1)
+    found["models"] = [
+        row["name"] for row in catalogue() if row["planes"] in (None, 1, planes) and not row["problem"]
+    ]
+    return found
+
+
+def _describe(manifest: Manifest, out: Path | None) -> dict[str, Any]:
+    frame = manifest.frame
+    problems = manifest.problems()
+    return {
+        "kind": "manifest",
+        "path": str(out or manifest.source),
+        "rows": len(manifest),
+        "fields": manifest.n_fields,
+        "channels": {
+            f"{role} {channel}": int(n)
+            for (role, channel), n in frame.groupby(["role", "channel"]).size().items()
+        },
+        "plates": int(frame["Metadata_Plate"].nunique()),
+        "wells": int(frame[["Metadata_Plate", "Metadata_Well"]].drop_duplicates().shape[0]),
+        "splits": {str(k): int(v) for k, v in frame["split"].value_counts().items() if k},
+        "notes": list(manifest.notes),
+        "problems": [f"row {row.row} ({row.path}): {row.problem}" for row in problems.itertuples()],
+    }
+
+
+def check_lines(report: dict[str, Any]) -> str:
+    """Print a report for a terminal."""
+    lines = [report["path"]]
+    if report["kind"] == "image":
+        voxel = " x ".join("?" if v is None else f"{v:g}" for v in report["voxel_um"])
+        lines.append(
+            f"  {report['axes']} {tuple(report['shape'])} {report['dtype']}, voxel (z, y, x) {voxel} um"
+        )
+        lines.append(f"  channels: {', '.join(report['channels'])}")
+        lines.append(f"  models for this many planes: {', '.join(report['models']) or 'none'}")
+    else:
+        lines.append(f"  {report['fields']} fields, {report['wells']} wells, {report['plates']} plates")
+        lines += [f"  {channel}: {n} fields" for channel, n in report["channels"].items()]
+        if report["splits"]:
+            lines.append("  splits: " + ", ".join(f"{k} {v} rows" for k, v in report["splits"].items()))
+    lines += [f"  note: {note}" for note in report["notes"]]
+    lines += [f"  problem: {problem}" for problem in report["problems"]]
+    return "\n".join(lines)

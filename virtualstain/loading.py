@@ -1,0 +1,177 @@
+"""From a manifest or a folder to fields of view, split by group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2reg.errors import DataError
+from image2reg.images.limits import default_max_bytes
+from image2reg.tables import ImageField, Manifest, from_folder, refuse_shared_groups, split_by_group
+from virtualstain.fields import padding_mask
+from virtualstain.patches import StainField
+from virtualstain.recipe import Recipe, SplitSettings
+from virtualstain.stack import ChannelStack
+
+__all__ = ["open_manifest", "split_fields", "stain_field_of", "with_split"]
+
+UNITS = ("plate", "well", "field")  # coarsest first
+SPLITS = ("train", "validation", "test")
+
+
+def open_manifest(
+    data: Path, *, inputs: Sequence[str] = (), targets: Sequence[str] = (), masks: Sequence[str] = ()
+) -> Manifest:
+    """Read a manifest, or make one of a folder of images.
+
+    Parameters
+    ----------
+    data : Path
+        ``.csv``, ``.parquet`` or a folder.
+    inputs, targets, masks : sequence of str
+        Channels looked for in a folder; ``Hoechst=DAPI`` calls DAPI Hoechst.
+
+    Raises
+    ------
+    DataError
+        Missing, empty, or with rows that cannot be used (`image2reg.tables.Manifest`).
+    """
+    if not data.exists():
+        raise DataError(f"{data}: no such manifest or folder (seen from {Path.cwd()}). Check the path.")
+    if data.is_file():
+        return Manifest.read(data)
+    return from_folder(data, inputs=list(inputs), targets=list(targets), masks=list(masks))
+
+
+def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, str]:
+    """Give every field a split; one that the manifest brings is kept, if no group is in two splits.
+
+    Group "auto" takes the coarsest of plate, well and field that has a value for every split.
+
+    Returns
+    -------
+    manifest, group
+        The unit that was kept whole.
+
+    Raises
+    ------
+    DataError
+        A group in two splits, or too few groups.
+    """
+    wanted = sum(share > 0 for share in settings.fractions)
+    group = settings.group
+    if group == "auto":
+        sizes = {unit: _n_groups(manifest, unit) for unit in UNITS}
+        group = next((unit for unit in UNITS if sizes[unit] >= wanted), UNITS[-1])
+    if (manifest.frame["split"] != "").any():
+        missing = manifest.frame[manifest.frame["split"] == ""]
+        if len(missing):
+            raise DataError(
+                f"{manifest.source}: {len(missing)} of {len(manifest)} rows have no split (the first is "
+                f"{missing['path'].iloc[0]}). Fill the column 'split' everywhere, or empty it to have it drawn."
+            )
+        refuse_shared_groups(manifest, group=group)
+        return manifest, group
+    shares = {name: share for name, share in zip(SPLITS, settings.fractions, strict=True) if share > 0}
+    return split_by_group(manifest, group=group, fractions=shares, seed=settings.seed), group
+
+
+def _n_groups(manifest: Manifest, unit: str) -> int:
+    if unit == "field":
+        return manifest.n_fields
+    columns = {"plate": ["Metadata_Plate"], "well": ["Metadata_Plate", "Metadata_Well"]}[unit]
+    values = manifest.frame[columns]
+    return 0 if (values[columns[-1]] == "").any() else int(values.drop_duplicates().shape[0])
+
+
+def split_fields(manifest: Manifest, recipe: Recipe, *, group: str = "field") -> dict[str, list[StainField]]:
+    """Open every field of the manifest's splits, in memory as far as a quarter of it allows, else lazily."""
+    budget = default_max_bytes()
+    out: dict[str, list[StainField]] = {name: [] for name in SPLITS}
+    for item in manifest.fields():
+        if item.split and item.split not in out:
+            raise DataError(
+                f"{manifest.source}: field {item.name} has split '{item.split}'; allowed are {', '.join(SPLITS)}."
+            )
+        made = stain_field_of(item, recipe.inputs, recipe.targets, budget=budget, group=group)
+        budget -= made.inputs.nbytes if isinstance(made.inputs, np.ndarray) else 0
+        budget -= made.targets.nbytes if isinstance(made.targets, np.ndarray) else 0
+        out[item.split or "test"].append(made)
+    return out
+
+
+def stain_field_of(
+    item: ImageField, inputs: Sequence[str], targets: Sequence[str], *, budget: int, group: str = "field"
+) -> StainField:
+    """Open one field of a manifest.
+
+    Parameters
+    ----------
+    item : ImageField
+    inputs, targets : sequence of str
+        Channels in the model's order. A target may be missing.
+    budget : int
+        Bytes that may still be held in memory; a larger field stays on disk.
+    group : str
+        ``plate``, ``well``, ``field`` or a column: what `StainField.group` names.
+
+    Raises
+    ------
+    DataError
+        An input is missing, or the shapes of input, target and mask do not fit.
+    """
+    missing = [name for name in inputs if name not in item.inputs]
+    if missing:
+        raise DataError(
+            f"field {item.name}: input channel '{missing[0]}' is missing; it has {sorted(item.inputs)}. Rename it in "
+            "the manifest's column 'channel', or change the recipe's inputs."
+        )
+    opened = [item.inputs[name].open() for name in inputs]
+    stack = _held(ChannelStack([image.to_axes("CZYX").data for image in opened]), budget)
+    present = np.array([name in item.targets for name in targets])
+    parts = [
+        item.targets[name].open().to_axes("CZYX").data if name in item.targets else None for name in targets
+    ]
+    known = next((part for part in parts if part is not None), None)
+    if known is None:
+        known = np.zeros((1, *stack.shape[1:]), np.uint8)
+    for name, part in zip(targets, parts, strict=True):
+        if part is not None and (
+            part.shape[2:] != stack.shape[2:] or part.shape[1] not in (1, stack.shape[1])
+        ):
+            raise DataError(
+                f"field {item.name}: target '{name}' is {part.shape[1:]} (Z, Y, X), the input {stack.shape[1:]}. They "
+                "must agree in Y and X, and in Z unless the target has one plane. Register and crop them first."
+            )
+    stains = _held(ChannelStack([known if part is None else part for part in parts]), budget)
+    masks = None
+    if item.masks:
+        masks = next(iter(item.masks.values())).open().to_axes("YX").load().data
+    padded = padding_mask(np.asarray(stack)) if isinstance(stack, np.ndarray) else None
+    if padded is not None and isinstance(stains, np.ndarray) and present.any():
+        padded = padded | padding_mask(stains[present])
+    return StainField(
+        name=item.name or Path(opened[0].source).name,
+        group=_group(item, group),
+        inputs=stack,
+        targets=stains,
+        present=present,
+        valid=~padded if padded is not None and padded.any() else None,
+        masks=masks,
+        voxel_um=opened[0].voxel_um,
+    )
+
+
+def _group(item: ImageField, group: str) -> str:
+    parts = {"plate": ("Metadata_Plate",), "well": ("Metadata_Plate", "Metadata_Well")}.get(group)
+    if group == "field":
+        return item.name
+    return "/".join(item.metadata.get(name, "") for name in parts or (group,))
+
+
+def _held(stack: ChannelStack, budget: int) -> Any | NDArray[Any]:
+    return np.asarray(stack) if stack.nbytes <= budget else stack

@@ -1,0 +1,259 @@
+"""What the commands `train` and `evaluate` do: data in, a run directory or a score table out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.config import dump_config, load_config
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.images.image import Image
+from image2reg.images.limits import default_max_bytes
+from image2reg.images.readers import read
+from image2reg.models.spec import DataSource
+from image2reg.provenance import run_record, write_run
+from virtualstain.bundling import Facts
+from virtualstain.evaluate import ScoredField, score_table
+from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
+from virtualstain.model import from_bundle, load, roots
+from virtualstain.objects import NUCLEAR, score_nuclei
+from virtualstain.recipe import STACK_DEFAULTS, Recipe
+from virtualstain.scoring import stain_fields, with_target_scale
+from virtualstain.staining_page import write_report
+from virtualstain.train import TrainedStain, train
+
+__all__ = ["evaluate_model", "evaluate_pair", "find_recipe", "train_from"]
+
+NUCLEUS_UM = 15.0  # typical Hoechst nucleus of a cultured human cell
+
+
+def find_recipe(config: str) -> Path | None:
+    """Find a recipe: a YAML file, or the one of a shipped or local bundle by name; None for the defaults.
+
+    Raises
+    ------
+    ConfigurationError
+        Neither; the names there are are given.
+    """
+    if not config:
+        return None
+    if Path(config).is_file():
+        return Path(config)
+    shipped = {
+        p.parent.name: p for root in roots() if root.is_dir() for p in sorted(root.glob("*/config.yaml"))
+    }
+    if config in shipped:
+        return shipped[config]
+    raise ConfigurationError(
+        f"--config {config}: no such file, and no shipped recipe of that name; there are {', '.join(sorted(shipped))}. "
+        "Without --config the defaults are used."
+    )
+
+
+def train_from(
+    data: Path,
+    out: Path,
+    *,
+    config: str = "",
+    inputs: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    device: str = "auto",
+    command: str = "",
+) -> TrainedStain:
+    """Train from a manifest or folder into a run directory.
+
+    Parameters
+    ----------
+    data : Path
+        Manifest or folder.
+    out : Path
+        ``bundle/``, ``report.html``, ``manifest.csv``, ``config.yaml``, ``metrics.jsonl``, ``checkpoints/``.
+    config : str
+        Recipe file or name; the defaults fit flat and stacked targets by themselves.
+    inputs, targets : sequence of str
+        Channels, when they are not the recipe's; ``Name=source`` as in `open_manifest`.
+    overrides : sequence of str
+        ``a.b=value``.
+
+    Raises
+    ------
+    DataError, ConfigurationError, TrainingError
+    """
+    if not resume:
+        refuse_existing(out, overwrite=False)
+    overrides = list(overrides)
+    for role, given in (("inputs", inputs), ("targets", targets)):
+        if given:
+            overrides.append(f"{role}=[{', '.join(_name(g) for g in given)}]")
+    if not any(o.startswith("name=") for o in overrides):
+        overrides.append(f"name={_slug(out.name)}")
+    recipe = load_config(Recipe, find_recipe(config), overrides=overrides)
+    manifest = open_manifest(data, inputs=inputs or recipe.inputs, targets=targets or recipe.targets)
+    manifest, group = with_split(manifest, recipe.split)
+    fields = split_fields(manifest, recipe, group=group)
+    if not config and any(f.targets.shape[1] > 1 for f in fields["train"]):
+        recipe = load_config(Recipe, None, overrides=[*STACK_DEFAULTS, *overrides])
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out / "manifest.csv", overwrite=True) as partial:
+        manifest.frame.to_csv(partial, index=False)
+    with atomic_file(out / "config.yaml", overwrite=True) as partial:
+        partial.write_text(dump_config(recipe), encoding="utf-8")
+    counts = ", ".join(f"{name} {len(items)} fields" for name, items in fields.items())
+    facts = Facts(
+        command=command or f"virtualstain train --data {data.name}",
+        licence="unstated: the trainer's own",
+        sources=(DataSource(name=data.name, licence="unstated", credit="the trainer"),),
+        split=f"by {group}, seed {recipe.split.seed}: {counts}",
+        limits=("Scores hold for data like the test split; whole groups of it were held out.",),
+    )
+    done = train(fields, recipe, out, facts=facts, resume=resume, device=device)
+    if len(done.scores):
+        with atomic_file(out / "scores.csv", overwrite=True) as partial:
+            done.scores.to_csv(partial, index=False)
+        write_report(
+            out / "report.html", from_bundle(done.bundle), done.scored, done.scores, command=facts.command,
+            provenance={"data": str(data), "split": facts.split}, overwrite=True,
+        )  # fmt: skip
+    inputs_used = {"manifest.csv": out / "manifest.csv"}
+    write_run(out, run_record(seed=recipe.training.seed, configuration=recipe, inputs=inputs_used))
+    return done
+
+
+def _name(given: str) -> str:
+    return given.partition("=")[0]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "stain"
+
+
+def evaluate_model(
+    name: str,
+    data: Path,
+    *,
+    split: str = "test",
+    out: Path | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> pd.DataFrame:
+    """Predict the fields of one split and score them; with `out`, also write ``scores.csv`` and ``report.html``.
+
+    Fields without any real stain are left out; a manifest without splits is scored whole.
+    """
+    model = load(name)
+    manifest = open_manifest(data, inputs=model.inputs, targets=model.outputs)
+    if (manifest.frame["split"] != "").any():
+        manifest = manifest.where(split=split)
+    fields = []
+    for item in manifest.fields():
+        made = stain_field_of(item, model.inputs, model.outputs, budget=default_max_bytes(), group="plate")
+        if made.present.any():
+            fields.append(with_target_scale(model, made))
+    if not fields:
+        raise DataError(
+            f"{data}: no field of split '{split}' has a real {' or '.join(model.outputs)} to score against."
+        )
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
+    scored = stain_fields(model, fields)
+    table = score_table([item for row in scored for item in row])
+    pixel = model.voxel_um[2]
+    log = model.bundle.spec.normalisation.output.transform == "log1p"
+    table = pd.concat([table, _nuclear_rows(scored, pixel, log=log)], ignore_index=True)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
+            table.to_csv(partial, index=False)
+        write_report(
+            out / "report.html",
+            model,
+            scored,
+            table,
+            command=command,
+            provenance={"data": str(data)},
+            overwrite=overwrite,
+        )
+    return table
+
+
+def evaluate_pair(
+    prediction: Path, truth: Path, *, out: Path | None = None, overwrite: bool = False
+) -> pd.DataFrame:
+    """Score one predicted image against the real one; channels are paired by name, or the only ones with each other.
+
+    There is no training set here: the range of SSIM, PSNR and NRMSE is six standard deviations of the real image,
+    their floor its mean.
+    """
+    made, real = read(prediction), read(truth)
+    if made.sizes.get("T", 1) > 1 or real.sizes.get("T", 1) > 1:
+        raise DataError(f"{prediction}: has several time points; score them one by one.")
+    scored = [_pair(name, a, b, truth) for name, a, b in _paired(made, real)]
+    table = score_table(scored)
+    table = pd.concat([table, _nuclear_rows([scored], real.voxel_um[2], log=False)], ignore_index=True)
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
+            table.to_csv(partial, index=False)
+    return table
+
+
+def _paired(made: Image, real: Image) -> list[tuple[str, Image, Image]]:
+    common = [name for name in real.channels if name in made.channels]
+    if not common and len(made.channels) == len(real.channels) == 1:
+        return [(made.channels[0], made, real)]
+    if not common:
+        raise DataError(
+            f"{made.source}: channels {list(made.channels)} share no name with {list(real.channels)} of {real.source}. "
+            "Name the channels of the real image as the prediction's."
+        )
+    return [(name, made.select(channel=name), real.select(channel=name)) for name in common]
+
+
+def _pair(name: str, made: Image, real: Image, where: Path) -> ScoredField:
+    p, t = (image.to_axes("CZYX").load().data[0].astype(np.float64) for image in (made, real))
+    if p.shape != t.shape:
+        raise DataError(
+            f"{where}: channel '{name}' is {t.shape} (Z, Y, X), the prediction {p.shape}. They must be of one shape; crop "
+            "or resample one of them."
+        )
+    spread = float(t.std())
+    if not np.isfinite(spread) or spread == 0:
+        raise DataError(
+            f"{where}: channel '{name}' is constant or not finite; nothing can be scored against it."
+        )
+    empty = np.zeros((0, *t.shape))
+    return ScoredField(
+        where.name, where.name, name, empty, t, p, np.ones(t.shape, bool), 6 * spread, float(t.mean())
+    )
+
+
+def _nuclear_rows(
+    scored: Sequence[Sequence[ScoredField]], pixel_um: float | None, *, log: bool
+) -> pd.DataFrame:
+    """Rows for nuclei found in the predicted against those found in the real stain, where the pixel size is known."""
+    rows: list[dict[str, Any]] = []
+    if pixel_um is None:
+        return pd.DataFrame(rows)
+    items = [item for row in scored for item in row if item.channel.lower() in NUCLEAR]
+    if items:
+        found = score_nuclei(items, diameter_px=NUCLEUS_UM / pixel_um, intensity="log" if log else "linear")
+        pooled = found["predicted_against_real"]
+        rows = [
+            {
+                "channel": items[0].channel, "metric": f"nuclei_{name}@{threshold:g}",
+                "value": float(getattr(pooled, name)[index]), "low": np.nan, "high": np.nan, "n": pooled.n_true,
+                "level": "nucleus", "floor": 0.0, "ceiling": np.nan, "median": np.nan,
+            }
+            for index, threshold in enumerate(pooled.thresholds)
+            for name in ("f1", "ap")
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
