@@ -85,6 +85,9 @@ def check(
     targets: Annotated[
         list[str] | None, typer.Option("--target", help="Target channel of a folder's images.")
     ] = None,
+    split_by: Annotated[
+        str, typer.Option("--split-by", help="Draw a split: auto, plate, well, field or a column.")
+    ] = "",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +96,7 @@ def check(
 
     report = check_path(
         path, out=out, inputs=inputs or (), targets=targets or (), split_by=split_by, overwrite=overwrite
-    ), targets=targets or (), overwrite=overwrite)
+    )
     emit(report, check_lines(report), as_json=as_json)
     if report["problems"]:
         sys.exit(3)
