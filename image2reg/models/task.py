@@ -44,7 +44,10 @@ class Task(Protocol):
         """
 
     def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Give scalar terms; ``"loss"`` is minimised over the phase's parameters, all are logged."""
+        """Give scalar terms; ``"loss"`` is minimised over the phase's parameters, all are logged.
+
+        The phases of one step are given the same dict, in their order: a phase may leave something for the next.
+        """
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Give scores of `module`, the first phase, in evaluation mode and with averaged weights in place.

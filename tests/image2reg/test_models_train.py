@@ -134,6 +134,17 @@ def test_only_the_phase_at_work_holds_gradients(tmp_path):
     assert all(p.requires_grad for module in task.phases.values() for p in module.parameters())
 
 
+def test_a_phase_may_leave_something_for_the_next(tmp_path):
+    class Leaving(TwoPhases):
+        def loss(self, phase, batch):
+            if phase == "generator":
+                batch["left"] = batch["ids"][0]
+            assert batch["left"] == batch["ids"][0]
+            return super().loss(phase, batch)
+
+    assert run(Leaving(), tmp_path, steps=4).steps_done == 4
+
+
 def test_parameters_frozen_by_the_task_stay_frozen(tmp_path):
     task = TwoPhases()
     frozen = task.phases["generator"][0]
