@@ -175,3 +175,4 @@ def blend_tiles(
             if progress is not None:
                 progress(n_done, n_tiles)
         strip.leave(shape[-1], sink)
+        del strip  # before the next one is made: two at a time would double the memory

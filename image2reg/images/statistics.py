@@ -77,7 +77,6 @@ class Statistics:
             raise DataError(
                 f"statistics: values of type {flat.dtype} are not numbers; give integers or floats."
             )
-        exact = flat.dtype.kind in "bui" and flat.dtype.itemsize <= 2
         n_nan = n_inf = 0
         if flat.dtype.kind == "f":
             n_nan = int(np.isnan(flat).sum())
@@ -85,18 +84,26 @@ class Statistics:
             flat = flat[np.isfinite(flat)] if n_nan or n_inf else flat
         if flat.size == 0:
             return cls(n_nan=n_nan, n_inf=n_inf)
-        mean = float(flat.mean(dtype=np.float64))
-        difference = flat.astype(np.float64) - mean
-        keys, counts = np.unique(_keys(flat, exact=exact), return_counts=True)
+        maximum = flat.max()
+        if flat.dtype.kind in "bui" and flat.dtype.itemsize <= 2:
+            values, counts = _count_integers(flat)
+            mean = float(values @ counts / flat.size)
+            m2 = float((values - mean) ** 2 @ counts)
+            keys = _keys(values, exact=True)
+        else:
+            mean = float(flat.mean(dtype=np.float64))
+            difference = flat - np.float64(mean)
+            m2 = float(difference @ difference)
+            keys, counts = np.unique(_keys(flat, exact=False), return_counts=True)
         return cls(
             n=flat.size,
             n_nan=n_nan,
             n_inf=n_inf,
             mean=mean,
-            m2=float(difference @ difference),
+            m2=m2,
             minimum=float(flat.min()),
-            maximum=float(flat.max()),
-            n_at_maximum=int((flat == flat.max()).sum()),
+            maximum=float(maximum),
+            n_at_maximum=int((flat == maximum).sum()),
             keys=keys,
             counts=counts.astype(np.int64),
         )
@@ -160,6 +167,14 @@ class Statistics:
         named: dict[str, float | int] = {"n": self.n, "n_nan": self.n_nan, "n_inf": self.n_inf}
         named |= {"mean": self.mean, "sd": self.sd, "min": self.minimum, "max": self.maximum}
         return named | {f"q{q:g}": self.quantile(q) for q in quantiles}
+
+
+def _count_integers(flat: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distinct values, ascending, and how often each occurs; without sorting the voxels."""
+    low = int(flat.min())
+    counts = np.bincount(flat.astype(np.int64) - low)
+    (present,) = np.nonzero(counts)
+    return (present + low).astype(np.float64), counts[present]
 
 
 def _keys(values: NDArray[Any], *, exact: bool) -> NDArray[np.uint32]:

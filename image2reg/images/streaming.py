@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["chunks_of", "pieces"]
 
-_PIECE_BYTES = 32 * 2**20
+# A piece and the float64 and integer copies that are made of it stay below 100 MB.
+_PIECE_BYTES = 8 * 2**20
 
 
 def chunks_of(data: Any) -> tuple[int, ...]:
@@ -27,7 +28,7 @@ def chunks_of(data: Any) -> tuple[int, ...]:
 
 
 def pieces(
-    shape: Sequence[int], dtype: DTypeLike, chunks: Sequence[int], *, max_bytes: int = _PIECE_BYTES
+    shape: Sequence[int], dtype: DTypeLike, chunks: Sequence[int], *, max_bytes: int | None = None
 ) -> list[Box]:
     """Boxes that cover an array once, each of whole chunks and of at most `max_bytes` (or one chunk).
 
@@ -35,10 +36,12 @@ def pieces(
     ----------
     shape, dtype : of the array
     chunks : lengths of the smallest unit that is read or written at once
-    max_bytes : int
+    max_bytes : int, optional
+        8 MiB when None.
     """
+    limit = _PIECE_BYTES if max_bytes is None else max_bytes
     piece = [min(size, n) for size, n in zip(chunks, shape, strict=True)]
     for axis in reversed(range(len(piece))):
-        room = max(1, max_bytes // n_bytes(piece, dtype))
+        room = max(1, limit // n_bytes(piece, dtype))
         piece[axis] = min(shape[axis], piece[axis] * room)
     return block_boxes(shape, piece)

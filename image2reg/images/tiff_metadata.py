@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import DataError
@@ -78,6 +79,7 @@ def describe(path: Path, tif: tifffile.TiffFile, n_pages: int) -> TiffMetadata:
             f"{path}: named OME-TIFF, but it holds no readable OME-XML: damaged, or another kind of TIFF. "
             "Copy the file again, or rename it to .tif to read it as a plain one."
         )
+    _refuse_half_description(path, tif, page.description)
     if tif.is_imagej and tif.imagej_metadata:
         return _imagej(tif, page)
     shaped = tif.shaped_metadata[0] if tif.is_shaped and tif.shaped_metadata else {}
@@ -98,6 +100,17 @@ def _sizes(value: Any) -> VoxelSize | None:
         return None
     z, y, x = (micrometres(size, "um") if isinstance(size, int | float) else None for size in value)
     return z, y, x
+
+
+def _refuse_half_description(path: Path, tif: tifffile.TiffFile, text: str) -> None:
+    """Refuse ImageJ's text or tifffile's JSON that is damaged: without it the axes would be guessed."""
+    kind = "ImageJ" if re.search(r"^(images|slices|channels|frames)=", text, re.MULTILINE) else ""
+    kind = "JSON" if re.search(r'"(shape|axes)": *["\[]', text) else kind
+    if (kind == "ImageJ" and not tif.is_imagej) or (kind == "JSON" and not tif.is_shaped):
+        raise DataError(
+            f"{path}: its {kind} description is damaged ({text[:60]!r}), so its axes cannot be trusted. "
+            "Copy the file again from its source."
+        )
 
 
 def _names(value: Any) -> tuple[str, ...]:

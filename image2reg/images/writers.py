@@ -13,6 +13,7 @@ from image2reg.atomic import atomic_file
 from image2reg.errors import ConfigurationError
 from image2reg.images.limits import n_bytes
 from image2reg.images.ome_xml import compose
+from image2reg.images.streaming import chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,11 +72,18 @@ def write(image: Image, path: Path | str, *, overwrite: bool = False) -> None:
 def _planes(image: Image, lead: str) -> Iterator[NDArray[Any]]:
     """(Y, X) planes, the axes of `lead` in that order, the last one fastest."""
     present = [letter for letter in lead if letter in image.axes]
-    stored = [letter for letter in image.axes if letter not in "YX"]
-    for position in itertools.product(*(range(image.sizes[letter]) for letter in present)):
-        where = dict(zip(present, position, strict=True))
-        plane = np.asarray(image.data[tuple(where[letter] for letter in stored)])
-        yield np.ascontiguousarray(plane.astype(np.uint8) if plane.dtype == np.bool_ else plane)
+    stored = image.axes[:-2]
+    # As many planes at a time as one chunk holds, so that no chunk is decoded once for each of its planes.
+    depth = chunks_of(image.data)[stored.index(present[-1])] if present else 1
+    ranges = [range(image.sizes[letter]) for letter in present[:-1]]
+    for outer in itertools.product(*ranges):
+        where: dict[str, int | slice] = dict(zip(present, outer, strict=False))
+        for low in range(0, image.sizes[present[-1]] if present else 1, depth):
+            if present:
+                where[present[-1]] = slice(low, low + depth)
+            planes = np.asarray(image.data[tuple(where[letter] for letter in stored)])
+            for plane in planes.reshape(-1, *image.shape[-2:]):
+                yield np.ascontiguousarray(plane)
 
 
 def write_tiff(image: Image, path: Path, *, ome: bool, overwrite: bool = False) -> None:

@@ -28,7 +28,7 @@ class Pieces(LazyArray):
 
 class TestStatistics:
     def test_of_channels_is_that_of_the_whole_array(self, monkeypatch):
-        monkeypatch.setattr("image2reg.images.streaming.pieces.__kwdefaults__", {"max_bytes": 4000})
+        monkeypatch.setattr("image2reg.images.streaming._PIECE_BYTES", 4000)
         values = np.random.default_rng(0).normal(1000, 300, (2, 6, 50, 40)).astype(np.uint16)
         data = Pieces(values, (1, 2, 16, 16))
         found = channel_statistics(Image(data, "CZYX", channels=("BF", "DNA")))
