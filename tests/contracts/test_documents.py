@@ -69,7 +69,8 @@ def test_pages_link_to_files_that_are_there(page: str) -> None:
         if "://" not in target and not target.startswith("mailto:")
     ]
     named = re.findall(r"`((?:tests|configs|virtualstain|image2reg|morphgen)/[\w./-]*\w)`", text)
-    assert [target for target in [*links, *named] if not (ROOT / target).exists()] == []
+    placeholders = {target for target in named if target.rpartition("/")[2].isupper()}  # `weights/NAME`
+    assert [t for t in [*links, *named] if t not in placeholders and not (ROOT / t).exists()] == []
 
 
 @pytest.mark.parametrize("package", [p for p in PACKAGES if f"{p}.cli" in sources()])

@@ -19,7 +19,7 @@ WEIGHTS = ROOT / "virtualstain" / "weights"
 
 # Of one machine: a home, a drive, a mount. `/` alone is division, and a URL is not a path.
 ABSOLUTE = re.compile(
-    r"""(?:^|[\s"'=:(\[,])(~|/(?:home|Users|root|mnt|media|data|tmp|work|opt|scratch)\b|[A-Za-z]:\\)"""
+    r"""(?:^|[\s"'=:(\[,])(~/|/(?:home|Users|root|mnt|media|data|tmp|work|opt|scratch)\b|[A-Za-z]:\\)"""
 )
 
 
