@@ -37,6 +37,9 @@ class AugmentSettings(BaseModel):
     illumination: Annotated[float, Field(ge=0, le=2)] = 0.4  # slope from centre to edge
     blur_px: Annotated[float, Field(ge=0, le=5)] = 1.5  # largest Gaussian sigma
     noise: Annotated[float, Field(ge=0, le=2)] = 0.3  # largest standard deviation
+    filtering: Share = (
+        0.5  # largest part of a random 5 x 5 filter's output mixed in: another focus, another lens
+    )
     share: Share = 0.5  # of batches that meet gamma, blur and noise
 
     @classmethod
@@ -44,7 +47,7 @@ class AugmentSettings(BaseModel):
         """No augmentation at all: the recipe of fnet."""
         return cls(
             rotate=False, flip=False, magnification=1, shear=0, gamma=0, gain=0, offset=0, illumination=0,
-            blur_px=0, noise=0,
+            blur_px=0, noise=0, filtering=0,
         )  # fmt: skip
 
     @property
@@ -105,6 +108,8 @@ def augment_photometry(x: Tensor, settings: AugmentSettings, rng: np.random.Gene
         low, high = x.amin((1, 2, 3, 4), keepdim=True), x.amax((1, 2, 3, 4), keepdim=True)
         span = (high - low).clamp_min(1e-6)
         x = ((x - low) / span) ** normal(settings.gamma).exp() * span + low
+    if settings.filtering and rng.random() < settings.share:
+        x = _mixed_filter(x, settings.filtering, rng)
     if settings.illumination:
         y_slope, x_slope = normal(settings.illumination), normal(settings.illumination)
         y = torch.linspace(-1, 1, x.shape[-2]).view(1, 1, 1, -1, 1)
@@ -117,6 +122,24 @@ def augment_photometry(x: Tensor, settings: AugmentSettings, rng: np.random.Gene
         noise = rng.standard_normal(x.shape, dtype=np.float32) * rng.uniform(0, settings.noise)
         x = x + torch.from_numpy(noise)
     return x
+
+
+def _mixed_filter(x: Tensor, most: float, rng: np.random.Generator) -> Tensor:
+    """Mix every sample with itself under a random 5 x 5 filter of its own, keeping its standard deviation.
+
+    Random convolution (Xu 2021, RandConv): texture and contrast change, shapes stay, so that a network has to rely
+    on shapes. A change of focus or aperture is a change of filter too.
+    """
+    b, c, z, y_size, x_size = x.shape
+    kernels = torch.tensor(rng.normal(0, 0.2, (b, 1, 5, 5)), dtype=x.dtype)
+    share = torch.tensor(rng.uniform(0, most, (b, 1, 1, 1)), dtype=x.dtype)
+    planes = x.reshape(b, c * z, y_size, x_size).transpose(0, 1)  # samples become groups, planes the batch
+    padded = functional.pad(planes, (2, 2, 2, 2), mode="reflect")
+    filtered = functional.conv2d(padded, kernels, groups=b).transpose(0, 1)
+    plain = planes.transpose(0, 1)
+    spread = filtered.std((1, 2, 3), keepdim=True).clamp_min(1e-6)
+    mixed = (1 - share) * plain + share * filtered / spread * plain.std((1, 2, 3), keepdim=True)
+    return mixed.reshape(x.shape)
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:

@@ -44,6 +44,8 @@ class StainField:
     masks : (Y, X) integer, optional
         Nucleus labels: privileged information, seen in training and evaluation, never asked for at prediction.
     voxel_um : (z, y, x) micrometres
+    aligned : bool
+        Known to be registered: no displacement is looked for (`virtualstain.registration`).
     input_scale, target_scale : tuple of ChannelScale
         How each channel becomes the network's units; `virtualstain.fields.standardise` fills them in.
     """
@@ -56,6 +58,7 @@ class StainField:
     valid: NDArray[np.bool_] | None = None
     masks: NDArray[np.integer] | None = None
     voxel_um: tuple[float | None, float | None, float | None] = (None, None, None)
+    aligned: bool = False
     input_scale: tuple[ChannelScale, ...] = ()
     target_scale: tuple[ChannelScale, ...] = ()
 

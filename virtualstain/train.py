@@ -127,13 +127,14 @@ def _registered(
     assert recipe.registration is not None
     first = recipe.training.model_copy(update={"steps": recipe.registration.steps})
     torch.manual_seed(first.seed)
-    task = StainTask(build_network(**arguments), recipe, training, ())
+    displaced = [item for item in training if not item.aligned]
+    task = StainTask(build_network(**arguments), recipe, displaced, ())
     state = fit(task, first, out, resume=out.exists(), device=device).last_state
     network = task.network.cpu()
     network.load_state_dict(state)
     network.eval()
     found = []
-    for item in training:
+    for item in displaced:
         whole = tuple(slice(0, n) for n in item.inputs.shape[1:])
         predicted = stain_array(
             network, item.read_input, tuple(item.inputs.shape[1:]), n_outputs=1, tile=recipe.tile
@@ -153,13 +154,14 @@ def _registered(
     table = pd.DataFrame(
         [
             (item.name, *shift, r, *used)
-            for item, (shift, r), used in zip(training, found, shifts, strict=True)
+            for item, (shift, r), used in zip(displaced, found, shifts, strict=True)
         ],
         columns=["field", "shift_y_px", "shift_x_px", "pearson", "used_y_px", "used_x_px"],
     )
     with atomic_file(out / "shifts.csv", overwrite=True) as partial:
         table.to_csv(partial, index=False)
-    return [register(item, shift) for item, shift in zip(training, shifts, strict=True)], offset
+    set_right = [register(item, shift) for item, shift in zip(displaced, shifts, strict=True)]
+    return [*set_right, *(item for item in training if item.aligned)], offset
 
 
 class StainTask:

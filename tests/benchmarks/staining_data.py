@@ -33,8 +33,11 @@ MCF7_SPLIT = (
 WELL_ROWS = {"train": (0, 640), "validation": (656, 800), "test": (816, 1024)}
 
 
-def mcf7(data: Path = DATA) -> Split:
-    """Brightfield to Hoechst, split by experiment; fields marked weak or suspect are left out of training only."""
+def mcf7(data: Path = DATA, *, n_phantoms: int = 0) -> Split:
+    """Brightfield to Hoechst, split by experiment; fields marked weak or suspect are left out of training only.
+
+    `n_phantoms` synthetic fields join the training split: cells that no other experiment shows.
+    """
     folder = data / "celldetective_mcf7_bf_hoechst"
     index = pd.read_csv(folder / "index.csv")
     groups = np.array(sorted(index.experiment.unique()))
@@ -63,7 +66,35 @@ def mcf7(data: Path = DATA) -> Split:
                 voxel_um=(None, MCF7_PIXEL_UM, MCF7_PIXEL_UM),
             )
         )
+    fields["train"] += [flat_phantom(seed) for seed in range(n_phantoms)]
     return fields
+
+
+def flat_phantom(seed: int) -> StainField:
+    """Make one brightfield plane near focus of a synthetic stack, and the mean projection of its Hoechst (widefield-like)."""
+    from virtualstain.phantom import PhantomSettings, make_phantom
+
+    rng = np.random.default_rng([seed, 77])
+    settings = PhantomSettings(
+        shape=(24, 320, 320),
+        fluorescence="widefield",
+        condenser_aperture=float(rng.uniform(0.2, 0.6)),
+        cells_per_mm2=float(rng.uniform(800, 3500)),
+        rounded_fraction=float(rng.uniform(0.05, 0.5)),
+        focus_jitter_um=2.0,
+    )
+    phantom = make_phantom(settings, seed=10_000 + seed)
+    z = int(rng.integers(4, 20))
+    return StainField(
+        name=f"phantom seed {seed} plane {z}",
+        group="phantom",
+        inputs=phantom.brightfield[None, z : z + 1],
+        targets=phantom.hoechst.mean(axis=0, dtype=np.float32)[None, None],
+        present=np.array([True]),
+        masks=phantom.nuclei.max(axis=0),
+        voxel_um=(None, *phantom.settings.voxel_um[1:]),
+        aligned=True,
+    )
 
 
 def well(data: Path = DATA) -> Split:

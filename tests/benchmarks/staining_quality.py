@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from image2reg.config import load_config
 from image2reg.intervals import bootstrap_interval, paired_difference_interval
 from image2reg.models.train import fit
+from virtualstain.augment import AugmentSettings
 from virtualstain.evaluate import METRICS, ScoredField, block_interval, score_field
 from virtualstain.fields import standardise
 from virtualstain.model import load
@@ -39,13 +40,8 @@ from virtualstain.train import StainTask, network_arguments
 
 RESULTS = Path(__file__).parent / "results"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FNET = {  # the published recipe: mean squared error, no augmentation, Adam at 1e-3
-    "augment": {
-        "rotate": False, "flip": False, "magnification": 1, "shear": 0, "gamma": 0, "gain": 0, "offset": 0,
-        "illumination": 0, "blur_px": 0, "noise": 0,
-    },
-    "loss": {"l1": 0, "mse": 1},
-}  # fmt: skip
+# The published recipe: mean squared error, no augmentation.
+FNET = {"augment": AugmentSettings.none().model_dump(), "loss": {"l1": 0, "mse": 1}}
 
 
 class FlatFNet(StainNetwork):

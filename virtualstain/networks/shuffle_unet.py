@@ -82,6 +82,8 @@ class ShuffleUNet(StainNetwork):
         Features per level, finest first.
     down : tuple of tuple of int, optional
         Down-sampling factor per level change and axis; default 2 everywhere.
+    dropout : float
+        Share of whole feature maps dropped in training, at the coarsest level and after every way up.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class ShuffleUNet(StainNetwork):
         patch: Sequence[int] = (2, 2),
         widths: Sequence[int] = (32, 64, 96, 128, 160),
         down: Sequence[Sequence[int]] | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if len(patch) != dims:
@@ -111,6 +114,7 @@ class ShuffleUNet(StainNetwork):
             self.encoder.append(_Residual(dims, coarse, coarse))
             self.grow.append(transposed(coarse, fine, step, stride=step))
             self.decoder.append(_Residual(dims, 2 * fine, fine))
+        self.dropout = nn.Dropout2d(dropout) if dims == 2 else nn.Dropout3d(dropout)
         self.head = conv(widths[0], out_channels * folded, 3, padding=1)
         nn.init.normal_(self.head.weight, std=1e-3)  # start near zero, the mean of a standardised target
         nn.init.zeros_(self.head.bias)
@@ -122,8 +126,9 @@ class ShuffleUNet(StainNetwork):
         for shrink, block in zip(self.shrink, self.encoder[1:], strict=True):
             skips.append(x)
             x = block(shrink(x))
+        x = self.dropout(x)
         for grow, block, skip in zip(
             reversed(self.grow), reversed(self.decoder), reversed(skips), strict=True
         ):
-            x = block(torch.cat([grow(x), skip], dim=1))
+            x = self.dropout(block(torch.cat([grow(x), skip], dim=1)))
         return unfold(self.head(x), self.patch)
