@@ -78,7 +78,7 @@ def flat_phantom(seed: int) -> StainField:
     settings = PhantomSettings(
         shape=(24, 320, 320),
         fluorescence="widefield",
-        condenser_aperture=float(rng.uniform(0.2, 0.6)),
+        condenser_aperture=float(rng.uniform(0.2, 0.42)),
         cells_per_mm2=float(rng.uniform(800, 3500)),
         rounded_fraction=float(rng.uniform(0.05, 0.5)),
         focus_jitter_um=2.0,
