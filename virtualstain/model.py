@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ from virtualstain.staining import stain_field
 __all__ = ["KIND", "StainModel", "from_bundle", "load", "roots"]
 
 KIND = "stain"
+if TYPE_CHECKING:
+    from image2reg.images.image import Image
+    from virtualstain.predict import Prediction
+
 Box = tuple[slice, ...]
 Sink = Callable[[Box, NDArray[np.float32]], None]
 
@@ -139,6 +143,12 @@ class StainModel:
             )
             for c, name in enumerate(self.inputs)
         ]
+
+    def predict(self, image: Image, **options: Any) -> Prediction:
+        """Predict one image into memory: `virtualstain.predict.predict` with this model."""
+        from virtualstain.predict import predict  # that module builds on this one
+
+        return predict(self, image, **options)
 
     def predict_stack(
         self,
