@@ -106,11 +106,16 @@ def wrong_commands(text: str) -> list[str]:
         for option, word in pairwise(words):
             if option == "--model" and re.fullmatch(r"[a-z0-9-]+", word) and not (WEIGHTS / word).is_dir():
                 problems.append(f"{where}: no model {word} is shipped")
-            recipe = ROOT / (word if word.startswith("configs/") else f"configs/{word}.yaml")
-            own = word.endswith(".yaml") and not word.startswith("configs/")
-            if option == "--config" and not own and not recipe.is_file():
+            if option == "--config" and not is_recipe(word):
                 problems.append(f"{where}: no recipe {word} is shipped")
     return problems
+
+
+def is_recipe(word: str) -> bool:
+    """A shipped model's recipe by its name, a file of ours by its path, or a file of the reader's own."""
+    if word.endswith(".yaml"):
+        return not word.startswith("configs/") or (ROOT / word).is_file()
+    return (WEIGHTS / word / "config.yaml").is_file()
 
 
 def wrong_python(text: str) -> list[str]:
