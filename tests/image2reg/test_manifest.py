@@ -1,0 +1,309 @@
+"""Manifests: reading and writing, fields of view, and folders of three layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.tables import Manifest, from_folder
+
+
+def picture(path: Path, channels: int = 1, value: int = 0, names: list[str] | None = None) -> Path:
+    """A small image; channel c holds `value` + c."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.stack([np.full((8, 9), value + c, np.uint16) for c in range(channels)])
+    metadata = {"axes": "CYX"} | ({"Channel": {"Name": names}} if names else {})
+    tifffile.imwrite(path, data if channels > 1 else data[0], metadata=metadata if channels > 1 else None,
+                     photometric="minisblack", ome=names is not None)  # fmt: skip
+    return path
+
+
+def rows(**changes: list[object]) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "path": ["a_bf.tif", "a_h.tif", "b_bf.tif"],
+            "role": ["input", "target", "input"],
+            "channel": ["brightfield", "hoechst", "brightfield"],
+            "Metadata_Well": ["A01", "A01", "A02"],
+        }
+    )
+    return frame.assign(**changes)
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "manifest.parquet"])
+def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
+    frame = rows(
+        Metadata_Perturbation=["=SUM(A1)", "-", "'@x"], voxel_y_um=[0.5, "", None], Metadata_Dose_uM=[1, -2.5, None],
+        note=["é, \"quoted\"", "NA", "nan"], score=[1, 2, 3],
+    )  # fmt: skip
+    manifest = Manifest(frame, tmp_path)
+    manifest.write(tmp_path / name)
+    again = Manifest.read(tmp_path / name)
+    texts = [c for c in manifest.frame if c != "score"]
+    pd.testing.assert_frame_equal(again.frame[texts], manifest.frame[texts])
+    assert again.frame["score"].astype(int).tolist() == [1, 2, 3]
+    assert again.frame["Metadata_Dose_uM"].tolist() == ["1", "-2.5", ""]
+    assert again.frame["note"].tolist() == ['é, "quoted"', "NA", "nan"]
+    assert again.root == tmp_path
+    with pytest.raises(DataError, match="already exists"):
+        manifest.write(tmp_path / name)
+    manifest.write(tmp_path / name, overwrite=True)
+
+
+def test_a_manifest_above_its_images_names_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "data" / "plate").mkdir(parents=True)
+    manifest = Manifest(rows(), tmp_path / "data" / "plate")
+    manifest.write(tmp_path / "all.csv")
+    assert Manifest.read(tmp_path / "all.csv").frame["path"].tolist()[0] == "data/plate/a_bf.tif"
+    with pytest.raises(DataError, match="lies in the folder of its images"):
+        manifest.write(tmp_path / "elsewhere" / "all.csv")
+
+
+def test_byte_order_mark_windows_line_ends_and_short_rows(tmp_path: Path) -> None:
+    text = (
+        "\ufeffpath,role,channel,Metadata_Well,voxel_x_um\r\na.tif,input,bf,NA,0.3\r\nb.tif,input,bf,A02\r\n"
+    )
+    (tmp_path / "m.csv").write_bytes(text.encode())
+    frame = Manifest.read(tmp_path / "m.csv").frame
+    assert frame["path"].tolist() == ["a.tif", "b.tif"]
+    assert frame["Metadata_Well"].tolist() == ["NA", "A02"]
+    assert frame["voxel_x_um"].tolist()[0] == 0.3
+    assert np.isnan(frame["voxel_x_um"][1])
+
+
+def test_whole_numbers_that_became_floats_are_whole_again(tmp_path: Path) -> None:
+    frame = Manifest(rows(Metadata_Site=[1.0, 1.0, np.nan]), tmp_path).frame
+    assert frame["Metadata_Site"].tolist() == ["1", "1", ""]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("", "the table is empty"),
+        ("path;role;channel\na;input;b\n", "columns .* missing.*separated by ';'"),
+        ("path,role,channel\n", "the manifest has no row"),
+        ("path,role\na.tif,input\n", r"columns \['channel'\] are missing; found \['path', 'role'\]"),
+        ("path,role,role,channel\na,input,input,b\n", r"columns \['role'\] appear more than once"),
+        ("path,role,channel\na.tif,inptu,bf\n", "another role than .* first row 1 with 'inptu'"),
+        (
+            "path,role,channel,voxel_y_um\na,input,b,0.3\nb,input,b,0 3\n",
+            "'voxel_y_um' are no size, first row 2",
+        ),
+        ("path,role,channel,voxel_y_um\na,input,b,-1\n", "no size, first row 1 with '-1'"),
+        ("path,role,channel\na.tif,input,bf,x,y\nb.tif,input,bf,x,y\n", "more cells than the 3 columns"),
+        ('path,role,channel\na.tif,input,"b\tf"\n', "column 'channel' holds a control character"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str, text: str) -> None:
+    (tmp_path / "m.csv").write_text(content)
+    with pytest.raises(DataError, match=text):
+        Manifest.read(tmp_path / "m.csv")
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes("path,role,channel\n\xe9.tif,input,bf\n".encode("latin-1"))
+    (tmp_path / "m.parquet").write_bytes(b"PAR1 not really")
+    for name, text in (("m.csv", "not UTF-8"), ("m.parquet", "as Parquet"), ("m.txt", ".csv or .parquet"),
+                       ("none.csv", "no such file")):  # fmt: skip
+        with pytest.raises(DataError, match=text):
+            Manifest.read(tmp_path / name)
+
+
+def test_rows_become_fields_with_roles(tmp_path: Path) -> None:
+    picture(tmp_path / "stack.tif", channels=3, value=10)
+    frame = pd.DataFrame(
+        {
+            "path": ["stack.tif"] * 3, "role": ["input", "target", "mask"], "channel": ["bf", "dna", "nuclei"],
+            "source_channel": ["0", "2", "1"], "Metadata_Plate": "P1", "Metadata_Site": "4", "split": "test",
+            "voxel_y_um": 0.5, "voxel_x_um": 0.5,
+        }
+    )  # fmt: skip
+    (field,) = Manifest(frame, tmp_path).fields()
+    assert (field.name, field.split, field.metadata["Metadata_Plate"]) == ("P1/4", "test", "P1")
+    assert [list(group) for group in (field.inputs, field.targets, field.masks)] == [
+        ["bf"],
+        ["dna"],
+        ["nuclei"],
+    ]
+    image = field.targets["dna"].open()
+    assert image.channels == ("dna",)
+    assert image.voxel_um == (None, 0.5, 0.5)
+    assert (np.asarray(image.load().data) == 12).all()
+
+
+def test_a_file_with_channels_needs_to_be_told_which(tmp_path: Path) -> None:
+    picture(tmp_path / "a_bf.tif", channels=2)
+    with pytest.raises(DataError, match=r"has 2 channels .* does not say which is 'brightfield'"):
+        Manifest(rows().iloc[:1], tmp_path).fields()[0].inputs["brightfield"].open()
+
+
+def test_where_keeps_rows_and_names_what_there_is(tmp_path: Path) -> None:
+    manifest = Manifest(rows(split=["train", "train", "test"]), tmp_path)
+    assert len(manifest.where(split="train")) == 2
+    with pytest.raises(DataError, match=r"no row has split='val'; found \['test', 'train'\]"):
+        manifest.where(split="val")
+    with pytest.raises(DataError, match="no column 'plate'"):
+        manifest.where(plate="x")
+    assert "3 rows, 2 fields, {'input': ['brightfield']" in repr(manifest)
+
+
+def folder_a(root: Path) -> dict[str, object]:
+    for well in ("A01", "A02"):
+        picture(root / f"{well}_s1.ome.tif", channels=2, names=["BF", "DAPI"])
+    return {"inputs": "brightfield=BF", "targets": {"hoechst": "DAPI"}}
+
+
+def folder_a_by_position(root: Path) -> dict[str, object]:
+    for well in ("A01", "A02"):
+        picture(root / f"{well}_s1.tif", channels=2)
+    return {"inputs": "brightfield=0", "targets": {"hoechst": 1}}
+
+
+def folder_a_named_by_user(root: Path) -> dict[str, object]:
+    folder_a_by_position(root)
+    return {"inputs": "brightfield", "targets": "hoechst", "channels": ["brightfield", "hoechst"]}
+
+
+def folder_a_of_pages(root: Path) -> dict[str, object]:
+    for well in ("A01", "A02"):
+        tifffile.imwrite(root / f"{well}_s1.tif", np.stack([np.full((8, 9), c, np.uint8) for c in (0, 1)]),
+                         photometric="minisblack", metadata=None)  # fmt: skip
+    return {"inputs": "brightfield=0", "targets": "hoechst=1"}
+
+
+def folder_b(root: Path) -> dict[str, object]:
+    for well in ("A01", "A02"):
+        picture(root / f"{well}_s1_BF.tif")
+        picture(root / f"{well}_s1_Hoechst.tif", value=1)
+    return {"inputs": "brightfield=bf", "targets": "hoechst"}
+
+
+def folder_c(root: Path) -> dict[str, object]:
+    for well in ("A01", "A02"):
+        picture(root / "brightfield" / f"{well}_s1.tif")
+        picture(root / "Hoechst" / f"{well}_s1.tif", value=1)
+    return {"inputs": "brightfield", "targets": "hoechst"}
+
+
+LAYOUTS = (folder_a, folder_a_by_position, folder_a_named_by_user, folder_a_of_pages, folder_b, folder_c)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_fields(tmp_path: Path, layout) -> None:
+    manifest = from_folder(tmp_path, **layout(tmp_path))
+    assert manifest.problems().empty
+    manifest.write(tmp_path / "m.csv")
+    fields = Manifest.read(tmp_path / "m.csv").fields()
+    assert [field.name for field in fields] == ["A01/1", "A02/1"]
+    for field in fields:
+        assert (list(field.inputs), list(field.targets)) == (["brightfield"], ["hoechst"])
+        bright, stain = field.inputs["brightfield"].open(), field.targets["hoechst"].open()
+        assert bright.channels == ("brightfield",)
+        assert (np.asarray(bright.load().data).max(), np.asarray(stain.load().data).max()) == (0, 1)
+        assert stain.to_axes("YX").shape == (8, 9)
+
+
+def test_targets_may_be_missing_and_inputs_may_not(tmp_path: Path) -> None:
+    options = folder_b(tmp_path)
+    (tmp_path / "A02_s1_Hoechst.tif").unlink()
+    fields = from_folder(tmp_path, **options).fields()
+    assert [list(field.targets) for field in fields] == [["hoechst"], []]
+    (tmp_path / "A01_s1_BF.tif").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 fields have no input 'brightfield', e.g. \['A01_s1'\]"):
+        from_folder(tmp_path, **options)
+
+
+def test_layouts_mix_and_neutral_folders_name_no_plate(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "x.tif", channels=2)
+    picture(tmp_path / "labels" / "x.tif")
+    manifest = from_folder(tmp_path, inputs="bf=0", targets="dna=1", masks="nuclei=labels")
+    (field,) = manifest.fields()
+    assert field.name == "x"
+    assert field.masks["nuclei"].path == tmp_path / "labels" / "x.tif"
+    assert manifest.frame["role"].tolist() == ["input", "target", "mask"]
+
+
+def test_plates_are_folders_and_wells_are_padded(tmp_path: Path) -> None:
+    for plate in ("P1", "P2"):
+        for well in ("b3", "B04", "P24"):
+            picture(tmp_path / plate / f"{well}_t002_site03_BF.tif")
+    frame = from_folder(tmp_path, inputs="BF").frame
+    assert sorted(frame["Metadata_Plate"].unique()) == ["P1", "P2"]
+    assert sorted(frame["Metadata_Well"].unique()) == ["B03", "B04", "P24"]
+    assert set(frame["Metadata_Site"]) == {"3"}
+    assert set(frame["Metadata_Time"]) == {"2"}
+
+
+def test_names_that_do_not_tell_fields_apart_become_the_site(tmp_path: Path) -> None:
+    for name in ("donor1_A01_BF", "donor2_A01_BF"):
+        picture(tmp_path / f"{name}.tif")
+    manifest = from_folder(tmp_path, inputs="BF")
+    assert manifest.frame["Metadata_Site"].tolist() == ["donor1_A01", "donor2_A01"]
+    assert manifest.frame["Metadata_Well"].tolist() == ["A01", "A01"]
+    assert any("the whole name is the site" in note for note in manifest.notes)
+    named = from_folder(tmp_path, inputs="BF", pattern=r"(?P<Batch>donor\d)_(?P<Well>\w+)")
+    assert named.frame["Metadata_Batch"].tolist() == ["donor1", "donor2"]
+
+
+def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
+    options = folder_b(tmp_path)
+    picture(tmp_path / "overview.tif")
+    picture(tmp_path / ".hidden_BF.tif")
+    (tmp_path / "notes.txt").write_text("BF")
+    manifest = from_folder(tmp_path, **options)
+    assert len(manifest) == 4
+    assert manifest.notes == ("overview.tif: left out, no channel asked for is in its name",)
+
+
+def test_voxel_sizes_fill_what_the_files_do_not_say(tmp_path: Path) -> None:
+    folder_b(tmp_path)
+    manifest = from_folder(tmp_path, inputs="BF", voxel_um=(None, 0.3, 0.3))
+    assert manifest.frame["voxel_x_um"].tolist() == [0.3, 0.3]
+    assert manifest.fields()[0].inputs["BF"].open().voxel_um == (None, 0.3, 0.3)
+
+
+def two_for_one(root: Path) -> None:
+    picture(root / "A01_s1_BF.tif")
+    picture(root / "A01_s1-BF.png".replace(".png", ".tiff"))
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "error", "text"),
+    [
+        (lambda root: None, {"inputs": "BF"}, DataError, r"no image found. Looked for .* seen was an empty folder"),
+        (lambda root: (root / "a.txt").write_text("x"), {"inputs": "BF"}, DataError, r"1 other files, e.g. \['a.txt'"),
+        (folder_b, {"inputs": "phase"}, DataError, r"'phase' found nowhere. Looked for 'phase' in the names of 4"),
+        (folder_a_by_position, {"inputs": "x=5"}, DataError, "Looked for position 5 in the names of 2 images"),
+        (folder_b, {"inputs": "BF", "targets": "DAPI"}, DataError, "target channel 'DAPI' found nowhere"),
+        (two_for_one, {"inputs": "BF"}, DataError, "1 fields have several files for input 'BF'"),
+        (lambda root: picture(root / "BF_Hoechst.tif"), {"inputs": "BF", "targets": "Hoechst"}, DataError,
+         r"several of the channels, \['BF', 'Hoechst'\]"),
+        (lambda root: picture(root / "BF1_BF.tif", channels=2), {"inputs": "BF"}, DataError, "file has 2 channels"),
+        (folder_b, {"inputs": []}, ConfigurationError, "no input channel given"),
+        (folder_b, {"inputs": "BF", "targets": "BF"}, ConfigurationError, r"\['BF'\] is empty or given twice"),
+        (folder_b, {"inputs": "BF", "pattern": "("}, ConfigurationError, "no regular expression"),
+        (folder_b, {"inputs": "BF", "pattern": "A"}, ConfigurationError, "no named group"),
+        (folder_b, {"inputs": "BF", "pattern": "(?P<Well>Z)"}, DataError, "does not fit 2 of 2 fields"),
+    ],
+)  # fmt: skip
+def test_folders_that_cannot_be_used_say_why(tmp_path: Path, make, options, error, text) -> None:
+    make(tmp_path)
+    with pytest.raises(error, match=text):
+        from_folder(tmp_path, **options)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none: no such folder"):
+        from_folder(tmp_path / "none", inputs="BF")
+
+
+def test_the_real_brightfield_set_becomes_a_manifest(shared_data: Path) -> None:
+    folder = shared_data / "celldetective_mcf7_bf_hoechst"
+    manifest = from_folder(folder, inputs="brightfield=0", targets="hoechst=1", masks="nuclei=labels")
+    assert (len(manifest), manifest.n_fields) == (165, 55)
+    assert manifest.problems().empty
