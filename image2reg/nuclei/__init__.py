@@ -1,0 +1,1 @@
+"""Nuclei: finding them in a stain (`segment`) and matching what was found with the truth (`match`)."""
