@@ -138,11 +138,21 @@ def load_config(model: type[M], source: Path | str | None = None, *, overrides: 
     for option in overrides:
         _apply(content, option)
     try:
-        return model.model_validate(content)
+        return model.model_validate(_over_defaults(model, content))
     except ValidationError as error:
         if overrides:
             where += f" with --set {' --set '.join(overrides)}"
         raise ConfigurationError("\n".join(f"{where}: {line}" for line in _problems(model, error))) from error
+
+
+def _over_defaults(model: type[BaseModel], content: dict[str, Any]) -> dict[str, Any]:
+    """Lay part of a section over the section's default, so that one key does not reset its neighbours."""
+    merged = dict(content)
+    for name, given in content.items():
+        default = getattr(model.model_fields.get(name), "default", None)
+        if isinstance(default, BaseModel) and isinstance(given, dict):
+            merged[name] = {**default.model_dump(exclude_unset=True), **_over_defaults(type(default), given)}
+    return merged
 
 
 def dump_config(configuration: BaseModel) -> str:

@@ -53,7 +53,9 @@ def _plain(value: Any) -> Any:
 
 def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
     """Print the result on stdout: `text` for people, or `result` as the only JSON object."""
-    sys.stdout.write(json.dumps(_plain(result), ensure_ascii=False) + "\n" if as_json else text.rstrip() + "\n")
+    sys.stdout.write(
+        json.dumps(_plain(result), ensure_ascii=False) + "\n" if as_json else text.rstrip() + "\n"
+    )
 
 
 @contextmanager

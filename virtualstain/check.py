@@ -55,8 +55,8 @@ def check_path(
         return _check_image(path)
     if not is_table and not inputs:
         raise ConfigurationError(
-            f"{path}: say which channel is the input, as in --input Brightfield or --input Brightfield=BF (and --target "
-            "Hoechst=DAPI); a name is looked for in file names, folder names and channel names."
+            f"{path}: say which channel is the input, as in --input Brightfield or --input Brightfield=BF (and "
+            "--target Hoechst=DAPI); a name is looked for in file names, folder names and channel names."
         )
     manifest = open_manifest(path, inputs=inputs, targets=targets)
     if split_by:

@@ -79,6 +79,8 @@ class Recipe(_Strict):
     ----------
     inputs, targets : tuple of str
         Channel names in the manifest. A target may be missing for some fields.
+    members : int
+        Networks trained from seeds of their own and averaged; cost and size grow with them.
     patch : (z, y, x)
         Voxels of a training patch.
     tile : (z, y, x)
@@ -95,6 +97,7 @@ class Recipe(_Strict):
     inputs: tuple[str, ...] = ("Brightfield",)
     targets: tuple[str, ...] = ("Hoechst",)
     network: NetworkSettings = NetworkSettings()
+    members: Annotated[int, Field(gt=0, le=16)] = 1
     adversary: AdversarySettings | None = None
     input_normalisation: NormalisationSettings = NormalisationSettings()
     target_normalisation: NormalisationSettings = NormalisationSettings(scope="dataset")

@@ -222,8 +222,8 @@ def _pair(name: str, made: Image, real: Image, where: Path) -> ScoredField:
     p, t = (image.to_axes("CZYX").load().data[0].astype(np.float64) for image in (made, real))
     if p.shape != t.shape:
         raise DataError(
-            f"{where}: channel '{name}' is {t.shape} (Z, Y, X), the prediction {p.shape}. They must be of one shape; crop "
-            "or resample one of them."
+            f"{where}: channel '{name}' is {t.shape} (Z, Y, X), the prediction {p.shape}. They must be of one shape; "
+            "crop or resample one of them."
         )
     spread = float(t.std())
     if not np.isfinite(spread) or spread == 0:

@@ -24,6 +24,7 @@ from virtualstain.losses import StainLoss
 from virtualstain.metrics import pearson
 from virtualstain.networks import build_network
 from virtualstain.networks.discriminator import ConditionalPatchDiscriminator, feature_matching
+from virtualstain.networks.ensemble import joined_states
 from virtualstain.networks.interface import StainNetwork
 from virtualstain.patches import PatchSampler, StainField
 from virtualstain.perceptual import lpips_distance
@@ -87,16 +88,41 @@ def train(
     if recipe.registration:
         training, offset = _registered(training, recipe, arguments, out / "registration", device=device)
         validation = [register(item, offset) for item in validation]
-    torch.manual_seed(recipe.training.seed)
-    task = StainTask(build_network(**arguments), recipe, training, validation)
-    result = fit(task, recipe.training, out, resume=resume, device=device)
+    chosen = [
+        _fit_member(i, training, validation, recipe, arguments, out, resume=resume, device=device)
+        for i in range(recipe.members)
+    ]
+    result, states = chosen[0], [r.best_state or r.last_state for r in chosen]
+    if recipe.members > 1:
+        shared = {k: arguments.pop(k) for k in ("in_channels", "out_channels")}
+        arguments = {"name": "ensemble", "members": recipe.members, "member": arguments, **shared}
+    logs = {f"training{f'-{i}' if i else ''}.jsonl": r.history_path for i, r in enumerate(chosen)}
     bundle, scores, scored = pack(
-        out / "bundle", recipe, arguments, result.best_state or result.last_state, reference,
+        out / "bundle", recipe, arguments, joined_states(states) if recipe.members > 1 else states[0], reference,
         example=(test or validation or training)[0], test=test, facts=facts,
-        steps=result.best_step or result.steps_done, minutes=result.seconds / 60, offset_px=offset, extra=extra,
-        files={"training.jsonl": result.history_path}, overwrite=resume,
+        steps=result.best_step or result.steps_done, minutes=sum(r.seconds for r in chosen) / 60, offset_px=offset,
+        extra=extra, files=logs, overwrite=resume,
     )  # fmt: skip
     return TrainedStain(bundle, scores, scored, result)
+
+
+def _fit_member(
+    index: int,
+    training: Sequence[StainField],
+    validation: Sequence[StainField],
+    recipe: Recipe,
+    arguments: dict[str, Any],
+    out: Path,
+    *,
+    resume: bool,
+    device: str,
+) -> FitResult:
+    """Train one member of an ensemble, or the only network, with a seed and a directory of its own."""
+    settings = recipe.training.model_copy(update={"seed": recipe.training.seed + index})
+    folder = out / f"member-{index}" if recipe.members > 1 else out
+    torch.manual_seed(settings.seed)
+    task = StainTask(build_network(**arguments), recipe, training, validation)
+    return fit(task, settings, folder, resume=resume, device=device)
 
 
 def network_for(recipe: Recipe, *, planes: int) -> StainNetwork:

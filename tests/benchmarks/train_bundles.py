@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,7 @@ COMMAND = "python tests/benchmarks/train_bundles.py {name} --out runs/{name}"
 
 SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
     "brightfield-nuclei": (
-        mcf7,
+        partial(mcf7, n_phantoms=60),
         Facts(
             command=COMMAND.format(name="brightfield-nuclei"),
             intended_use="Where nuclei are in a brightfield image of adherent cells: counting, segmentation, tracking.",
@@ -37,6 +38,11 @@ SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
                     name="celldetective MCF7 nuclei with lymphocytes (55 of 108 fields)",
                     licence="images from a GPL-3.0 repository; the deposit's own terms were not seen, so no image ships",
                     credit="celldetective developers, zenodo.org/records/10650279",
+                ),
+                DataSource(
+                    name="60 synthetic fields (virtualstain.phantom), in training only",
+                    licence="BSD-3-Clause",
+                    credit="made by this package",
                 ),
             ),
             limits=(

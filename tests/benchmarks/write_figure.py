@@ -1,6 +1,6 @@
 """Draw README's figure from the shipped sample and the shipped model: phase, predicted, real.
 
-    python tests/benchmarks/write_figure.py
+python tests/benchmarks/write_figure.py
 """
 
 from __future__ import annotations
@@ -30,8 +30,14 @@ def main() -> None:
     draw = ImageDraw.Draw(sheet)
     for row, name in enumerate(model.outputs):
         real = stains.data[stains.channel_index(name), 0].astype(float)
-        limits = np.percentile(real, (0.5, 99.8))  # one contrast for predicted and real, set by the real stain
-        images = (grey(middle, *np.percentile(middle, (0.5, 99.5))), grey(predicted[row], *limits), grey(real, *limits))
+        limits = np.percentile(
+            real, (0.5, 99.8)
+        )  # one contrast for predicted and real, set by the real stain
+        images = (
+            grey(middle, *np.percentile(middle, (0.5, 99.5))),
+            grey(predicted[row], *limits),
+            grey(real, *limits),
+        )
         words = ("phase, plane 7 of 13", f"{name}, predicted", f"{name}, real")
         for column, (image, text) in enumerate(zip(images, words, strict=True)):
             x, y = column * (width + GAP), row * (height + LABEL)

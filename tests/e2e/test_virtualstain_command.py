@@ -113,7 +113,9 @@ def test_an_image_over_the_limit_is_refused_before_it_is_decoded(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("image2reg.images.limits.default_max_bytes", lambda: 5000)
-    code, _, err = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", tmp_path / "x.ome.tif")
+    code, _, err = call(
+        capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", tmp_path / "x.ome.tif"
+    )
     assert code == 6
     assert "stack.ome.tif" in err
     assert not (tmp_path / "x.ome.tif").exists()

@@ -50,6 +50,7 @@ SMALL = {
     "shuffle_unet": {"dims": 3, "patch": (1, 2, 2), "widths": (8, 16), "down": ((2, 2, 2),)},
     "fnet3d": {"depth": 2, "width": 4},
     "monai_unet": {"dims": 3, "widths": (4, 8), "strides": ((1, 2, 2),)},
+    "ensemble": {"members": 2, "member": {"name": "fnet3d", "depth": 2, "width": 4}},
 }
 
 

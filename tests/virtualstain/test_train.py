@@ -151,6 +151,19 @@ def test_privileged_nuclei_are_learnt_in_training_and_dropped_in_prediction(tmp_
     assert "nuclei" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
+def test_an_ensemble_predicts_the_mean_of_its_members(tmp_path: Path) -> None:
+    settings = recipe(members=2, training={"steps": 6, "warmup_steps": 1})
+    done = train(splits(), settings, tmp_path / "run", facts=FACTS)
+    assert done.bundle.spec.architecture.name == "ensemble"
+    assert (tmp_path / "run" / "member-1" / "metrics.jsonl").exists()
+    network = load(tmp_path / "run" / "bundle").network
+    x = torch.randn(1, 1, 24, 24)
+    with torch.no_grad():
+        alone = [member(x) for member in network.members]
+        assert torch.allclose(network(x), (alone[0] + alone[1]) / 2, atol=1e-6)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-3)
+
+
 def test_an_empty_training_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="training split is empty"):
         train({"train": [], "test": splits()["test"]}, recipe(), tmp_path / "run", facts=FACTS)

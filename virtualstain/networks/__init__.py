@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "build_network"]
 
-NAMES = ("shuffle_unet", "fnet3d", "monai_unet")
+NAMES = ("shuffle_unet", "fnet3d", "monai_unet", "ensemble")
 
 
 def build_network(name: str, **arguments: Any) -> StainNetwork:
@@ -22,6 +22,7 @@ def build_network(name: str, **arguments: Any) -> StainNetwork:
     ConfigurationError
         An unknown name, or arguments the network does not take.
     """
+    from virtualstain.networks.ensemble import Ensemble
     from virtualstain.networks.fnet3d import FNet3D
     from virtualstain.networks.monai_unet import MonaiUNet
     from virtualstain.networks.shuffle_unet import ShuffleUNet
@@ -30,6 +31,7 @@ def build_network(name: str, **arguments: Any) -> StainNetwork:
         "shuffle_unet": ShuffleUNet,
         "fnet3d": FNet3D,
         "monai_unet": MonaiUNet,
+        "ensemble": Ensemble,
     }
     if name not in table:
         raise ConfigurationError(f"network '{name}' is not known. Choose one of {', '.join(NAMES)}.")
