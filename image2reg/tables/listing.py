@@ -16,6 +16,7 @@ _FOLDERS = (".ome.zarr", ".zarr")
 def image_paths(folder: Path) -> list[str]:
     """Image files and OME-Zarr folders below `folder`: relative, with '/', sorted.
 
+    An OME-Zarr plate, below `folder` or `folder` itself, gives one path per field: ``plate.zarr/B/03/0``.
     Links to folders are not followed, and names that start with ``.`` are skipped.
 
     Raises
@@ -25,6 +26,9 @@ def image_paths(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Check the path.")
+    own_fields = _plate_fields(folder)
+    if own_fields:
+        return own_fields
     found, seen = [], []
     for here, folders, files in os.walk(folder):
         relative = Path(here).relative_to(folder).as_posix()
@@ -32,12 +36,24 @@ def image_paths(folder: Path) -> list[str]:
         zarrs = [name for name in folders if name.lower().endswith(_FOLDERS)]
         folders[:] = sorted(name for name in folders if name not in zarrs and not name.startswith("."))
         images = [*zarrs, *(name for name in files if name.lower().endswith(_FILES))]
-        found += [prefix + name for name in images if not name.startswith(".")]
+        for name in (name for name in images if not name.startswith(".")):
+            fields = _plate_fields(Path(here, name)) if name in zarrs else []
+            found += [f"{prefix}{name}/{field}" for field in fields] or [prefix + name]
         seen += [prefix + name for name in files]
     if not found:
         what = f"{len(seen)} other files, e.g. {sorted(seen)[:3]}" if seen else "an empty folder"
         raise DataError(f"{folder}: no image found. Looked for {[*_FILES, *_FOLDERS]}; seen was {what}.")
     return sorted(found)
+
+
+def _plate_fields(folder: Path) -> list[str]:
+    """Fields of an OME-Zarr plate as row/column/field; none when the folder is something else."""
+    metadata = [folder / "zarr.json", folder / ".zattrs"]
+    if not any(file.is_file() and '"plate"' in file.read_text(errors="replace") for file in metadata):
+        return []
+    from image2reg.images import read_plate
+
+    return sorted(f"{well}/{field}" for well, field in read_plate(folder))
 
 
 def stem(path: str) -> str:

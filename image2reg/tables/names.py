@@ -20,6 +20,9 @@ _SITE = re.compile(rf"{_EDGE_LEFT}(?:site|field|fov|pos|xy|s|f)[-_ ]?0*(\d+){_ED
 _TIME = re.compile(rf"{_EDGE_LEFT}(?:time|frame|tp|t)[-_ ]?0*(\d+){_EDGE_RIGHT}", re.IGNORECASE)
 _PLATE = re.compile(rf"{_EDGE_LEFT}plate[-_ ]?([A-Za-z0-9]+){_EDGE_RIGHT}", re.IGNORECASE)
 
+# A field of an OME-Zarr plate: name.zarr/row/column/field, or row/column/field in the plate itself.
+_PLATE_FIELD = re.compile(r"(?:(?:.*/)?([^/]+?)(?:\.ome)?\.zarr/)?([A-P])/0*([1-9]\d?)/([A-Za-z0-9]+)\Z")
+
 
 @lru_cache(maxsize=1024)
 def _token(name: str) -> re.Pattern[str]:
@@ -86,6 +89,9 @@ def parse_metadata(key: str, pattern: str | None = None) -> dict[str, str]:
     """
     if pattern is not None:
         return {f"Metadata_{k}": v for k, v in _groups(pattern, key).items()}
+    if field := _PLATE_FIELD.match(key):
+        of_plate = {"Metadata_Plate": field[1]} if field[1] else {}
+        return of_plate | {"Metadata_Well": f"{field[2]}{int(field[3]):02d}", "Metadata_Site": field[4]}
     found = {}
     name = key.rpartition("/")[2]
     if well := (_WELL.search(name) or _WELL.search(key)):

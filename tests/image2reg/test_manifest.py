@@ -208,6 +208,25 @@ def test_every_layout_gives_the_same_fields(tmp_path: Path, layout) -> None:
         assert stain.to_axes("YX").shape == (8, 9)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_fields_of_an_ome_zarr_plate_become_rows(tmp_path: Path, inside: bool) -> None:
+    from image2reg.images import Image, write_plate
+
+    pixels = np.stack([np.full((8, 9), c, np.uint16) for c in (3, 4)])
+    image = Image(pixels, "CYX", voxel_um=(None, 0.5, 0.5), channels=("BF", "DAPI"))
+    images = {("B/03", "0"): image, ("B/03", "1"): image, ("C/12", "0"): image}
+    write_plate(tmp_path / "exp.ome.zarr", images)
+    folder = tmp_path / "exp.ome.zarr" if inside else tmp_path
+    manifest = from_folder(folder, inputs="brightfield=BF", targets="hoechst=DAPI")
+    assert manifest.problems().empty
+    fields = manifest.fields()
+    names = ["B03/0", "B03/1", "C12/0"]
+    assert [field.name for field in fields] == (names if inside else [f"exp/{name}" for name in names])
+    stain = fields[2].targets["hoechst"].open()
+    assert stain.voxel_um == (None, 0.5, 0.5)
+    assert (np.asarray(stain.load().data) == 4).all()
+
+
 def test_targets_may_be_missing_and_inputs_may_not(tmp_path: Path) -> None:
     options = folder_b(tmp_path)
     (tmp_path / "A02_s1_Hoechst.tif").unlink()
