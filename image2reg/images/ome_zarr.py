@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OmeZarrWriter", "copy_voxels", "default_chunks", "image_store", "read_ome_zarr", "write_ome_zarr"]
 
-# One chunk of float32 is 4 MiB: large enough for fast disks, small enough to fetch a tile.
-_CHUNK = {"T": 1, "C": 1, "Z": 16, "Y": 256, "X": 256}
+# One chunk of float32 is at most 1 MiB: large enough for fast disks, small enough to write a strip of tiles
+# through.
+_VOLUME_CHUNK = {"T": 1, "C": 1, "Z": 16, "Y": 128, "X": 128}
+_PLANE_CHUNK = {"T": 1, "C": 1, "Z": 1, "Y": 512, "X": 512}
 
 
 def read_ome_zarr(path: Path, *, max_bytes: int | None = None) -> Image:
@@ -51,8 +53,10 @@ def read_ome_zarr(path: Path, *, max_bytes: int | None = None) -> Image:
 
 
 def default_chunks(shape: Sequence[int], axes: str) -> tuple[int, ...]:
-    """Chunks of at most 16 x 256 x 256 voxels (Z, Y, X) of one channel and time point."""
-    return tuple(min(n, _CHUNK[letter]) for n, letter in zip(shape, axes, strict=True))
+    """Chunks of one channel and time point: 16 x 128 x 128 of a stack, 512 x 512 of a plane, at most."""
+    sizes = dict(zip(axes, shape, strict=True))
+    largest = _VOLUME_CHUNK if sizes.get("Z", 1) > 1 else _PLANE_CHUNK
+    return tuple(min(n, largest[letter]) for letter, n in sizes.items())
 
 
 def image_store(directory: Path, image: Image, name: str, chunks: Sequence[int] | None = None) -> Any:
@@ -98,7 +102,7 @@ class OmeZarrWriter:
     channels : sequence of str
         One name per channel.
     chunks : lengths, optional
-        At most 16 x 256 x 256 voxels of one channel when None. Pieces that are multiples of it write fastest.
+        `default_chunks` when None. Pieces that are whole chunks write fastest.
     overwrite : bool
         Replace an existing image once the new one is complete.
 

@@ -162,6 +162,7 @@ class PlateWriter:
                 {"path": f"{row}/{column}", "rowIndex": rows.index(row), "columnIndex": columns.index(column)}
             )
         plate = {
+            "version": VERSION,
             "name": self.name,
             "acquisitions": [{"id": 0}],
             "columns": [{"name": column} for column in columns],

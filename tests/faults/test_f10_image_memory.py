@@ -73,7 +73,7 @@ def test_four_times_the_stack_takes_the_same_memory(tmp_path):
 @pytest.mark.parametrize("work", ["statistics", "copy.zarr", "copy.ome.tif"])
 def test_statistics_and_copies_take_the_memory_of_a_piece(work, tmp_path, monkeypatch):
     monkeypatch.setattr("image2reg.images.streaming._PIECE_BYTES", 2**18)
-    monkeypatch.setitem(ome_zarr._CHUNK, "X", 96)
+    monkeypatch.setitem(ome_zarr._VOLUME_CHUNK, "X", 96)
 
     def run(path):
         image = read(path)
