@@ -1,9 +1,10 @@
 """Augmentation on whole batches: what differs between microscopes, and what does not change a cell.
 
 Geometry (rotation, flip, magnification, shear) acts on input, target and mask alike, in Y and X only: light
-travels along Z, so a stack turned over is not a stack anyone records. Photometry (gamma, gain, offset, uneven
-illumination, blur, noise) acts on the input alone. Inputs are standardised, so strengths are in units of the
-image's standard deviation.
+travels along Z, so a stack turned over is not a stack anyone records. Images with a shear direction (DIC, oblique
+light) should not be turned or mirrored either: set ``rotate`` to a few degrees and ``flip`` to false. Photometry
+(gamma, gain, offset, uneven illumination, filters, blur, noise) acts on the input alone. Inputs are standardised, so
+strengths are in units of the image's standard deviation.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class AugmentSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rotate: bool = True
+    rotate: Annotated[float, Field(ge=0, le=180)] = 180.0  # largest angle either way, degrees; 180 is any
     flip: bool = True
     magnification: Annotated[float, Field(ge=1, le=3)] = 1.4  # drawn log-uniformly from 1/m to m
     shear: Annotated[float, Field(ge=0, le=0.5)] = 0.05
@@ -46,14 +47,15 @@ class AugmentSettings(BaseModel):
     def none(cls) -> AugmentSettings:
         """No augmentation at all: the recipe of fnet."""
         return cls(
-            rotate=False, flip=False, magnification=1, shear=0, gamma=0, gain=0, offset=0, illumination=0,
+            rotate=0, flip=False, magnification=1, shear=0, gamma=0, gain=0, offset=0, illumination=0,
             blur_px=0, noise=0, filtering=0,
         )  # fmt: skip
 
     @property
     def reach(self) -> float:
         """How much wider than the patch the source window has to be for every geometry to find data."""
-        turn = math.sqrt(2) if self.rotate else 1.0
+        angle = math.radians(min(self.rotate, 45))
+        turn = math.cos(angle) + math.sin(angle)
         return turn * self.magnification * (1 + self.shear)
 
 
@@ -74,7 +76,7 @@ def warp_to_patch(
     (C, Z, y, x) float32; 0 where the patch leaves the window.
     """
     c, z, height, width = source.shape
-    angle = rng.uniform(0, 2 * math.pi) if settings.rotate else 0.0
+    angle = math.radians(rng.uniform(-1, 1) * settings.rotate)
     zoom = math.exp(rng.uniform(-1, 1) * math.log(settings.magnification))
     shear = rng.uniform(-1, 1) * settings.shear
     mirror = -1.0 if settings.flip and rng.random() < 0.5 else 1.0

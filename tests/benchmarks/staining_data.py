@@ -30,7 +30,7 @@ MCF7_SPLIT = (
 )
 
 # Rows of the Christiansen well: 16 rows on either side of the validation strip are given to no split.
-WELL_ROWS = {"train": (0, 640), "validation": (656, 800), "test": (816, 1024)}
+WELL_ROWS = {"train": (0, 704), "validation": (720, 800), "test": (816, 1024)}
 
 
 def mcf7(data: Path = DATA, *, n_phantoms: int = 0) -> Split:

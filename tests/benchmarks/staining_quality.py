@@ -219,7 +219,7 @@ def study_jurkat(minutes: float) -> dict[str, Any]:
         name="jurkat-dna", inputs=("Brightfield", "Darkfield"), targets=("DNA",), patch=(1, 40, 40), tile=(1, 64, 64),
         network={"name": "shuffle_unet", "arguments": {"dims": 2, "patch": (1, 1), "widths": (32, 64, 96)}},
         input_normalisation={"scope": "dataset"}, loss={"l1": 1.0, "mse": 0.5, "correlation": 0.5},
-        augment={"rotate": True, "magnification": 1.0, "shear": 0.0, "gamma": 0.0, "illumination": 0.0, "blur_px": 0.0,
+        augment={"magnification": 1.0, "shear": 0.0, "gamma": 0.0, "illumination": 0.0, "blur_px": 0.0,
                  "gain": 0.02, "offset": 0.02, "noise": 0.05},
     )  # fmt: skip
     return jurkat_scores(splits, phases, recipe, minutes)

@@ -1,0 +1,157 @@
+"""From a folder to a trained bundle, its report and its scores, through the functions behind the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from small_fields import make_field
+
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image, write
+from virtualstain.check import check_lines, check_path
+from virtualstain.loading import open_manifest, split_fields, with_split
+from virtualstain.recipe import Recipe, SplitSettings
+from virtualstain.runs import evaluate_model, evaluate_pair, find_recipe, train_from
+
+QUICK = (
+    "training.steps=4", "training.warmup_steps=1", "training.batch_size=2", "training.validate_every=4",
+    "training.precision=fp32", "patch=[1,24,24]", "network.arguments={dims: 2, patch: [2, 2], widths: [8, 16]}",
+)  # fmt: skip
+CHANNELS = {"inputs": ["Brightfield=BF"], "targets": ["Hoechst=DAPI"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six wells of two fields, one file per channel; one field lacks its stain."""
+    root = tmp_path / "mine"
+    root.mkdir()
+    for i, well in enumerate(("A01", "A02", "B01", "B02", "C03", "C04")):
+        for site in (1, 2):
+            item = make_field(10 * i + site, 1, flat=True, stains=1)
+            tifffile.imwrite(root / f"{well}_s{site}_BF.tif", item.inputs[0, 0].astype(np.uint16))
+            if (well, site) != ("A01", 2):
+                tifffile.imwrite(root / f"{well}_s{site}_DAPI.tif", item.targets[0, 0].astype(np.uint16))
+    return root
+
+
+def test_a_folder_is_understood_before_anything_is_trained(folder: Path) -> None:
+    report = check_path(folder, out=folder / "manifest.csv", split_by="well", **CHANNELS)
+    assert report["fields"] == 12
+    assert report["channels"] == {"input Brightfield": 12, "target Hoechst": 11}
+    assert report["problems"] == []
+    assert "12 fields, 6 wells" in check_lines(report)
+    split = open_manifest(folder / "manifest.csv").frame.groupby("Metadata_Well")["split"].nunique()
+    assert (split == 1).all()
+    with pytest.raises(
+        ConfigurationError, match="say which channel is the input"
+    ):
+        check_path(folder)
+
+
+def test_an_image_is_described_and_its_faults_named(tmp_path: Path) -> None:
+    write(Image(np.zeros((13, 20, 20), np.uint16), "ZYX"), tmp_path / "black.tif")
+    report = check_path(tmp_path / "black.tif")
+    assert report["axes"] == "ZYX"
+    assert any("no voxel size" in note for note in report["notes"])
+    assert any("constant" in problem for problem in report["problems"])
+
+
+def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:
+    manifest = open_manifest(folder, **CHANNELS)
+    drawn, group = with_split(manifest, SplitSettings())
+    assert group == "well"  # one plate cannot fill three splits
+    assert drawn.frame.groupby("Metadata_Well")["split"].nunique().max() == 1
+    kept, _ = with_split(drawn, SplitSettings())
+    pd.testing.assert_frame_equal(kept.frame, drawn.frame)
+    leaky = drawn.frame.assign(split=["train", "test"] * (len(drawn) // 2) + ["train"] * (len(drawn) % 2))
+    with pytest.raises(DataError, match="well"):
+        with_split(drawn.replace(leaky), SplitSettings(group="well"))
+    half = drawn.frame.assign(split=drawn.frame["split"].where(drawn.frame.index > 0, ""))
+    with pytest.raises(DataError, match="rows have no split"):
+        with_split(drawn.replace(half), SplitSettings())
+
+
+def test_fields_open_with_what_they_have(folder: Path) -> None:
+    recipe = Recipe(targets=("Hoechst",))
+    manifest, _ = with_split(open_manifest(folder, **CHANNELS), SplitSettings())
+    fields = [f for part in split_fields(manifest, recipe, group="well").values() for f in part]
+    assert len(fields) == 12
+    assert sum(bool(f.present[0]) for f in fields) == 11
+    assert {f.group.split("/")[-1] for f in fields} == {"A01", "A02", "B01", "B02", "C03", "C04"}
+    with pytest.raises(DataError, match="input channel 'Phase' is missing; it has"):
+        split_fields(manifest, Recipe(inputs=("Phase",)))
+
+
+def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = train_from(folder, out, **CHANNELS, overrides=QUICK)
+    assert done.bundle.spec.name == "run"
+    assert "by well" in done.bundle.spec.training.split
+    assert {p.name for p in out.iterdir()} >= {
+        "bundle",
+        "report.html",
+        "scores.csv",
+        "manifest.csv",
+        "config.yaml",
+        "run.json",
+    }
+    with pytest.raises(DataError, match="already exists"):
+        train_from(folder, out, **CHANNELS, overrides=QUICK)
+    again = train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
+    pd.testing.assert_frame_equal(again.scores, done.scores)
+    table = evaluate_model(str(out / "bundle"), _manifest(folder), split="test", out=tmp_path / "eval")
+    scores = table.set_index(["channel", "metric"])["value"]
+    assert scores["Hoechst", "pearson"] == pytest.approx(
+        done.scores.set_index(["channel", "metric"])["value"]["Hoechst", "pearson"], abs=1e-4
+    )
+    assert (tmp_path / "eval" / "report.html").exists()
+
+
+def _manifest(folder: Path) -> Path:
+    check_path(folder, out=folder / "manifest.csv", split_by="auto", **CHANNELS)
+    return folder / "manifest.csv"
+
+
+def test_a_stacked_target_gets_a_3d_network_without_being_told(tmp_path: Path) -> None:
+    root = tmp_path / "stacks"
+    root.mkdir()
+    for i in range(3):
+        item = make_field(i, 6, flat=False, stains=1)
+        tifffile.imwrite(root / f"f{i}_BF.tif", item.inputs[0].astype(np.uint16), metadata={"axes": "ZYX"})
+        tifffile.imwrite(root / f"f{i}_DAPI.tif", item.targets[0].astype(np.uint16), metadata={"axes": "ZYX"})
+    quick = [
+        *(o for o in QUICK if not o.startswith(("patch", "network"))), "patch=[4,24,24]",
+        "network.arguments={dims: 3, patch: [1, 2, 2], widths: [8, 16]}",
+    ]  # fmt: skip
+    done = train_from(root, tmp_path / "run", **CHANNELS, overrides=quick)
+    assert done.bundle.spec.architecture.arguments["dims"] == 3
+    assert done.bundle.spec.inputs[0].n_planes is None
+
+
+def test_a_pair_of_images_is_scored_by_channel_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    real = rng.normal(100, 10, (2, 1, 120, 120)).astype(np.float32)
+    made = real + rng.normal(0, 10, real.shape).astype(np.float32)
+    write(Image(real, "CZYX", (1, 0.5, 0.5), ("Hoechst", "Mito")), tmp_path / "real.ome.tif")
+    write(Image(made[::-1].copy(), "CZYX", (1, 0.5, 0.5), ("Mito", "Hoechst")), tmp_path / "made.ome.tif")
+    table = evaluate_pair(tmp_path / "made.ome.tif", tmp_path / "real.ome.tif")
+    for k, name in enumerate(("Hoechst", "Mito")):
+        row = table[(table["channel"] == name) & (table["metric"] == "pearson")].iloc[0]
+        assert row.value == pytest.approx(np.corrcoef(real[k].ravel(), made[k].ravel())[0, 1], abs=1e-5)
+    assert "nuclei_f1@0.5" in set(table["metric"])
+    write(Image(real[:, :, :60], "CZYX", (1, 0.5, 0.5), ("Hoechst", "Mito")), tmp_path / "half.ome.tif")
+    with pytest.raises(DataError, match="They must be of one shape"):
+        evaluate_pair(tmp_path / "half.ome.tif", tmp_path / "real.ome.tif")
+    write(Image(real, "CZYX", (1, 0.5, 0.5), ("A", "B")), tmp_path / "other.ome.tif")
+    with pytest.raises(DataError, match="share no name"):
+        evaluate_pair(tmp_path / "other.ome.tif", tmp_path / "real.ome.tif")
+
+
+def test_an_unknown_recipe_names_those_there_are() -> None:
+    with pytest.raises(ConfigurationError, match="no shipped recipe of that name; there are"):
+        find_recipe("no-such-recipe")
+    assert find_recipe("") is None
