@@ -80,15 +80,15 @@ def block_shape(
     stride: Sequence[int],
     n_channels: int,
     *,
-    max_bytes: int = 128_000_000,
+    max_bytes: int = 64_000_000,
 ) -> tuple[int, ...]:
     """Shape of the output blocks: the whole image where its sums fit, else strips along the last axis.
 
     Blocks that follow each other along the last axis share the sums of the tiles between them, so cutting
     that axis costs nothing. Cutting another axis repeats the tiles on the cut, so the cuts lie at tile starts
     and where the fewest tiles are repeated: 1.0 x the tiles for 4096 x 4096 under tiles of 256, stride 192;
-    1.05 x for 64 x 2048 x 2048 under tiles of 32 x 128 x 128 with a quarter of overlap (one channel; 1.19 x
-    with three).
+    1.19 x for 64 x 2048 x 2048 under tiles of 32 x 128 x 128 with a quarter of overlap and one channel (1.05 x
+    with twice the room).
 
     Parameters
     ----------
