@@ -246,14 +246,7 @@ def pack(
     scored = stain_fields(model, test)
     table = score_table([item for row in scored for item in row]) if scored else pd.DataFrame()
     crop = np.asarray(example.inputs[:, :16, :96, :96])
-    golden = np.empty(
-        (len(model.outputs), 1 if model.network.dims == 2 else crop.shape[1], *crop.shape[2:]), np.float32
-    )
-
-    def sink(box: tuple[slice, ...], values: np.ndarray) -> None:
-        golden[(slice(None), *box)] = values
-
-    model.predict_stack(crop, sink, where="golden sample")
+    golden = model.predict_array(crop, where="golden sample")
     spec = spec.model_copy(
         update={
             "metrics": (*metrics_of(table), *(extra(scored) if extra else ())),

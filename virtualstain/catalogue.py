@@ -17,19 +17,9 @@ __all__ = ["catalogue", "catalogue_lines"]
 
 
 def _run_sample(bundle: Bundle, path: Path) -> NDArray[np.float32]:
-    from image2reg.images.readers import read
     from virtualstain.model import from_bundle
 
-    model = from_bundle(bundle)
-    stack = read(path).to_axes("CZYX").load().data
-    planes = 1 if model.network.dims == 2 and (model.planes or 1) > 1 else stack.shape[1]
-    out = np.empty((len(model.outputs), planes, *stack.shape[2:]), np.float32)
-
-    def sink(box: tuple[slice, ...], values: NDArray[np.float32]) -> None:
-        out[(slice(None), *box)] = values
-
-    model.predict_stack(stack, sink, where=str(path))
-    return out
+    return from_bundle(bundle).predict_array(_read_sample(path), where=str(path))
 
 
 def _read_sample(path: Path) -> NDArray[Any]:

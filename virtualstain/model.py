@@ -150,6 +150,21 @@ class StainModel:
 
         return predict(self, image, **options)
 
+    def output_planes(self, planes: int) -> int:
+        """Planes of the prediction of a stack of `planes`: 1 where the model projects a stack to one plane."""
+        return 1 if self.network.dims == 2 and (self.planes or 1) > 1 else planes
+
+    def predict_array(self, stack: Any, *, where: str, **options: Any) -> NDArray[np.float32]:
+        """Predict one (C, Z, Y, X) stack into memory: (K, Z, Y, X) float32; arguments as `predict_stack`."""
+        out = np.empty((len(self.outputs), self.output_planes(stack.shape[1]), *stack.shape[2:]), np.float32)
+
+        def sink(box: Box, values: NDArray[np.float32]) -> None:
+            part: tuple[slice, ...] = (slice(None), *box)
+            out[part] = values
+
+        self.predict_stack(stack, sink, where=where, **options)
+        return out
+
     def predict_stack(
         self,
         stack: Any,

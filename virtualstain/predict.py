@@ -172,7 +172,7 @@ class _Prepared:
         self.resampled = resample and parts[0].sizes != image.select(channel=chosen[0]).sizes
         sizes = parts[0].sizes
         self.times, self.planes = sizes.get("T", 1), sizes.get("Z", 1)
-        z_out = 1 if model.network.dims == 2 and (model.planes or 1) > 1 else self.planes
+        z_out = model.output_planes(self.planes)
         self.output_shape = (self.times, len(model.outputs), z_out, sizes["Y"], sizes["X"])
 
     def _match_voxels(self, parts: list[Image], *, resample: bool) -> list[Image]:

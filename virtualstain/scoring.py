@@ -43,14 +43,7 @@ def stain_fields(
     """Predict standardised fields as `predict` would; per field, one `ScoredField` per target it has."""
     out = []
     for item in fields:
-        predicted = np.empty((len(model.outputs), item.targets.shape[1], *item.plane), np.float32)
-
-        def sink(
-            box: tuple[slice, ...], values: NDArray[np.float32], predicted: NDArray[np.float32] = predicted
-        ) -> None:
-            predicted[(slice(None), *box)] = values
-
-        model.predict_stack(item.inputs, sink, where=item.name, valid=item.valid, tta=tta)
+        predicted = model.predict_array(item.inputs, where=item.name, valid=item.valid, tta=tta)
         out.append(scored_channels(model, item, predicted))
     return out
 
