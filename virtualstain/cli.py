@@ -40,6 +40,23 @@ Tile = Annotated[str | None, typer.Option("--tile", help="Largest window Z,Y,X i
 Tta = Annotated[bool, typer.Option("--tta", help="Average over eight turns and mirrorings (8 x the time).")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"virtualstain {version('virtualstain')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Label-free stacks (brightfield, phase) to predicted fluorescence."""
+
+
 @app.command()
 def demo(out: Out = Path("virtualstain-demo"), as_json: AsJson = False) -> None:
     """Predict a shipped real stack with a shipped model; write the prediction, its scores and a report."""
@@ -156,6 +173,7 @@ def predict(
     resample: Resample = False,
     tile: Tile = None,
     tta: Tta = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out images whose result is there.")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -167,7 +185,8 @@ def predict(
         done = predict_many(
             inputs, out, model=model, channels=[_channel(c) for c in channel or ()],
             voxel_um=_numbers(voxel_um, "--voxel-um"),
-            resample=resample, tile=_tile(tile), tta=tta, device=device, overwrite=overwrite, progress=progress,
+            resample=resample, tile=_tile(tile), tta=tta, device=device, overwrite=overwrite, resume=resume,
+            progress=progress,
         )  # fmt: skip
     lines = [
         f"{row['source']}  ->  {row['output']}" + "".join(f"\n  note: {f}" for f in row["flags"])

@@ -46,9 +46,7 @@ def test_a_folder_is_understood_before_anything_is_trained(folder: Path) -> None
     assert "12 fields, 6 wells" in check_lines(report)
     split = open_manifest(folder / "manifest.csv").frame.groupby("Metadata_Well")["split"].nunique()
     assert (split == 1).all()
-    with pytest.raises(
-        ConfigurationError, match="say which channel is the input"
-    ):
+    with pytest.raises(ConfigurationError, match="say which channel is the input"):
         check_path(folder)
 
 

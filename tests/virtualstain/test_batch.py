@@ -1,0 +1,87 @@
+"""Many images and plates: failures are listed, the rest is done, nothing is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image, read, write
+from image2reg.images.plates import read_plate, write_plate
+from virtualstain.batch import find_images, predict_many
+from virtualstain.model import StainModel
+
+Factory = Callable[..., StainModel]
+
+
+def plane(seed: int, *, constant: bool = False) -> Image:
+    data = (
+        np.full((24, 26), 5, np.uint16)
+        if constant
+        else np.random.default_rng(seed).integers(0, 999, (24, 26))
+    )
+    return Image(data.astype(np.uint16)[None], "CYX", (None, 0.5, 0.5), ("Brightfield",))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        write(plane(i), tmp_path / "in" / f"cell{i}.ome.tif")
+    return tmp_path / "in"
+
+
+def test_a_plate_becomes_a_plate_and_a_bad_field_is_listed(make_model: Factory, tmp_path: Path) -> None:
+    images = {("A/1", "0"): plane(0), ("A/1", "1"): plane(1, constant=True), ("B/2", "0"): plane(2)}
+    write_plate(tmp_path / "plate.ome.zarr", images)
+    done = predict_many([tmp_path / "plate.ome.zarr"], tmp_path / "out.ome.zarr", model=make_model())
+    plate = read_plate(tmp_path / "out.ome.zarr")
+    assert list(plate) == [("A/1", "0"), ("B/2", "0")]
+    assert plate.image("B/2", "0").channels == ("Hoechst", "Mito")
+    assert [f["source"].split("/")[-3:] for f in done.failures] == [["A", "1", "1"]]
+    assert "constant image" in (tmp_path / "failures.csv").read_text()
+
+
+def test_results_keep_the_names_of_their_images(make_model: Factory, folder: Path, tmp_path: Path) -> None:
+    done = predict_many([folder], tmp_path / "out", model=make_model())
+    assert [Path(row["output"]).name for row in done.written] == [f"cell{i}.ome.tif" for i in range(3)]
+    assert read(tmp_path / "out" / "cell1.ome.tif").voxel_um == (None, 0.5, 0.5)
+
+
+def test_an_existing_result_is_refused_replaced_or_left_out(
+    make_model: Factory, folder: Path, tmp_path: Path
+) -> None:
+    out, model = tmp_path / "out", make_model()
+    predict_many([folder / "cell0.ome.tif"], out, model=model)
+    before = (out / "cell0.ome.tif").stat().st_mtime_ns
+    with pytest.raises(DataError, match=r"cell0\.ome\.tif: already exists"):
+        predict_many([folder], out, model=model)
+    assert sorted(p.name for p in out.iterdir()) == ["cell0.ome.tif"]  # refused before any work
+    done = predict_many([folder], out, model=model, resume=True)
+    assert len(done.written) == 2
+    assert (out / "cell0.ome.tif").stat().st_mtime_ns == before
+    assert len(predict_many([folder], out, model=model, overwrite=True).written) == 3
+
+
+def test_all_failing_is_an_error_not_a_silent_nothing(make_model: Factory, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(2):
+        write(plane(i, constant=True), tmp_path / "in" / f"{i}.ome.tif")
+    with pytest.raises(DataError, match=r"all 2 images failed; the first: .*constant image"):
+        predict_many([tmp_path / "in"], tmp_path / "out", model=make_model())
+
+
+def test_what_cannot_be_named_is_refused(make_model: Factory, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="names one file for 3 images"):
+        predict_many([folder], tmp_path / "one.ome.tif", model=make_model())
+    (tmp_path / "other").mkdir()
+    write(plane(9), tmp_path / "other" / "cell0.ome.tif")
+    with pytest.raises(ConfigurationError, match="two inputs would be written to"):
+        predict_many([folder, tmp_path / "other"], tmp_path / "out", model=make_model())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"no image in this folder; looked for .* and saw 1 other entries"):
+        find_images([tmp_path / "empty"])
