@@ -173,7 +173,8 @@ def many_rows(tmp_path: Path, n_rows: int) -> None:
     frame = pd.DataFrame(
         {
             "path": [
-                f"P{20 * k // n_rows}/s{k}_{c}.tif" for k, c in zip(fields, np.arange(n_rows) % 2, strict=True)
+                f"P{20 * k // n_rows}/s{k}_{c}.tif"
+                for k, c in zip(fields, np.arange(n_rows) % 2, strict=True)
             ],
             "role": np.where(np.arange(n_rows) % 2, "target", "input"),
             "channel": np.where(np.arange(n_rows) % 2, "dna", "bf"),
