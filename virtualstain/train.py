@@ -61,7 +61,8 @@ def train(
     ----------
     splits : mapping
         ``train``, ``validation`` and ``test`` to fields with unset scales. Without validation the last weights are
-        kept; without test the bundle holds no score.
+        kept; without test the bundle holds no score. ``also-1``: fields that only member 1 of an ensemble trains on
+        besides, so that members differ in more than their seed.
     recipe : Recipe
     out : Path
         Run directory: checkpoints, ``metrics.jsonl``, ``config.yaml``, ``bundle/``.
@@ -88,10 +89,15 @@ def train(
     if recipe.registration:
         training, offset = _registered(training, recipe, arguments, out / "registration", device=device)
         validation = [register(item, offset) for item in validation]
-    chosen = [
-        _fit_member(i, training, validation, recipe, arguments, out, resume=resume, device=device)
-        for i in range(recipe.members)
-    ]
+    chosen = []
+    for i in range(recipe.members):
+        own = standardise(splits.get(f"also-{i}", ()), recipe, reference=reference)[0]
+        seed = recipe.training.seed + (0 if own else i)  # fields of its own set a member apart already
+        settings = recipe.training.model_copy(update={"seed": seed})
+        folder = out / f"member-{i}" if recipe.members > 1 else out
+        torch.manual_seed(seed)
+        task = StainTask(build_network(**arguments), recipe, [*training, *own], validation)
+        chosen.append(fit(task, settings, folder, resume=resume, device=device))
     result, states = chosen[0], [r.best_state or r.last_state for r in chosen]
     if recipe.members > 1:
         shared = {k: arguments.pop(k) for k in ("in_channels", "out_channels")}
@@ -104,25 +110,6 @@ def train(
         extra=extra, files=logs, overwrite=resume,
     )  # fmt: skip
     return TrainedStain(bundle, scores, scored, result)
-
-
-def _fit_member(
-    index: int,
-    training: Sequence[StainField],
-    validation: Sequence[StainField],
-    recipe: Recipe,
-    arguments: dict[str, Any],
-    out: Path,
-    *,
-    resume: bool,
-    device: str,
-) -> FitResult:
-    """Train one member of an ensemble, or the only network, with a seed and a directory of its own."""
-    settings = recipe.training.model_copy(update={"seed": recipe.training.seed + index})
-    folder = out / f"member-{index}" if recipe.members > 1 else out
-    torch.manual_seed(settings.seed)
-    task = StainTask(build_network(**arguments), recipe, training, validation)
-    return fit(task, settings, folder, resume=resume, device=device)
 
 
 def network_for(recipe: Recipe, *, planes: int) -> StainNetwork:

@@ -36,7 +36,7 @@ WELL_ROWS = {"train": (0, 704), "validation": (720, 800), "test": (816, 1024)}
 def mcf7(data: Path = DATA, *, n_phantoms: int = 0) -> Split:
     """Brightfield to Hoechst, split by experiment; fields marked weak or suspect are left out of training only.
 
-    `n_phantoms` synthetic fields join the training split: cells that no other experiment shows.
+    `n_phantoms` synthetic fields, cells that no experiment here shows, are for the second member of an ensemble.
     """
     folder = data / "celldetective_mcf7_bf_hoechst"
     index = pd.read_csv(folder / "index.csv")
@@ -66,7 +66,8 @@ def mcf7(data: Path = DATA, *, n_phantoms: int = 0) -> Split:
                 voxel_um=(None, MCF7_PIXEL_UM, MCF7_PIXEL_UM),
             )
         )
-    fields["train"] += [flat_phantom(seed) for seed in range(n_phantoms)]
+    if n_phantoms:
+        fields["also-1"] = [flat_phantom(seed) for seed in range(n_phantoms)]
     return fields
 
 

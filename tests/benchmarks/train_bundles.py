@@ -28,7 +28,7 @@ COMMAND = "python tests/benchmarks/train_bundles.py {name} --out runs/{name}"
 
 SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
     "brightfield-nuclei": (
-        partial(mcf7, n_phantoms=60),
+        partial(mcf7, n_phantoms=40),
         Facts(
             command=COMMAND.format(name="brightfield-nuclei"),
             intended_use="Where nuclei are in a brightfield image of adherent cells: counting, segmentation, tracking.",
@@ -40,7 +40,7 @@ SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
                     credit="celldetective developers, zenodo.org/records/10650279",
                 ),
                 DataSource(
-                    name="60 synthetic fields (virtualstain.phantom), in training only",
+                    name="40 synthetic fields (virtualstain.phantom), in the training of one of two members",
                     licence="BSD-3-Clause",
                     credit="made by this package",
                 ),
