@@ -13,7 +13,44 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["LazyArray", "LazyView"]
+__all__ = ["LazyArray", "LazyView", "box_of"]
+
+
+def box_of(index: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice | int, ...]]:
+    """Split basic indexing into a box and what is left to do with the box's values.
+
+    Returns
+    -------
+    box : one slice per axis, inside the array, without steps
+    rest : one step slice or 0 (an axis that was indexed with an integer) per axis
+
+    Raises
+    ------
+    IndexError
+        Too many indices, an integer outside its axis, or a negative step.
+    """
+    parts = index if isinstance(index, tuple) else (index,)
+    gaps = [position for position, part in enumerate(parts) if part is Ellipsis]
+    if len(gaps) > 1 or len(parts) - len(gaps) > len(shape):
+        raise IndexError(f"{len(parts)} indices for an array of {len(shape)} axes.")
+    gap, after = (gaps[0], gaps[0] + 1) if gaps else (len(parts), len(parts))
+    filled = [slice(None)] * (len(shape) - len(parts) + len(gaps))
+    box: list[slice] = []
+    rest: list[slice | int] = []
+    for part, n in zip((*parts[:gap], *filled, *parts[after:]), shape, strict=True):
+        if isinstance(part, slice):
+            start, stop, step = part.indices(n)
+            if step < 1:
+                raise IndexError("a lazy array is indexed with positive steps only; load it first.")
+            box.append(slice(start, max(start, stop)))
+            rest.append(slice(None, None, step))
+        else:
+            position = int(part.__index__())
+            if not -n <= position < n:
+                raise IndexError(f"index {position} is outside an axis of length {n}.")
+            box.append(slice(position % n, position % n + 1))
+            rest.append(0)
+    return tuple(box), tuple(rest)
 
 
 class LazyArray(abc.ABC):
@@ -57,31 +94,10 @@ class LazyArray(abc.ABC):
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read the indexed voxels into memory."""
-        parts = index if isinstance(index, tuple) else (index,)
-        if sum(part is Ellipsis for part in parts) > 1 or len(parts) - (Ellipsis in parts) > self.ndim:
-            raise IndexError(f"{len(parts)} indices for an array of {self.ndim} axes.")
-        if Ellipsis not in parts:
-            parts = (*parts, Ellipsis)
-        gap = parts.index(Ellipsis)
-        parts = (*parts[:gap], *[slice(None)] * (self.ndim - len(parts) + 1), *parts[gap + 1 :])
-        box: list[slice] = []
-        rest: list[slice | int] = []
-        for part, n in zip(parts, self.shape, strict=True):
-            if isinstance(part, slice):
-                start, stop, step = part.indices(n)
-                if step < 1:
-                    raise IndexError("a lazy array is indexed with positive steps only; load it first.")
-                box.append(slice(start, max(start, stop)))
-                rest.append(slice(None, None, step))
-            else:
-                position = int(part.__index__())
-                if not -n <= position < n:
-                    raise IndexError(f"index {position} is outside an axis of length {n}.")
-                box.append(slice(position % n, position % n + 1))
-                rest.append(0)
+        box, rest = box_of(index, self.shape)
         if any(part.start == part.stop for part in box):
-            return np.empty([part.stop - part.start for part in box], dtype=self.dtype)[tuple(rest)]
-        return self._read(tuple(box))[tuple(rest)]
+            return np.empty([part.stop - part.start for part in box], dtype=self.dtype)[rest]
+        return self._read(box)[rest]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001
         """Read everything (numpy's protocol)."""

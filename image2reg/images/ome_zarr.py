@@ -15,7 +15,7 @@ from image2reg.images.image import AXES, Image
 from image2reg.images.lazy import LazyArray, LazyView
 from image2reg.images.ome_zarr_metadata import image_attributes, read_multiscale
 from image2reg.images.streaming import pieces
-from image2reg.images.zarr_store import ZarrArray, create_array, create_group, group_attributes
+from image2reg.images.zarr_store import ChunkWriter, ZarrArray, create_array, create_group, group_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ def default_chunks(shape: Sequence[int], axes: str) -> tuple[int, ...]:
     return tuple(min(n, largest[letter]) for letter, n in sizes.items())
 
 
-def image_store(directory: Path, image: Image, name: str, chunks: Sequence[int] | None = None) -> Any:
+def image_store(directory: Path, image: Image, name: str, chunks: Sequence[int] | None = None) -> ChunkWriter:
     """Write the metadata of a 0.5 image into `directory`; return its empty array. No voxel is read."""
     create_group(directory, image_attributes(image, name))
     sizes = default_chunks(image.shape, image.axes) if chunks is None else tuple(chunks)
@@ -71,7 +71,7 @@ def _image_name(path: Path) -> str:
     return path.name.removesuffix(".zarr").removesuffix(".ome")
 
 
-def copy_voxels(image: Image, array: Any) -> None:
+def copy_voxels(image: Image, array: ChunkWriter) -> None:
     """Write all voxels of an image into an array from `image_store`, piece by piece."""
     for box in pieces(image.shape, image.dtype, array.chunks):
         array[box] = np.asarray(image.data[box])
@@ -136,7 +136,7 @@ class OmeZarrWriter:
         self.image = Image(_Unwritten(shape, np.dtype(dtype)), axes, voxel_um, tuple(channels), str(path))
         self._chunks, self._overwrite = chunks, overwrite
         self._exit = contextlib.ExitStack()
-        self._array: Any = None
+        self._array: ChunkWriter | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -9,14 +9,14 @@ import contextlib
 import dataclasses
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from image2reg.atomic import atomic_directory
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.door import reading
 from image2reg.images.ome_zarr import copy_voxels, image_store, read_ome_zarr
 from image2reg.images.ome_zarr_metadata import VERSION, inner_path, version_of
-from image2reg.images.zarr_store import create_group, group_attributes
+from image2reg.images.zarr_store import ChunkWriter, create_group, group_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,7 +121,9 @@ class PlateWriter:
         self._directory = self._exit.enter_context(atomic_directory(self.path, overwrite=self._overwrite))
         return self
 
-    def field(self, well: str, field: str, image: Image, *, chunks: tuple[int, ...] | None = None) -> Any:
+    def field(
+        self, well: str, field: str, image: Image, *, chunks: tuple[int, ...] | None = None
+    ) -> ChunkWriter:
         """Begin a field with the metadata of `image` (its voxels are not read); index what returns to write.
 
         Raises

@@ -87,8 +87,8 @@ def block_shape(
     Blocks that follow each other along the last axis share the sums of the tiles between them, so cutting
     that axis costs nothing. Cutting another axis repeats the tiles on the cut, so the cuts lie at tile starts
     and where the fewest tiles are repeated: 1.0 x the tiles for 4096 x 4096 under tiles of 256, stride 192;
-    1.19 x for 64 x 2048 x 2048 under tiles of 32 x 128 x 128 with a quarter of overlap and one channel (1.05 x
-    with twice the room).
+    1.19 x for 64 x 2048 x 2048 under tiles of 32 x 128 x 128 with a quarter of overlap and one channel
+    (1.05 x with twice the room).
 
     Parameters
     ----------

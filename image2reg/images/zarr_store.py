@@ -6,6 +6,7 @@ format 2 (OME-Zarr 0.4) and nothing else.
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from image2reg.errors import DataError, ResourceError
 from image2reg.images.door import reading
-from image2reg.images.lazy import LazyArray
+from image2reg.images.lazy import LazyArray, box_of
 from image2reg.images.limits import refuse_oversized
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ZarrArray", "create_array", "create_group", "group_attributes"]
+__all__ = ["ChunkWriter", "ZarrArray", "create_array", "create_group", "group_attributes"]
 
 # Metadata of one group; a plate of 1536 wells needs less than 1 MB.
 _MAX_METADATA_BYTES = 64 * 2**20
@@ -122,9 +123,46 @@ def create_group(path: Path, attributes: dict[str, Any]) -> None:
     (path / "zarr.json").write_text(text, encoding="utf-8")
 
 
+class ChunkWriter:
+    """Writes boxes into a zarr array, one chunk after the other.
+
+    zarr itself writes the chunks of a box at the same time and, when one fails, leaves the others running:
+    they would write into a folder that is being removed. One at a time also needs the memory of one chunk
+    only.
+
+    Parameters
+    ----------
+    array : zarr array
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape = tuple(int(n) for n in array.shape)
+        self.chunks = tuple(int(n) for n in array.chunks)
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        """Write `values` to a box (integers and slices without steps)."""
+        box, rest = box_of(index, self.shape)
+        if any(isinstance(part, slice) and part.step != 1 for part in rest):
+            raise IndexError("an OME-Zarr is written without steps.")
+        n_kept = [part.stop - part.start for part, left in zip(box, rest, strict=True) if left != 0]
+        values = np.broadcast_to(values, n_kept).reshape([part.stop - part.start for part in box])
+        edges = [
+            [part.start, *range((part.start // size + 1) * size, part.stop, size), part.stop]
+            for part, size in zip(box, self.chunks, strict=True)
+        ]
+        for cuts in itertools.product(*(itertools.pairwise(axis) for axis in edges)):
+            target = tuple(slice(low, high) for low, high in cuts)
+            source = tuple(
+                slice(low - part.start, high - part.start)
+                for (low, high), part in zip(cuts, box, strict=True)
+            )
+            self._array[target] = values[source]
+
+
 def create_array(
     path: Path, shape: Sequence[int], dtype: Any, chunks: Sequence[int], names: Sequence[str]
-) -> Any:
+) -> ChunkWriter:
     """Make an empty format 3 array; index it to write.
 
     Raises
@@ -137,13 +175,13 @@ def create_array(
     if not _has_zarr_3():
         raise ResourceError(
             f"{path}: writing OME-Zarr 0.5 needs zarr 3; this environment has {_version()} because of "
-            "aicsimageio. "
-            "Write OME-TIFF, or work in an environment without aicsimageio."
+            "aicsimageio. Write OME-TIFF, or work in an environment without aicsimageio."
         )
-    return zarr.create_array(
+    array = zarr.create_array(
         store=str(path),
         shape=tuple(shape),
         dtype=np.dtype(dtype),
         chunks=tuple(chunks),
         dimension_names=list(names),
     )
+    return ChunkWriter(array)

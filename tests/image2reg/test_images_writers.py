@@ -152,6 +152,37 @@ def test_the_zarr_writer_shows_nothing_before_its_end(tmp_path):
         OmeZarrWriter(tmp_path / "b.zarr", **arguments)[0] = 1
 
 
+def test_the_zarr_writer_takes_any_box(tmp_path):
+    rng, expected = np.random.default_rng(0), np.zeros((3, 30, 40), np.uint16)
+    arguments = {
+        "axes": "ZYX",
+        "dtype": "uint16",
+        "voxel_um": (1, 1, 1),
+        "channels": ["a"],
+        "chunks": (2, 7, 16),
+    }
+    boxes = [
+        np.s_[:, 3:20, 5:33],
+        np.s_[1],
+        np.s_[..., 39],
+        np.s_[-1, 29],
+        np.s_[0:1, 7:14, 16:32],
+        np.s_[2, 3, 4],
+    ]
+    with OmeZarrWriter(tmp_path / "a.zarr", shape=expected.shape, **arguments) as out:
+        for box in boxes:
+            values = rng.integers(1, 999, expected[box].shape, dtype=np.uint16)
+            expected[box] = values
+            out[box] = values
+        out[:, 0, 0] = 7
+        expected[:, 0, 0] = 7
+        with pytest.raises(IndexError, match="without steps"):
+            out[::2] = 1
+        with pytest.raises(ValueError, match="broadcast"):
+            out[0, 0] = np.ones(3)
+    np.testing.assert_array_equal(read(tmp_path / "a.zarr").load().data, expected)
+
+
 def test_the_zarr_writer_refuses_parts_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match="2 channel names"):
         OmeZarrWriter(
