@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Sums depend on the number of threads to the last bit, and some tests compare bits between processes.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # No deadline: the same example can take 10 x longer on a busy machine, and time is not what is tested here.
 settings.register_profile(
     "default", deadline=None, max_examples=40, print_blob=True, suppress_health_check=[HealthCheck.too_slow]

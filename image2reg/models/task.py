@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -86,12 +87,7 @@ class BatchFeed:
     ) -> None:
         self.indices = [i * n_processes + rank for i in range(settings.accumulate)]
         self._task, self._settings = task, settings
-        # One torch thread each: a second OpenMP team would fight the training step for the same cores.
-        self._pool = (
-            ThreadPoolExecutor(settings.workers, initializer=torch.set_num_threads, initargs=(1,))
-            if settings.workers
-            else None
-        )
+        self._pool = _single_threaded_pool(settings.workers) if settings.workers else None
         self._ahead: dict[int, Future[list[Batch]]] = {}
 
     def _make(self, step: int) -> list[Batch]:
@@ -113,3 +109,23 @@ class BatchFeed:
         """Drop what was prepared and not asked for."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _single_threaded_pool(workers: int) -> ThreadPoolExecutor:
+    """Make a pool whose threads run torch on one core each; a second team would fight the training step for cores.
+
+    Setting the number in a thread also changes what threads that start torch later take over. The caller's number is
+    therefore set again once all have started: results depend on it to the last bit.
+    """
+    n_threads, started = torch.get_num_threads(), threading.Barrier(workers + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(workers, initializer=begin)
+    for _ in range(workers):
+        pool.submit(int)  # a thread is started for a task, not before
+    started.wait()
+    torch.set_num_threads(n_threads)
+    return pool
