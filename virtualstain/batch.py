@@ -70,6 +70,7 @@ def predict_many(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
+    input_frame: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
@@ -114,6 +115,7 @@ def predict_many(
         "resample": resample,
         "tile": tile,
         "tta": tta,
+        "input_frame": input_frame,
         "progress": progress,
     }
     for path, target in jobs:

@@ -173,6 +173,10 @@ def predict(
     resample: Resample = False,
     tile: Tile = None,
     tta: Tta = False,
+    input_frame: Annotated[
+        bool,
+        typer.Option("--input-frame", help="Register the stain to the input, whatever the model's offset."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out images whose result is there.")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -185,8 +189,8 @@ def predict(
         done = predict_many(
             inputs, out, model=model, channels=[_channel(c) for c in channel or ()],
             voxel_um=_numbers(voxel_um, "--voxel-um"),
-            resample=resample, tile=_tile(tile), tta=tta, device=device, overwrite=overwrite, resume=resume,
-            progress=progress,
+            resample=resample, tile=_tile(tile), tta=tta, input_frame=input_frame, device=device,
+            overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
     lines = [
         f"{row['source']}  ->  {row['output']}" + "".join(f"\n  note: {f}" for f in row["flags"])

@@ -61,6 +61,7 @@ def predict(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
+    input_frame: bool = False,
     progress: Progress | None = None,
 ) -> Prediction:
     """Predict one image into memory.
@@ -78,6 +79,9 @@ def predict(
         Largest window given to the network at once.
     tta : bool
         Average over the eight turns and mirrorings of Y and X, at eight times the cost.
+    input_frame : bool
+        Register the stain to the input, instead of where the training microscope's stain camera would record it
+        (`virtualstain.model.StainModel.offset_px`; the same for models without an offset).
     progress : callable
         Called with (finished, total) tiles.
 
@@ -101,7 +105,7 @@ def predict(
         part: tuple[Any, ...] = (time, slice(None), *box)
         out[part] = values
 
-    ready.run(sink, tile=tile, tta=tta, progress=progress)
+    ready.run(sink, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
     result, flags = ready.image_of(out), tuple(ready.flags)
     return Prediction(result, flags)
 
@@ -115,6 +119,7 @@ def predict_to(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
+    input_frame: bool = False,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> tuple[str, ...]:
@@ -133,8 +138,9 @@ def predict_to(
     refuse_existing(path, overwrite=overwrite)
     if path.suffix != ".zarr" or resample:
         done = predict(
-            model, image, channels=channels, resample=resample, tile=tile, tta=tta, progress=progress
-        )
+            model, image, channels=channels, resample=resample, tile=tile, tta=tta, input_frame=input_frame,
+            progress=progress,
+        )  # fmt: skip
         done.image.write(path, overwrite=overwrite)
         return done.flags
     ready = _Prepared(model, image, channels=channels, resample=False)
@@ -152,7 +158,7 @@ def predict_to(
             else:
                 writer[key] = values
 
-        ready.run(sink, tile=tile, tta=tta, progress=progress)
+        ready.run(sink, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
     return tuple(ready.flags)
 
 
@@ -212,6 +218,7 @@ class _Prepared:
         *,
         tile: tuple[int, int, int] | None,
         tta: bool,
+        input_frame: bool,
         progress: Progress | None,
     ) -> None:
         """Predict every time point."""
@@ -233,6 +240,7 @@ class _Prepared:
                 valid=~padding if padding.any() else None,
                 tile=tile,
                 tta=tta,
+                input_frame=input_frame,
                 progress=progress,
             )
 

@@ -295,7 +295,10 @@ def study_allen(minutes: float) -> dict[str, Any]:
 
 
 def replace_prediction(item: ScoredField, prediction: np.ndarray) -> ScoredField:
-    return replace(item, prediction=prediction.astype(np.float32))
+    """Put a published prediction in place of ours, with the mean and spread of the truth: its units are not stated."""
+    values = prediction.astype(np.float64)
+    values = (values - values.mean()) / values.std() * item.truth.std() + item.truth.mean()
+    return replace(item, prediction=values.astype(np.float32))
 
 
 def study_envelope(minutes: float) -> dict[str, Any]:
