@@ -6,10 +6,12 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from image2reg.config import dump_config
@@ -203,6 +205,7 @@ def pack(
     reference: Scales,
     *,
     example: StainField,
+    golden: NDArray[Any] | None = None,
     test: Sequence[StainField],
     facts: Facts,
     steps: int,
@@ -222,7 +225,10 @@ def pack(
     state : mapping of str to Tensor
     reference : (input scales, target scales)
     example : StainField
-        Standardised; gives planes and voxel size, and a crop of it becomes the golden sample.
+        Standardised; gives planes and voxel size.
+    golden : (C, Z, Y, X) array, optional
+        Input of the golden sample, which ships with the bundle; a crop of `example` when not given. Give a synthetic
+        one where the images may not be passed on.
     test : sequence of StainField
         Standardised; nothing of them may have been trained on. Empty: the bundle holds no score.
     facts : Facts
@@ -245,8 +251,8 @@ def pack(
     model = as_model(spec, rounded, directory)
     scored = stain_fields(model, test)
     table = score_table([item for row in scored for item in row]) if scored else pd.DataFrame()
-    crop = np.asarray(example.inputs[:, :16, :96, :96])
-    golden = model.predict_array(crop, where="golden sample")
+    crop = np.asarray(example.inputs[:, :16, :96, :96] if golden is None else golden)
+    expected = model.predict_array(crop, where="golden sample")
     spec = spec.model_copy(
         update={
             "metrics": (*metrics_of(table), *(extra(scored) if extra else ())),
@@ -256,7 +262,7 @@ def pack(
     content: dict[str, Path | bytes] = {
         "config.yaml": dump_config(recipe).encode(),
         "sample/input.ome.tif": _tiff(crop, recipe.inputs, "CZYX"),
-        "sample/expected.ome.tif": _tiff(golden, recipe.targets, "CZYX"),
+        "sample/expected.ome.tif": _tiff(expected, recipe.targets, "CZYX"),
         **(files or {}),
     }
     bundle = save_bundle(directory, spec, rounded, files=content, overwrite=overwrite)

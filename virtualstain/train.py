@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from image2reg.atomic import atomic_file
@@ -54,6 +55,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     extra: Callable[[list[list[ScoredField]]], Sequence[Metric]] | None = None,
+    golden: NDArray[Any] | None = None,
 ) -> TrainedStain:
     """Train, test on fields that neither training nor model choice saw, and write a bundle to ``out/bundle``.
 
@@ -71,6 +73,8 @@ def train(
         Continue from the newest checkpoint; a finished run is packed again without a step.
     extra : callable
         Scores of the predicted test fields that the table has no column for.
+    golden : (C, Z, Y, X) array, optional
+        Input of the golden sample (`virtualstain.bundling.pack`).
 
     Raises
     ------
@@ -105,7 +109,7 @@ def train(
     logs = {f"training{f'-{i}' if i else ''}.jsonl": r.history_path for i, r in enumerate(chosen)}
     bundle, scores, scored = pack(
         out / "bundle", recipe, arguments, joined_states(states) if recipe.members > 1 else states[0], reference,
-        example=(test or validation or training)[0], test=test, facts=facts,
+        example=(test or validation or training)[0], golden=golden, test=test, facts=facts,
         steps=result.best_step or result.steps_done, minutes=sum(r.seconds for r in chosen) / 60, offset_px=offset,
         extra=extra, files=logs, overwrite=resume,
     )  # fmt: skip
