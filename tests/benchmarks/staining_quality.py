@@ -54,6 +54,11 @@ class FlatFNet(StainNetwork):
         self.divisor, self.extra = (16, 16), -planes % 16
         self.network = FNet3D(1, n_outputs)
 
+    def to(self, *arguments: Any, **options: Any) -> FlatFNet:
+        """Leave out the 2D memory layout: its convolutions are 3D."""
+        options.pop("memory_format", None)
+        return super().to(*arguments, **options) if arguments or options else self
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, planes, Y, X) to (B, K, Y, X)."""
         x = nn.functional.pad(x[:, None], (0, 0, 0, 0, 0, self.extra), mode="reflect")
