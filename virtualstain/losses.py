@@ -58,8 +58,9 @@ def correlation_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor
     p = (prediction - _per_channel_mean(prediction, mask).reshape(shape)) * mask
     t = (target - _per_channel_mean(target, mask).reshape(shape)) * mask
     axes = tuple(range(2, p.ndim))
-    # The constant keeps the gradient finite in patches of bare background, where r has no meaning.
-    scale = ((p * p).sum(axes) * (t * t).sum(axes) + 1e-4 * mask.sum(axes) ** 2).sqrt().clamp_min(1e-6)
+    # The constant keeps the gradient finite in patches of bare background, where r has no meaning, and in channels
+    # that are missing, where the root of 0 would have none.
+    scale = ((p * p).sum(axes) * (t * t).sum(axes) + 1e-4 * mask.sum(axes).clamp_min(1) ** 2).sqrt()
     return 1 - (p * t).sum(axes) / scale
 
 

@@ -95,7 +95,14 @@ def train_from(
             overrides.append(f"{role}=[{', '.join(_name(g) for g in given)}]")
     if not any(o.startswith("name=") for o in overrides):
         overrides.append(f"name={_slug(out.name)}")
-    recipe = load_config(Recipe, find_recipe(config), overrides=overrides)
+    found = find_recipe(config)
+    if (
+        found is not None
+        and not Path(config).is_file()
+        and not any(o.startswith("split.group=") for o in overrides)
+    ):
+        overrides.append("split.group=auto")  # a shipped recipe names the groups of its own data
+    recipe = load_config(Recipe, found, overrides=overrides)
     manifest = open_manifest(data, inputs=inputs or recipe.inputs, targets=targets or recipe.targets)
     manifest, group = with_split(manifest, recipe.split)
     fields = split_fields(manifest, recipe, group=group)

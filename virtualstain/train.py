@@ -33,7 +33,7 @@ from virtualstain.recipe import Recipe
 from virtualstain.registration import find_shift, register, typical_shift
 from virtualstain.staining import forward, stain_array
 
-__all__ = ["StainTask", "TrainedStain", "network_arguments", "network_for", "train"]
+__all__ = ["StainTask", "TrainedStain", "network_arguments", "train"]
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,6 @@ def train(
         extra=extra, files=logs, overwrite=resume,
     )  # fmt: skip
     return TrainedStain(bundle, scores, scored, result)
-
-
-def network_for(recipe: Recipe, *, planes: int) -> StainNetwork:
-    """Build the recipe's network for its channels."""
-    return build_network(**network_arguments(recipe, planes=planes))
 
 
 def network_arguments(recipe: Recipe, *, planes: int) -> dict[str, Any]:

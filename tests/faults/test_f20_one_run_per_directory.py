@@ -65,8 +65,8 @@ def test_a_lock_file_with_any_content_is_no_obstacle(tmp_path):
         b'{"pid": %d, "host": "x", "since": ""}' % os.getpid(),
     ):
         (tmp_path / ".lock").write_bytes(content)
-        with run_lock(tmp_path):
-            pass
+        with run_lock(tmp_path), pytest.raises(ResourceError), run_lock(tmp_path):
+            pytest.fail("two runs held one directory")
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):

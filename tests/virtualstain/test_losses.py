@@ -68,6 +68,16 @@ def test_correlation_does_not_see_gain_and_offset_and_survives_background() -> N
     assert torch.isfinite(flat.grad).all()
 
 
+def test_a_missing_channel_leaves_every_gradient_finite() -> None:
+    p, t = batch()
+    mask = torch.ones_like(t)
+    mask[0, 1] = 0
+    p = p.requires_grad_()
+    StainLoss(EVERY)(p, t, mask)["loss"].backward()
+    assert torch.isfinite(p.grad).all()
+    assert float(p.grad[0, 1].abs().sum()) == 0
+
+
 def test_the_privileged_mask_is_charged_by_cross_entropy() -> None:
     loss = StainLoss(StainLossSettings(nuclei=2))
     nuclei = (torch.rand(1, 1, 1, 8, 8) > 0.5).float()

@@ -114,6 +114,12 @@ def _manifest(folder: Path) -> Path:
     return folder / "manifest.csv"
 
 
+def test_a_shipped_recipe_splits_other_data_by_its_own_units(folder: Path, tmp_path: Path) -> None:
+    quick = [*QUICK, "members=1", "registration=null", "training.precision=fp32"]
+    done = train_from(folder, tmp_path / "run", config="brightfield-nuclei", **CHANNELS, overrides=quick)
+    assert "by well" in done.bundle.spec.training.split
+
+
 def test_a_stacked_target_gets_a_3d_network_without_being_told(tmp_path: Path) -> None:
     root = tmp_path / "stacks"
     root.mkdir()
