@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from image2reg.images.image import Image
     from image2reg.images.readers import read
     from image2reg.images.writers import write
+    from image2reg.linking.ranking import link
+    from image2reg.retrieval.calling import retrieve
 
     __version__: str
 
@@ -39,7 +41,9 @@ __all__ = [
     "ResourceError",
     "TrainingError",
     "__version__",
+    "link",
     "read",
+    "retrieve",
     "write",
 ]
 
@@ -51,7 +55,9 @@ _HOME = {
     "ProjectError": "image2reg.errors",
     "ResourceError": "image2reg.errors",
     "TrainingError": "image2reg.errors",
+    "link": "image2reg.linking.ranking",
     "read": "image2reg.images.readers",
+    "retrieve": "image2reg.retrieval.calling",
     "write": "image2reg.images.writers",
 }
 

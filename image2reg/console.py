@@ -8,12 +8,37 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from typing import Any
+
+import typer
 
 from image2reg.errors import ProjectError
 from image2reg.interruption import Interrupted
 
-__all__ = ["emit", "progress_bar", "run"]
+__all__ = ["application", "emit", "progress_bar", "run"]
+
+
+def application(name: str, summary: str) -> typer.Typer:
+    """Make the command line `name`: help without a subcommand, ``--version``, our own handling of errors."""
+    app = typer.Typer(
+        name=name, help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+
+    def show_version(asked: bool) -> None:
+        if asked:
+            sys.stdout.write(f"{name} {metadata.version('virtualstain')}\n")
+            raise typer.Exit
+
+    @app.callback(help=summary)
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Print the version."
+        ),
+    ) -> None:
+        del version  # shown by its callback
+
+    return app
 
 
 def run(app: Callable[..., Any]) -> None:

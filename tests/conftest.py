@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,11 +18,21 @@ ROOT = Path(__file__).resolve().parents[1]
 # Sums depend on the number of threads to the last bit, and some tests compare bits between processes.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# No deadline: the same example can take 10 x longer on a busy machine, and time is not what is tested here.
-settings.register_profile(
-    "default", deadline=None, max_examples=40, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
+# No deadline: the same example can take 10 x longer on a busy machine, and time is not what is tested here. The same
+# examples every time, so a change is judged by itself; `--hypothesis-profile=search` looks for new ones.
+ALWAYS = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=40, derandomize=True, **ALWAYS)
+settings.register_profile("search", max_examples=400, **ALWAYS)
 settings.load_profile("default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start a test's random numbers anew, before its fixtures: the order of tests is drawn, their numbers are not."""
+    torch.manual_seed(0)
+    generator = getattr(getattr(item, "module", None), "RNG", None)
+    if generator is not None:
+        generator.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture(scope="session")

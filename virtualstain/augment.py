@@ -2,7 +2,8 @@
 
 Geometry (rotation, flip, magnification, shear) acts on input, target and mask alike, in Y and X only: light
 travels along Z, so a stack turned over is not a stack anyone records. Images with a shear direction (DIC, oblique
-light) should not be turned or mirrored either: set ``rotate`` to a few degrees and ``flip`` to false. Photometry
+light) should not be turned either: set ``rotate`` to a few degrees, and ``flip`` to false unless the shear is along Y
+and the pairs are registered in X (a constant displacement cannot be learned from mirrored pairs). Photometry
 (gamma, gain, offset, uneven illumination, filters, blur, noise) acts on the input alone. Inputs are standardised, so
 strengths are in units of the image's standard deviation.
 """
@@ -29,7 +30,7 @@ class AugmentSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rotate: Annotated[float, Field(ge=0, le=180)] = 180.0  # largest angle either way, degrees; 180 is any
-    flip: bool = True
+    flip: bool = True  # left and right in half of the patches
     magnification: Annotated[float, Field(ge=1, le=3)] = 1.4  # drawn log-uniformly from 1/m to m
     shear: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.25  # standard deviation of log gamma

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from image2reg.config import dump_config
 from image2reg.models.bundle import Bundle, save_bundle
+from image2reg.models.record import training_record
 from image2reg.models.spec import (
     Architecture,
     BundleSpec,
@@ -26,9 +27,7 @@ from image2reg.models.spec import (
     NormalisationPair,
     Port,
     Tile,
-    Training,
 )
-from image2reg.provenance import git_commit, installed_versions, json_sha256
 from virtualstain.evaluate import ScoredField, score_table
 from virtualstain.model import KIND, StainModel
 from virtualstain.networks import build_network
@@ -140,16 +139,7 @@ def specification(
             input=_normalisation(recipe.input_normalisation, reference[0]),
             output=_normalisation(recipe.target_normalisation, reference[1]),
         ),
-        training=Training(
-            command=facts.command,
-            config_sha256=json_sha256(recipe.model_dump(mode="json")),
-            git=git_commit(),
-            seed=recipe.training.seed,
-            steps=steps,
-            minutes=round(minutes, 1),
-            versions=installed_versions(),
-            split=facts.split,
-        ),
+        training=training_record(recipe, command=facts.command, steps=steps, minutes=minutes, split=facts.split),
         licence=facts.licence,
         data=facts.sources,
     )  # fmt: skip

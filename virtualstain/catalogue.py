@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from image2reg.errors import BundleError
 from image2reg.models.bundle import Bundle
+from image2reg.models.golden import verdict
 from image2reg.models.golden import verify as verify_golden
 from image2reg.models.registry import Entry, list_bundles
 
@@ -66,20 +66,9 @@ def _describe(entry: Entry, *, verify: bool) -> dict[str, Any]:
         "voxel_um": list(port.voxel_um),
         "metrics": [m.model_dump(mode="json") for m in entry.spec.metrics],
     }
-    if verify:
-        from image2reg.models.bundle import load_bundle
-
-        try:
-            outcome = verify_golden(load_bundle(entry.path), _run_sample, read=_read_sample)
-        except BundleError as error:
-            return row | {"verified": False, "problem": str(error)}
-        row["verified"] = outcome.passed
-        if not outcome.passed:
-            row["problem"] = (
-                f"{entry.path}: golden sample differs by {outcome.largest:.2g} of its range (allowed "
-                f"{outcome.tolerance:g}). Another torch build, or a changed bundle; install it again."
-            )
-    return row
+    if not verify:
+        return row
+    return row | verdict(entry.path, lambda bundle: verify_golden(bundle, _run_sample, read=_read_sample))
 
 
 def catalogue_lines(rows: list[dict[str, Any]]) -> str:

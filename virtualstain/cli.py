@@ -8,16 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from image2reg.console import emit, progress_bar, run
+from image2reg.console import application, emit, progress_bar, run
 from image2reg.errors import ConfigurationError
 
-app = typer.Typer(
-    name="virtualstain",
-    help="Label-free stacks (brightfield, phase) to predicted fluorescence.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = application("virtualstain", "Label-free stacks (brightfield, phase) to predicted fluorescence.")
 
 Out = Annotated[Path, typer.Option("--out", help="Where results go; refused when it exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
@@ -38,23 +32,6 @@ Resample = Annotated[
 ]
 Tile = Annotated[str | None, typer.Option("--tile", help="Largest window Z,Y,X in voxels, to bound memory.")]
 Tta = Annotated[bool, typer.Option("--tta", help="Average over eight turns and mirrorings (8 x the time).")]
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        sys.stdout.write(f"virtualstain {version('virtualstain')}\n")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Label-free stacks (brightfield, phase) to predicted fluorescence."""
 
 
 @app.command()

@@ -18,6 +18,8 @@ from torch.nn import functional
 
 from image2reg.errors import ConfigurationError
 
+RIM = (1, 17, 17)  # window of the rim around a nucleus that `emphasis` reaches: 8 pixels either way
+
 __all__ = ["StainLoss", "StainLossSettings", "correlation_loss"]
 
 Weight = Annotated[float, Field(ge=0)]
@@ -35,6 +37,13 @@ class StainLossSettings(BaseModel):
     lpips: Weight = 0.0
     nuclei: Weight = 0.0
     """Cross-entropy of a nucleus mask the network predicts in training only: learning with privileged information."""
+    emphasis: Weight = 0.0
+    """How much more a voxel in or near an annotated nucleus counts in the L1, squared and correlation terms."""
+
+    @property
+    def privileged(self) -> bool:
+        """Whether training reads nucleus masks."""
+        return self.nuclei > 0 or self.emphasis > 0
 
 
 def _per_channel_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -50,18 +59,18 @@ def _over_present(per_channel: Tensor, mask: Tensor) -> Tensor:
 
 
 def correlation_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """One minus Pearson's r per sample and channel, over valid voxels: (B, K).
+    """One minus (weighted) Pearson's r per sample and channel, over valid voxels: (B, K).
 
     Blind to gain and offset, hence always used beside an absolute term.
     """
     shape = (*prediction.shape[:2], *([1] * (prediction.ndim - 2)))
-    p = (prediction - _per_channel_mean(prediction, mask).reshape(shape)) * mask
-    t = (target - _per_channel_mean(target, mask).reshape(shape)) * mask
+    p = prediction - _per_channel_mean(prediction, mask).reshape(shape)
+    t = target - _per_channel_mean(target, mask).reshape(shape)
     axes = tuple(range(2, p.ndim))
     # The constant keeps the gradient finite in patches of bare background, where r has no meaning, and in channels
     # that are missing, where the root of 0 would have none.
-    scale = ((p * p).sum(axes) * (t * t).sum(axes) + 1e-4 * mask.sum(axes).clamp_min(1) ** 2).sqrt()
-    return 1 - (p * t).sum(axes) / scale
+    pp, tt, pt = ((mask * a * b).sum(axes) for a, b in ((p, p), (t, t), (p, t)))
+    return 1 - pt / (pp * tt + 1e-4 * mask.sum(axes).clamp_min(1) ** 2).sqrt()
 
 
 def _ssim_loss(prediction: Tensor, target: Tensor, mask: Tensor, data_range: float) -> Tensor:
@@ -110,7 +119,9 @@ class StainLoss:
             )
         self.settings, self.data_range, self.perceptual = settings, data_range, perceptual
 
-    def __call__(self, prediction: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def __call__(
+        self, prediction: Tensor, target: Tensor, mask: Tensor, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return every weighted-in term by name and their sum as ``loss``.
 
         Parameters
@@ -119,16 +130,19 @@ class StainLoss:
             Normalised units.
         mask : (B, K, *spatial) float32
             1 where the target is real, 0 elsewhere.
+        weights : (B, K, *spatial) float32, optional
+            `mask` with what counts more than once (`emphasised`); for the voxel-wise terms.
         """
+        weights = mask if weights is None else weights
         target = torch.where(mask > 0, target, torch.zeros_like(target))  # a missing channel may hold NaN
         s, terms = self.settings, {}
         if s.l1:
-            terms["l1"] = s.l1 * _over_present(_per_channel_mean((prediction - target).abs(), mask), mask)
+            terms["l1"] = s.l1 * _over_present(_per_channel_mean((prediction - target).abs(), weights), mask)
         if s.mse:
-            terms["mse"] = s.mse * _over_present(_per_channel_mean((prediction - target) ** 2, mask), mask)
+            terms["mse"] = s.mse * _over_present(_per_channel_mean((prediction - target) ** 2, weights), mask)
         if s.correlation:
             terms["correlation"] = s.correlation * _over_present(
-                correlation_loss(prediction, target, mask), mask
+                correlation_loss(prediction, target, weights), mask
             )
         if s.ssim:
             similarity = _ssim_loss(prediction, target, mask, self.data_range)
@@ -137,6 +151,21 @@ class StainLoss:
             terms["lpips"] = s.lpips * self._perceptual(prediction, target, mask)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
+
+    def emphasised(self, mask: Tensor, nuclei: Tensor, annotated: Tensor) -> Tensor:
+        """Weigh annotated nuclei and their rims more.
+
+        Bright cells that nobody annotated (lymphocytes over a culture, debris) otherwise outweigh the dimmer nuclei
+        that the stain is wanted for.
+
+        Parameters
+        ----------
+        mask : (B, K, z, y, x)
+        nuclei, annotated : (B, 1, z, y, x)
+            1 inside nuclei; 1 where the field has annotations.
+        """
+        near = functional.max_pool3d(nuclei * annotated, RIM, stride=1, padding=[n // 2 for n in RIM])
+        return mask * (1 + self.settings.emphasis * near)
 
     def nuclei(self, logits: Tensor, nuclei: Tensor, mask: Tensor) -> Tensor:
         """Charge the privileged output: weighted binary cross-entropy of (B, 1, *spatial) logits."""

@@ -162,7 +162,8 @@ class PatchSampler:
         box = (slice(z0, z0 + pz), *(slice(s, s + n) for s, n in zip(starts, sides, strict=True)))
         x, y, mask = item.read(box, privileged=self.privileged)
         if self.settings.reach == 1:
-            return x, y, mask
+            mirrored = self.settings.flip and rng.random() < 0.5
+            return (x.flip(-1), y.flip(-1), mask.flip(-1)) if mirrored else (x, y, mask)
         # One warp for all: planes become channels, so that input, target and mask share every interpolation weight.
         planes = torch.cat([v.reshape(-1, 1, *sides) for v in (x, y, mask)])
         warped = warp_to_patch(planes, (py, px), self.settings, rng)

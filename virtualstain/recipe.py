@@ -86,7 +86,7 @@ class Recipe(_Strict):
     tile : (z, y, x)
         Largest window prediction hands to the network at once.
     lpips_backbone : Path, optional
-        AlexNet weights (`virtualstain.perceptual`), needed when ``loss.lpips`` is not 0.
+        AlexNet weights (`image2reg.models.perceptual`), needed when ``loss.lpips`` is not 0.
     voxel_tolerance : float
         Relative difference of voxel size a bundle accepts without resampling.
     """
@@ -125,7 +125,7 @@ class Recipe(_Strict):
 
 # What differs from the defaults where the target is a stack: the thin 3D network, and gentler augmentation.
 STACK_DEFAULTS = (
-    "network.arguments={dims: 3, patch: [1, 4, 4], widths: [48, 96, 128], down: [[2, 2, 2], [2, 2, 2]]}",
+    "network.arguments={dims: 3, patch: [1, 4, 4], widths: [32, 96, 128], down: [[2, 2, 2], [2, 2, 2]]}",
     "patch=[16, 96, 96]",
     "tile=[32, 256, 256]",
     "training.batch_size=4",

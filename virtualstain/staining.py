@@ -45,7 +45,7 @@ def forward(module: StainNetwork, x: Tensor) -> Tensor:
         b, c, z, height, width = x.shape
         folded = x.reshape(b, c * z, height, width).contiguous(memory_format=torch.channels_last)
         return module(folded).unsqueeze(2)
-    return module(x.contiguous(memory_format=torch.channels_last_3d))
+    return module(x)  # the layout of deployed weights decides that of the maps
 
 
 def _dihedral(module: StainNetwork, x: Tensor) -> Tensor:

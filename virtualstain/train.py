@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
 from image2reg.models.bundle import Bundle
+from image2reg.models.perceptual import lpips_distance
 from image2reg.models.spec import Metric
 from image2reg.models.train import FitResult, fit
 from virtualstain.bundling import Facts, pack
@@ -28,7 +29,6 @@ from virtualstain.networks.discriminator import ConditionalPatchDiscriminator, f
 from virtualstain.networks.ensemble import joined_states
 from virtualstain.networks.interface import StainNetwork
 from virtualstain.patches import PatchSampler, StainField
-from virtualstain.perceptual import lpips_distance
 from virtualstain.recipe import Recipe
 from virtualstain.registration import find_shift, register, typical_shift
 from virtualstain.staining import forward, stain_array
@@ -196,13 +196,15 @@ class StainTask:
         validation: Sequence[StainField],
     ) -> None:
         flat = network.dims == 2
-        network = network.to(memory_format=torch.channels_last if flat else torch.channels_last_3d)  # type: ignore[call-overload]
+        if flat:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Not channels_last_3d: on a CPU its bfloat16 gradients of small maps (fnet3d's coarsest level) are garbage.
         self.recipe, self.validation, self.flat = recipe, list(validation), flat
         self.network = network
         self.phases: dict[str, nn.Module] = {"generator": network}
         planes = training[0].inputs.shape[1] if flat else recipe.patch[0]
         self.sampler = PatchSampler(
-            training, (planes, *recipe.patch[1:]), recipe.augment, privileged=recipe.loss.nuclei > 0
+            training, (planes, *recipe.patch[1:]), recipe.augment, privileged=recipe.loss.privileged
         )
         perceptual = (
             lpips_distance(recipe.lpips_backbone) if recipe.loss.lpips and recipe.lpips_backbone else None
@@ -230,9 +232,11 @@ class StainTask:
         out = forward(self.network, batch["input"]).float()
         k = len(self.recipe.targets)
         fake, target, mask = out[:, :k], batch["target"][:, :k], batch["mask"][:, :k]
-        terms = self.criterion(fake, target, mask)
+        nuclei, annotated = batch["target"][:, k:], batch["mask"][:, k:]
+        weights = self.criterion.emphasised(mask, nuclei, annotated) if self.recipe.loss.emphasis else mask
+        terms = self.criterion(fake, target, mask, weights)
         if self.recipe.loss.nuclei:
-            terms["nuclei"] = self.criterion.nuclei(out[:, k:], batch["target"][:, k:], batch["mask"][:, k:])
+            terms["nuclei"] = self.criterion.nuclei(out[:, k:], nuclei, annotated)
             terms["loss"] = terms["loss"] + terms["nuclei"]
         if self.recipe.adversary:
             batch["fake"] = fake.detach()  # the discriminator judges what the generator was judged for

@@ -1,4 +1,4 @@
-"""Gene expression tables: GCT and GCTX in and out, whole or in part.
+"""Gene expression tables: GCT and GCTX in and out, whole or in part; signatures of the landmark genes; data levels.
 
 Loads neither pandas nor h5py nor cmapPy until a table is touched (names resolve lazily, PEP 562).
 """
@@ -9,11 +9,25 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "Alignment": "landmarks",
     "ExpressionTable": "table",
+    "ID_KINDS": "landmarks",
+    "Signatures": "signatures",
+    "align": "landmarks",
     "identifiers": "labels",
+    "landmark_genes": "landmarks",
+    "level_of": "levels",
+    "moderated": "levels",
+    "normalised_connectivity": "connectivity",
+    "paired_sets": "gene_sets",
     "read": "gct",
+    "read_gmt": "gene_sets",
     "read_metadata": "gct",
+    "read_signatures": "signatures",
+    "signature_similarity": "connectivity",
+    "tau": "connectivity",
     "write": "gct",
+    "zscores": "levels",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from image2reg.models.bundle import Bundle
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "verdict", "verify"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,34 @@ def verify(
     spread = float(np.ptp(expected)) or 1.0
     largest = float(np.abs(made - expected).max(initial=0.0)) / spread
     return Verification(largest <= sample.tolerance, largest, sample.tolerance)
+
+
+def verdict(path: Path, rerun: Callable[[Bundle], Verification] | None) -> dict[str, Any]:
+    """Check all hashes of the bundle at `path` and rerun its golden sample, for a list of models.
+
+    Parameters
+    ----------
+    path : Path
+    rerun : callable, optional
+        None: the hashes alone, because the sample is for another package to run.
+
+    Returns
+    -------
+    dict
+        ``verified`` (True, False, or None where nothing was rerun) and ``problem`` (None, or one line that says what
+        differs).
+    """
+    from image2reg.models.bundle import load_bundle
+
+    try:
+        bundle = load_bundle(path)
+        outcome = rerun(bundle) if rerun else None
+    except BundleError as error:
+        return {"verified": False, "problem": str(error)}
+    if outcome is None:
+        return {"verified": None, "problem": None}
+    problem = (
+        f"{path}: golden sample differs by {outcome.largest:.2g} of its range (allowed {outcome.tolerance:g}). "
+        "Another torch build, or a changed bundle; install it again."
+    )
+    return {"verified": outcome.passed, "problem": None if outcome.passed else problem}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.nuclei.overlap import Overlap, overlap_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -117,19 +118,6 @@ class MatchedObjects:
     extra_area_px: Integers
 
 
-@dataclass(frozen=True)
-class _Overlap:
-    """Pairs of objects that share a pixel, with their IoU; labels and areas of all objects."""
-
-    true_labels: Integers
-    true_area: Integers
-    predicted_labels: Integers
-    predicted_area: Integers
-    row: Integers
-    column: Integers
-    iou: Floats
-
-
 def match(truth: ArrayLike, prediction: ArrayLike, *, thresholds: Sequence[float] = THRESHOLDS) -> Matching:
     """Match the objects of two label images.
 
@@ -156,7 +144,7 @@ def match(truth: ArrayLike, prediction: ArrayLike, *, thresholds: Sequence[float
     0.6666666666666666
     """
     levels = _checked_thresholds(thresholds)
-    overlap = _overlap(truth, prediction)
+    overlap = overlap_table(truth, prediction)
     matched = [overlap.iou[_pairs(overlap, t)] for t in levels]
     return _scores(
         levels,
@@ -176,7 +164,7 @@ def match_objects(truth: ArrayLike, prediction: ArrayLike, *, threshold: float =
     [2]
     """
     level = _checked_thresholds([threshold])[0]
-    overlap = _overlap(truth, prediction)
+    overlap = overlap_table(truth, prediction)
     chosen = _pairs(overlap, level)
     row, column = overlap.row[chosen], overlap.column[chosen]
     missed = np.setdiff1d(np.arange(overlap.true_labels.size), row)
@@ -238,50 +226,7 @@ def _checked_thresholds(thresholds: Sequence[float]) -> Floats:
     return levels
 
 
-def _checked_labels(labels: ArrayLike, name: str) -> Integers:
-    array = np.asarray(labels)
-    if not (np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_):
-        raise DataError(f"{name}: labels are {array.dtype}; needed are integers, 0 for background.")
-    if array.size and array.min() < 0:
-        raise DataError(f"{name}: smallest label is {array.min()}; labels are 0 (background) or positive.")
-    return array
-
-
-def _sequential(labels: Integers) -> tuple[Integers, Integers, Integers]:
-    """Codes (0 = background, then 1, 2, … in order of label), the labels, and their areas."""
-    flat = labels.ravel().astype(np.int64)
-    if not flat.size or flat.max() > 4 * flat.size + 65_536:  # ids far apart: sort instead of a long count
-        present, flat = np.unique(flat, return_inverse=True)
-        if present.size and present[0] != 0:
-            present, flat = np.concatenate([[0], present]), flat + 1
-        return flat, present[1:], np.bincount(flat, minlength=present.size)[1:]
-    area = np.bincount(flat)
-    area[0] = 0
-    present = np.flatnonzero(area)
-    codes = np.zeros(area.size, dtype=np.int64)
-    codes[present] = np.arange(1, present.size + 1)
-    return codes[flat], present, area[present]
-
-
-def _overlap(truth: ArrayLike, prediction: ArrayLike) -> _Overlap:
-    first, second = _checked_labels(truth, "truth"), _checked_labels(prediction, "prediction")
-    if first.shape != second.shape:
-        raise DataError(
-            f"truth has shape {first.shape}, prediction {second.shape}; they must cover the same pixels."
-        )
-    true_codes, true_labels, true_area = _sequential(first)
-    codes, labels, area = _sequential(second)
-    both = (true_codes > 0) & (codes > 0)
-    # One integer per pair of labels; only pairs that occur are kept, so the table is sparse.
-    pairs, shared = np.unique(
-        (true_codes[both] - 1) * max(labels.size, 1) + (codes[both] - 1), return_counts=True
-    )
-    row, column = np.divmod(pairs, max(labels.size, 1))
-    iou = shared / (true_area[row] + area[column] - shared)
-    return _Overlap(true_labels, true_area, labels, area, row, column, iou)
-
-
-def _pairs(overlap: _Overlap, threshold: float) -> Integers:
+def _pairs(overlap: Overlap, threshold: float) -> Integers:
     """Give the indices of the overlaps that form the matching at `threshold`, in order of the true label."""
     candidates = np.flatnonzero(overlap.iou >= threshold)
     row, column = overlap.row[candidates], overlap.column[candidates]

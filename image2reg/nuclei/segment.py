@@ -21,6 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.nuclei.segmenters.interface import diameter_in_pixels
+from image2reg.nuclei.segmenters.scaling import resize_labels
+from image2reg.nuclei.size import without_small
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +37,6 @@ Labels = NDArray[np.int32]
 # Working resolution, in pixels per nucleus diameter: finer gains nothing in F1 and costs time with its
 # square.
 _WORKING_DIAMETER_PX = 24.0
-_SMALLEST_DIAMETER_PX = 3.0
 # In nucleus diameters: smoothing, local background, opening, peaks, reach of the ground level.
 _SMOOTH, _BACKGROUND, _OPENING, _PEAK, _GROUND = 0.05, 0.4, 0.1, 0.1, 0.3
 # Share of the Otsu threshold at the outline, and that an object's peak must reach to be kept at all.
@@ -115,8 +117,8 @@ def segment(
     small = _shrink(values, diameter)
     scale = min(1.0, _WORKING_DIAMETER_PX / diameter)
     objects = _objects(small, diameter * scale, bright - dark, min_contrast, linear=intensity == "linear")
-    labels = np.where(valid, _enlarge(objects, values.shape), 0)
-    return _without_small(labels, min_area * math.pi / 4 * diameter**2)
+    labels = np.where(valid, resize_labels(objects, values.shape), 0)
+    return without_small(labels, min_area * math.pi / 4 * diameter**2)
 
 
 def _diameter_px(
@@ -128,25 +130,7 @@ def _diameter_px(
             f"nucleus size: {given} of diameter_px and diameter_um given; give one of them "
             "(Hoechst nuclei of cultured human cells are mostly 10 to 18 um across)."
         )
-    if diameter_px is None:
-        pixel: list[float | None] = (
-            [voxel_um] if isinstance(voxel_um, (int, float)) else list(voxel_um or [None])[-2:]
-        )
-        sizes = [float(size) for size in pixel if size is not None and size > 0]
-        if len(sizes) < len(pixel):
-            raise ConfigurationError(
-                f"nucleus size: diameter_um={diameter_um} needs the pixel size, voxel_um is {voxel_um}. "
-                "Pass voxel_um=(y, x) in micrometres, or diameter_px."
-            )
-        if max(sizes) > 1.05 * min(sizes):
-            raise DataError(f"pixels are not square: {sizes} um; resample the image to square pixels first.")
-        diameter_px = (diameter_um or 0) / (sum(sizes) / len(sizes))
-    if not diameter_px >= _SMALLEST_DIAMETER_PX:
-        raise ConfigurationError(
-            f"nucleus diameter is {diameter_px:g} px; at least {_SMALLEST_DIAMETER_PX:g} px are needed. "
-            "Check the voxel size, or resample the image to smaller pixels."
-        )
-    return float(diameter_px)
+    return diameter_in_pixels(diameter_px, diameter_um, voxel_um) or math.nan
 
 
 def _checked(image: ArrayLike, mask: ArrayLike | None) -> tuple[Floats, Mask]:
@@ -188,11 +172,6 @@ def _shrink(values: Floats, diameter: float) -> Floats:
     factors = [max(1, round(n * factor)) / n for n in values.shape]
     smooth = ndimage.gaussian_filter(values, 0.3 / factor)
     return np.asarray(ndimage.zoom(smooth, factors, order=1, grid_mode=True, mode="nearest"))
-
-
-def _enlarge(labels: Labels, shape: tuple[int, ...]) -> Labels:
-    index = [((np.arange(n) + 0.5) * k / n).astype(np.intp) for n, k in zip(shape, labels.shape, strict=True)]
-    return labels[np.ix_(*index)]
 
 
 def _objects(
@@ -277,11 +256,3 @@ def _split(foreground: Mask, contrast: Floats, diameter: float) -> Labels:
     peaks = foreground & (height - lifted >= 0.999 * _SEED_DEPTH)
     seeds, _ = ndimage.label(peaks, np.ones((3, 3)))
     return np.asarray(watershed(-height, seeds, mask=foreground), dtype=np.int32)
-
-
-def _without_small(labels: Labels, min_area_px: float) -> Labels:
-    area = np.bincount(labels.ravel())
-    keep = area >= max(1.0, min_area_px)
-    keep[0] = False
-    renumbered = np.where(keep, np.cumsum(keep), 0)
-    return renumbered[labels].astype(np.int32)

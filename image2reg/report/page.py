@@ -28,9 +28,12 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-ur
 
 
 class Html(str):
-    """Markup that is already escaped."""
+    """Markup that is already escaped; a notebook shows it as it is."""
 
     __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(self)
 
 
 def _plain(value: Any) -> str:
@@ -161,7 +164,7 @@ p{margin:6px 0;max-width:86ch}
 .card .what{color:var(--soft);font-size:13px}
 .card .value{font-size:30px;font-weight:600;line-height:1.25;font-variant-numeric:tabular-nums}
 .card .interval{font-size:14px;font-weight:400;color:var(--soft);margin-left:8px}
-.card p{font-size:13px;color:var(--soft);margin:2px 0}
+.card p{font-size:13px;color:var(--soft);margin:2px 0;overflow-wrap:anywhere}
 .flags{list-style:none;margin:16px 0 0;padding:0}
 .flags li{border-left:4px solid var(--soft);background:var(--wash);padding:7px 12px;margin:6px 0;
 overflow-wrap:anywhere;break-inside:avoid}
@@ -176,6 +179,7 @@ overflow-wrap:anywhere}
 .strip figcaption{font-size:13px;line-height:1.4;margin-bottom:3px;white-space:nowrap;overflow:hidden;
 text-overflow:ellipsis}
 .view{position:relative;display:block}
+img{max-width:100%;height:auto}
 .view img{display:block;width:100%;height:auto;background:#e9edef}
 .view+img.side{display:block;width:100%;height:auto;margin-top:3px;background:#e9edef}
 .row{position:absolute;left:0;right:0;border-top:1px dashed rgba(255,255,255,.75)}
@@ -198,6 +202,12 @@ th,td{padding:6px 14px 6px 0;border-bottom:1px solid var(--rule);text-align:left
 th{font-weight:600}thead th{border-bottom:1.5px solid #9aa6ad;font-size:13px}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 tr{break-inside:avoid}
+.plots{display:flex;flex-wrap:wrap;gap:14px 28px;align-items:flex-start}
+.plots figure{margin:0;flex:0 1 auto;min-width:0;break-inside:avoid}
+.plot svg{display:block;width:100%;min-width:260px;height:auto}
+.plots figcaption{font-size:13px;color:var(--soft);margin-bottom:3px;overflow-wrap:anywhere}
+.plots figure.crops{flex:1 1 44%}
+.crops img{display:block;width:100%;height:auto;background:#000}
 td svg,.note svg{display:block;width:190px;height:18px}
 .note svg{display:inline-block;width:96px;vertical-align:middle}
 pre{background:var(--wash);border:1px solid var(--rule);border-radius:6px;padding:11px 14px;font-size:13px;

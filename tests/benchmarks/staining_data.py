@@ -24,18 +24,16 @@ Split = dict[str, list[StainField]]
 MCF7_PIXEL_UM = 0.3112
 MCF7_TEST_SHARE, MCF7_VALIDATION_SHARE = 0.2, 0.1
 
-MCF7_SPLIT = (
-    "by experiment, drawn at random once: test 610, 810, december, lamp1-27-04-; "
-    "validation 110, feb; the rest trains"
-)
+MCF7_SPLIT = "by experiment, drawn at random once: test 610, 810, december, lamp1-27-04-; the rest trains"
 
 # Rows of the Christiansen well: 16 rows on either side of the validation strip are given to no split.
 WELL_ROWS = {"train": (0, 704), "validation": (720, 800), "test": (816, 1024)}
 
 
-def mcf7(data: Path = DATA, *, n_phantoms: int = 0) -> Split:
+def mcf7(data: Path = DATA, *, n_phantoms: int = 0, validation: bool = True) -> Split:
     """Brightfield to Hoechst, split by experiment; fields marked weak or suspect are left out of training only.
 
+    Without `validation` its experiments train too: for a recipe whose settings are settled.
     `n_phantoms` synthetic fields, cells that no experiment here shows, are for the second member of an ensemble.
     """
     folder = data / "celldetective_mcf7_bf_hoechst"
@@ -51,6 +49,7 @@ def mcf7(data: Path = DATA, *, n_phantoms: int = 0) -> Split:
     for row in index.itertuples():
         image = tifffile.imread(folder / "images" / row.file)
         split = where[row.experiment]
+        split = "train" if split == "validation" and not validation else split
         if split == "train" and row.weak_or_suspect:
             continue
         inputs, targets = image[None, :1], image[None, 1:]
@@ -98,8 +97,11 @@ def flat_phantom(seed: int) -> StainField:
     )
 
 
-def well(data: Path = DATA) -> Split:
-    """13 phase planes to DAPI, MAP2, NFH, split by rows of the one well."""
+def well(data: Path = DATA, *, validation: bool = True) -> Split:
+    """13 phase planes to DAPI, MAP2, NFH, split by rows of the one well.
+
+    Without `validation` its rows, and the margin above them, train too: for a recipe whose settings are settled.
+    """
     folder = data / "isl_condition_b_phase_to_fluor"
     phase = tifffile.imread(folder / "wellA4_phase_zstack_13x1024x768_u16.tif")[None]
     stains = np.stack(
@@ -108,8 +110,11 @@ def well(data: Path = DATA) -> Split:
             for name in ("DAPI", "MAP2", "NFH")
         ]
     )
+    rows = dict(WELL_ROWS)
+    if not validation:
+        rows["train"] = (rows["train"][0], rows.pop("validation")[1])
     fields: Split = {}
-    for split, (top, bottom) in WELL_ROWS.items():
+    for split, (top, bottom) in rows.items():
         fields[split] = [
             StainField(
                 name=f"wellA4 rows {top}-{bottom}",

@@ -28,7 +28,7 @@ COMMAND = "python tests/benchmarks/train_bundles.py {name} --out runs/{name}"
 
 SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
     "brightfield-nuclei": (
-        partial(mcf7, n_phantoms=40),
+        partial(mcf7, n_phantoms=40, validation=False),
         Facts(
             command=COMMAND.format(name="brightfield-nuclei"),
             intended_use="Where nuclei are in a brightfield image of adherent cells: counting, segmentation, tracking.",
@@ -40,7 +40,7 @@ SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
                     credit="celldetective developers, zenodo.org/records/10650279",
                 ),
                 DataSource(
-                    name="40 synthetic fields (virtualstain.phantom), in the training of one of two members",
+                    name="40 synthetic fields (virtualstain.phantom), in the training of one of four members",
                     licence="BSD-3-Clause",
                     credit="made by this package",
                 ),
@@ -54,12 +54,12 @@ SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
         ),
     ),
     "phase-neuron": (
-        well,
+        partial(well, validation=False),
         Facts(
             command=COMMAND.format(name="phase-neuron"),
             intended_use="Demonstration on the well it was trained on, and a start for fine-tuning.",
-            split=", ".join(f"{name}: rows {low} to {high}" for name, (low, high) in WELL_ROWS.items())
-            + " of one well",
+            split=f"train: rows 0 to {WELL_ROWS['validation'][1]}, test: rows {WELL_ROWS['test'][0]} to "
+            f"{WELL_ROWS['test'][1]} of one well",
             sources=(
                 DataSource(
                     name="in-silico labelling, condition B, well A4 (human motor neurons)",

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 
 # What people look at: commands, pages, windows. Nothing that computes may need one; they import each other.
 # `staining_page`, `demo`, `runs`: what the command line of virtualstain shows, in modules of their own.
-FACES = {"cli", "report", "napari", "web", "staining_page", "demo", "runs"}
+FACES = {"cli", "commands", "report", "napari", "web", "staining_page", "demo", "runs"}
 
 CATCH_ALL = {
     "base", "common", "core", "functions", "general", "generic", "helper", "helpers", "lib", "misc", "mixins", "other",

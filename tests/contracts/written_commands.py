@@ -7,15 +7,17 @@ import importlib
 import re
 import shlex
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from source_tree import PACKAGES, ROOT, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-WEIGHTS = ROOT / "virtualstain" / "weights"
+WITHOUT_WEIGHTS = {"classical", "texture"}  # segmenters that need no training
+WEIGHTS = [ROOT / package / "weights" for package in PACKAGES]
 
 # Of one machine: a home, a drive, a mount. `/` alone is division, and a URL is not a path.
 ABSOLUTE = re.compile(
@@ -48,10 +50,27 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
+def shipped(name: str) -> Path | None:
+    """Folder of a shipped model."""
+    return next((root / name for root in WEIGHTS if (root / name).is_dir()), None)
+
+
+def leaves(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Every command by its words, those of sub-groups too (``train segmenter``)."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found |= (
+            leaves(command, f"{prefix}{name} ") if hasattr(command, "commands") else {prefix + name: command}
+        )
+    return found
+
+
 def wrong_command(words: list[str], app: typer.Typer) -> list[str]:
     """What a command line says that the application does not know, and what it needs and is not given."""
     name, rest = (words[1] if len(words) > 1 else ""), words[2:]
-    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    known = leaves(typer.main.get_command(app))
+    if rest and f"{name} {rest[0]}" in known:
+        name = f"{name} {rest.pop(0)}"
     if name in {"", "--help"}:
         return []
     if name not in known:
@@ -104,7 +123,8 @@ def wrong_commands(text: str) -> list[str]:
         ):
             problems.append(f"{where}: there is no {words[1]}")
         for option, word in pairwise(words):
-            if option == "--model" and re.fullmatch(r"[a-z0-9-]+", word) and not (WEIGHTS / word).is_dir():
+            named = option == "--model" and re.fullmatch(r"[a-z0-9-]+", word)
+            if named and word not in WITHOUT_WEIGHTS and not shipped(word):
                 problems.append(f"{where}: no model {word} is shipped")
             if option == "--config" and not is_recipe(word):
                 problems.append(f"{where}: no recipe {word} is shipped")
@@ -115,7 +135,8 @@ def is_recipe(word: str) -> bool:
     """A shipped model's recipe by its name, a file of ours by its path, or a file of the reader's own."""
     if word.endswith(".yaml"):
         return not word.startswith("configs/") or (ROOT / word).is_file()
-    return (WEIGHTS / word / "config.yaml").is_file()
+    folder = shipped(word)
+    return folder is not None and (folder / "config.yaml").is_file()
 
 
 def wrong_python(text: str) -> list[str]:

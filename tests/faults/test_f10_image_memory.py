@@ -82,7 +82,8 @@ def test_statistics_and_copies_take_the_memory_of_a_piece(work, tmp_path, monkey
         else:
             image.write(tmp_path / f"{path.stem}_{work}")
 
-    small, large = stack(tmp_path, 96, n_planes=32), stack(tmp_path, 96, n_planes=128)
+    # The smaller is nine pieces already: with fewer than can be under way at once it would not show their memory.
+    small, large = stack(tmp_path, 96, n_planes=128), stack(tmp_path, 96, n_planes=512)
     run(stack(tmp_path, 96, n_planes=16))
     peaks = [peak_of(run, path) for path in (small, large)]
     assert peaks[1] <= 1.3 * peaks[0]

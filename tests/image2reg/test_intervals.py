@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.intervals import bootstrap_interval, paired_difference_interval
+from image2reg.intervals import bootstrap_interval, paired_difference_interval, paired_p_value
 
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
@@ -152,3 +152,26 @@ def test_text_names_value_ends_and_units() -> None:
 def test_refusals_name_what_was_seen(call, error, text) -> None:
     with pytest.raises(error, match=text):
         call()
+
+
+def test_the_paired_test_is_exact_where_exchanges_can_be_counted() -> None:
+    # Five units that all differ alike: 2 of 32 exchanges are as far from 0 as the one seen.
+    p = paired_p_value([1, 2, 3, 4, 5], [0, 1, 2, 3, 4], seed=0, n=200_000)
+    assert p == pytest.approx(2 / 32, abs=0.003)
+    # Kept together as one group, exchanging them changes nothing but the sign.
+    assert paired_p_value([1, 2, 3], [0, 1, 2], groups=["a"] * 3, seed=0) == 1.0
+    assert paired_p_value([1, 2, math.nan], [1, 2, 9], seed=0) == 1.0
+
+
+def test_the_paired_test_is_level_under_the_null() -> None:
+    rng = np.random.default_rng(4)
+    found = [
+        paired_p_value(*rng.normal(size=(2, 30)) + rng.normal(size=30), seed=k, n=499) for k in range(300)
+    ]
+    assert 0.02 <= np.mean(np.array(found) <= 0.05) <= 0.09
+
+
+@pytest.mark.parametrize("second", [[1.0], [math.nan, math.nan]])
+def test_the_paired_test_refuses_scores_that_are_no_pairs(second) -> None:
+    with pytest.raises(DataError, match="scores of the same units in the same order"):
+        paired_p_value([1.0, 2.0], second, seed=0)

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtualstain.augment import AugmentSettings, augment_photometry, gaussian_blur, warp_to_patch
+from virtualstain.normalise import ChannelScale
+from virtualstain.patches import PatchSampler, StainField
 
 
 def test_no_augmentation_is_the_identity() -> None:
@@ -30,6 +32,18 @@ def test_what_is_registered_stays_registered(seed: int) -> None:
         > 0.999
     )
     assert torch.allclose(warped[1][inside[0]], 2 * warped[0][inside[0]] + 1, atol=1e-3)
+
+
+def test_mirroring_alone_moves_input_and_target_together_without_resampling() -> None:
+    rows = np.broadcast_to(np.arange(12, dtype=np.float32), (1, 1, 12, 12))
+    one = (ChannelScale(),)
+    field = StainField("f", "g", rows, rows + 1, np.array([True]), input_scale=one, target_scale=one)
+    settings = AugmentSettings.none().model_copy(update={"flip": True})
+    drawn = PatchSampler([field], (1, 12, 12), settings).draw(32, np.random.default_rng(0))
+    assert torch.equal(drawn["target"], drawn["input"] + 1)
+    rising = (drawn["input"][:, 0, 0, 0, 0] == 0).sum()
+    assert 8 <= int(rising) <= 24
+    assert torch.equal(drawn["input"].amax((1, 2, 3, 4)), torch.full((32,), 11.0))
 
 
 @given(seed=st.integers(0, 10_000))

@@ -108,3 +108,29 @@ def test_lpips_takes_whole_planes_as_grey_pictures() -> None:
     assert float(value) == pytest.approx(
         float(planes[1:].mean()), rel=0.05
     )  # the clipped tails differ a little
+
+
+def test_emphasis_counts_nuclei_and_their_rims_more_and_nothing_without_annotation() -> None:
+    criterion = StainLoss(StainLossSettings(l1=1.0, correlation=1.0, emphasis=3.0))
+    mask, nuclei = torch.ones(2, 1, 1, 40, 40), torch.zeros(2, 1, 1, 40, 40)
+    nuclei[:, :, :, 20, 20] = 1
+    annotated = torch.stack([torch.ones(1, 1, 40, 40), torch.zeros(1, 1, 40, 40)])
+    weights = criterion.emphasised(mask, nuclei, annotated)
+    assert weights[0, 0, 0, 12, 28] == 4
+    assert weights[0, 0, 0, 11, 20] == 1
+    assert (weights[1] == 1).all()
+    generator = torch.Generator().manual_seed(0)
+    p, t = (torch.randn(2, 1, 1, 40, 40, generator=generator) for _ in range(2))
+    terms = criterion(p, t, mask, weights)
+    w = weights.numpy().reshape(2, -1)
+    expected = np.mean([np.average(np.abs(a - b), weights=c) for a, b, c in zip(*flat(p, t), w, strict=True)])
+    assert terms["l1"].item() == pytest.approx(expected, rel=1e-5)
+    r = []
+    for a, b, c in zip(*flat(p, t), w, strict=True):
+        covariance = np.cov(a, b, aweights=c, ddof=0)
+        r.append(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+    assert terms["correlation"].item() == pytest.approx(1 - np.mean(r), abs=1e-3)
+
+
+def flat(*values: torch.Tensor) -> list[np.ndarray]:
+    return [v.numpy().reshape(len(v), -1) for v in values]

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from image2reg.errors import ConfigurationError
+from image2reg.models.networks.shuffle_unet import fold, unfold
+from image2reg.models.networks.thin_maps import convolved
 from virtualstain.networks import NAMES, build_network
 from virtualstain.networks.discriminator import ConditionalPatchDiscriminator, feature_matching
 from virtualstain.networks.interface import deploy
-from virtualstain.networks.shuffle_unet import fold, unfold
 
 
 def n_parameters(network: torch.nn.Module) -> int:
@@ -115,3 +116,19 @@ def test_discriminator_judges_the_pair_and_matches_features() -> None:
     assert fake.grad is not None
     assert float(fake.grad.abs().sum()) > 0
     assert not torch.equal(judge(torch.randn(1, 2, 32, 32), real)[-1], judge(x, real)[-1])
+
+
+def test_thin_maps_have_true_gradients_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    block, x = torch.nn.Conv3d(256, 512, 3, padding=1), torch.randn(4, 256, 2, 4, 4)
+
+    def gradient(*, mixed: bool) -> torch.Tensor:
+        block.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            loss = convolved(block, x).float().square().mean()
+        loss.backward()
+        assert block.weight.grad is not None
+        return block.weight.grad.clone()
+
+    exact = gradient(mixed=False)
+    assert (gradient(mixed=True) - exact).norm() <= 0.1 * exact.norm()

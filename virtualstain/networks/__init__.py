@@ -22,10 +22,10 @@ def build_network(name: str, **arguments: Any) -> StainNetwork:
     ConfigurationError
         An unknown name, or arguments the network does not take.
     """
+    from image2reg.models.networks.shuffle_unet import ShuffleUNet
     from virtualstain.networks.ensemble import Ensemble
     from virtualstain.networks.fnet3d import FNet3D
     from virtualstain.networks.monai_unet import MonaiUNet
-    from virtualstain.networks.shuffle_unet import ShuffleUNet
 
     table: dict[str, type[StainNetwork]] = {
         "shuffle_unet": ShuffleUNet,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from image2reg.models.networks.thin_maps import convolved
 from virtualstain.networks.interface import StainNetwork
 
 __all__ = ["FNet3D"]
@@ -42,10 +43,10 @@ class _Level(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, n_in, Z, Y, X) to (B, n_out, Z, Y, X)."""
-        x = self.enter(x)
+        x = convolved(self.enter, x)
         if self.depth == 0:
             return x
-        return self.leave(torch.cat([x, self.up(self.coarser(self.down(x)))], dim=1))
+        return convolved(self.leave, torch.cat([x, self.up(self.coarser(self.down(x)))], dim=1))
 
 
 class FNet3D(StainNetwork):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from image2reg.errors import BundleError, ConfigurationError
-from virtualstain import perceptual
+from image2reg.models import perceptual
 
 
 class StandIn(torch.nn.Module):

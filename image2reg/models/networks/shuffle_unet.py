@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from virtualstain.networks.interface import StainNetwork
+from image2reg.models.networks.interface import ImageNetwork
+from image2reg.models.networks.thin_maps import convolved
 
 __all__ = ["ShuffleUNet", "fold", "unfold"]
 
@@ -63,11 +64,11 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, n_in, ...) to (B, n_out, ...)."""
-        y = self.activation(self.norm1(self.conv1(x)))
-        return self.activation(self.norm2(self.conv2(y)) + self.shortcut(x))
+        y = self.activation(self.norm1(convolved(self.conv1, x)))
+        return self.activation(self.norm2(convolved(self.conv2, y)) + self.shortcut(x))
 
 
-class ShuffleUNet(StainNetwork):
+class ShuffleUNet(ImageNetwork):
     """Residual U-Net on folded patches.
 
     Parameters

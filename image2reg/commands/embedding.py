@@ -1,0 +1,141 @@
+"""Commands that train encoders of nuclei, test them group by group, and embed crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from image2reg.commands.options import AsJson, Device, Out, Overwrite, Resume, Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CROPS = typer.Argument(help="Crops of nuclei: a .zarr directory (image2reg crops).")
+
+
+def train_encoder(
+    crops: Annotated[Path, _CROPS],
+    out: Out,
+    *,
+    label: Annotated[
+        str, typer.Option("--label", help="Metadata column to tell apart, e.g. Metadata_Treatment.")
+    ] = "",
+    group: Annotated[
+        str,
+        typer.Option("--group", help="What is kept whole: field, well, plate, batch or a metadata column."),
+    ] = "plate",
+    config: Annotated[str, typer.Option("--config", help="Recipe: a YAML file.")] = "",
+    settings: Settings = None,
+    folds: Annotated[int, typer.Option("--folds", help="Cross-validation folds.", min=2)] = 3,
+    levels: Annotated[
+        bool, typer.Option("--levels/--no-levels", help="Score at every level the metadata tell apart.")
+    ] = True,
+    ablation: Annotated[
+        bool,
+        typer.Option("--ablation", help="Also score nucleus only, binarised, region only, matched nuclei."),
+    ] = False,
+    device: Device = "cpu",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train an encoder of nuclei; cross-validate it with whole groups held out; write a bundle."""
+    from image2reg.atomic import refuse_existing
+    from image2reg.config import load_config
+    from image2reg.console import emit, progress_bar
+    from image2reg.embedding.ablation import ablate
+    from image2reg.embedding.encoder import save_encoder
+    from image2reg.embedding.groups import group_of, known_levels, refuse_untestable
+    from image2reg.embedding.levels import score_levels
+    from image2reg.embedding.recipe import EncoderRecipe
+    from image2reg.embedding.training import train_encoder as run
+    from image2reg.nuclei.crops import Crops
+    from image2reg.tables import write_csv
+
+    refuse_existing(out, overwrite=overwrite)
+    recipe = load_config(EncoderRecipe, config or None, overrides=settings or ())
+    cut = Crops.read(crops).load()
+    labels = cut.column(label) if label else None
+    tables: dict[str, pd.DataFrame] = {}
+    if labels is not None:
+        refuse_untestable(labels, group_of(cut.metadata, group, cut.source), group=group, where=cut.source)
+        tried = [*known_levels(cut.metadata), group] if levels else [group]
+        with progress_bar("levels", silent=as_json) as report:
+            tables["levels"] = score_levels(
+                cut,
+                labels,
+                recipe,
+                levels=list(dict.fromkeys(tried)),
+                n_folds=folds,
+                device=device,
+                report=report,
+            )
+        if ablation:
+            with progress_bar("ablation", silent=as_json) as report:
+                tables["ablation"] = ablate(
+                    cut, labels, recipe, group=group, n_folds=folds, device=device, report=report
+                )
+    made = run(
+        cut,
+        labels,
+        recipe,
+        out=out.parent / f"{out.name}-run",
+        resume=resume,
+        device=device,
+        progress=not as_json,
+    )
+    words = f"image2reg train encoder {crops.name} --out {out.name}" + (
+        f" --label {label} --group {group}" if label else ""
+    )
+    bundle = save_encoder(
+        made, out, levels=tables.get("levels"), command=words, voxel_um=cut.voxel_um, overwrite=overwrite,
+        split=f"trained on all {len(cut)} nuclei; scores by {folds}-fold cross-validation, the group of each is named",
+    )  # fmt: skip
+    for name, table in tables.items():
+        write_csv(table, out.parent / f"{out.name}-{name}.csv", overwrite=True)
+    shown = [f"{name}\n{_text(table)}" for name, table in tables.items()]
+    emit(
+        {"bundle": str(bundle.directory)} | {name: _records(table) for name, table in tables.items()},
+        "\n\n".join([*shown, f"bundle {bundle.directory}"]),
+        as_json=as_json,
+    )
+
+
+def embed(
+    crops: Annotated[Path, _CROPS],
+    *,
+    model: Annotated[Path, typer.Option("--model", help="Directory of an encoder's bundle.")],
+    out: Out,
+    origin: Annotated[
+        str, typer.Option("--origin", help="What the crops show: real, predicted or generated stain.")
+    ] = "real",
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Embed nuclei: one row of numbers per crop, with its metadata."""
+    from image2reg.atomic import refuse_existing
+    from image2reg.console import emit, progress_bar
+    from image2reg.embedding.encoder import embed as run
+    from image2reg.embedding.encoder import load_encoder
+    from image2reg.nuclei.crops import Crops
+
+    refuse_existing(out, overwrite=overwrite)
+    encoder = load_encoder(model)
+    with progress_bar("nuclei", silent=as_json) as report:
+        profiles = run(Crops.read(crops), encoder, origin=origin, report=report)
+    profiles.write(out, overwrite=overwrite)
+    emit(
+        {"written": str(out), "nuclei": len(profiles), "features": len(profiles.features)},
+        f"{len(profiles)} nuclei, {len(profiles.features)} numbers each: {out}",
+        as_json=as_json,
+    )
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def _text(table: pd.DataFrame) -> str:
+    return str(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))

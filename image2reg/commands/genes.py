@@ -1,0 +1,85 @@
+"""Commands of the gene network: build it, embed its genes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from image2reg.commands.options import AsJson, Out, Overwrite, Seed
+
+
+def network(
+    *,
+    interactions: Annotated[
+        Path, typer.Option(help="Table of interactions: iRefIndex costs, STRING or BioGRID.")
+    ],
+    targets: Annotated[
+        Path, typer.Option(help="Genes to join: a text file, one a line, or profiles with Metadata_Gene.")
+    ],
+    out: Out,
+    expression: Annotated[
+        Path | None,
+        typer.Option(help="Log expression, samples by gene symbols (.csv, .parquet, .h5ad): edge costs."),
+    ] = None,
+    case: Annotated[
+        str | None,
+        typer.Option(help="COLUMN=VALUE of the samples whose contrast to the others gives prizes."),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="STRING's protein info, identifier to gene symbol.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="Keep interactions up to this cost; default: the median.")
+    ] = None,
+    hubs: Annotated[float, typer.Option(help="Degree quantile above which proteins are left out.")] = 0.999,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Join the targets by the cheapest interactions: a Steiner graph in the interactome."""
+    from image2reg.atomic import refuse_existing
+    from image2reg.console import emit
+    from image2reg.genes.building import build_network
+
+    refuse_existing(out, overwrite=overwrite)
+    built = build_network(
+        interactions, targets, expression=expression, case=case, names=names, max_cost=max_cost, hubs=hubs
+    )
+    built.write(out, overwrite=overwrite)
+    steiner = built.steiner
+    lost = f"; lost: {', '.join(steiner.lost[:10])}" if steiner.lost else ""
+    emit(
+        {"written": str(out), "genes": len(steiner.graph.names), "interactions": steiner.graph.n_edges,
+         "targets": len(steiner.terminals), "lost": list(steiner.lost), "method": steiner.method},
+        f"{steiner.summary()}{lost}: {out}",
+        as_json=as_json,
+    )  # fmt: skip
+
+
+def genes(
+    *,
+    network: Annotated[Path, typer.Option(help="Directory that image2reg network wrote.")],
+    out: Out,
+    method: Annotated[str, typer.Option(help="diffusion, netmf or autoencoder.")] = "diffusion",
+    dimensions: Annotated[
+        int | None, typer.Option(help="Columns of the embedding; default: all, or 64.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Embed the genes of a network: one Parquet table, no image enters."""
+    from image2reg.atomic import refuse_existing
+    from image2reg.console import emit
+    from image2reg.genes.network import GeneNetwork
+    from image2reg.genes.table import embed_genes
+
+    refuse_existing(out, overwrite=overwrite)
+    table = embed_genes(GeneNetwork.read(network), method=method, dimensions=dimensions, seed=seed)
+    table.write(out, overwrite=overwrite)
+    emit(
+        {"written": str(out), "genes": len(table), "dimensions": len(table.features), "method": method},
+        f"{len(table)} genes, {len(table.features)} dimensions ({method}): {out}",
+        as_json=as_json,
+    )

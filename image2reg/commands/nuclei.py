@@ -1,0 +1,177 @@
+"""Commands that measure labelled nuclei and cut them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from image2reg.commands.options import AsJson, Out, Overwrite
+
+_IMAGES = typer.Argument(help="A manifest (.csv, .parquet), a folder of images or one image.")
+_LABELS = typer.Argument(
+    help="A label image or a folder of them, named like the images; not needed where the manifest has masks."
+)
+_CHANNELS = typer.Option(
+    "--channel", help="Channel names in order, for images that do not name them; repeat."
+)
+_VOXEL = typer.Option("--voxel-um", help="Pixel size in micrometres, for images that do not say.")
+
+
+def features(
+    images: Annotated[Path, _IMAGES],
+    labels: Annotated[Path | None, _LABELS] = None,
+    *,
+    out: Out,
+    channel: Annotated[list[str] | None, _CHANNELS] = None,
+    voxel_um: Annotated[float | None, _VOXEL] = None,
+    ring: Annotated[
+        tuple[int, int], typer.Option("--ring", help="Gap and width of the ring around nuclei, pixels.")
+    ] = (1, 4),
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure every nucleus: CellProfiler names, one row per nucleus."""
+    import pandas as pd
+
+    from image2reg.atomic import refuse_existing
+    from image2reg.console import progress_bar
+    from image2reg.errors import ProjectError
+    from image2reg.nuclei.features import measure
+    from image2reg.nuclei.pairs import labelled_fields
+    from image2reg.tables import Profiles
+
+    refuse_existing(out, overwrite=overwrite)
+    fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
+    tables, failures, empty = [], [], []
+    with progress_bar("fields", silent=as_json) as report:
+        for number, field in enumerate(fields, 1):
+            try:
+                table = measure(field.image(), field.labels(), ring_px=ring)
+            except ProjectError as error:
+                failures.append(_failure(field.name, error))
+                continue
+            if table.empty:
+                empty.append(field.name)
+            known = {name: value for name, value in field.metadata.items() if value}
+            tables.append(pd.concat([pd.DataFrame(known, index=table.index), table], axis=1))
+            report(number, len(fields))
+    path = _write_failures(out, failures, len(fields))
+    filled = [table for table in tables if len(table)]
+    _refuse_none(filled, images, len(fields))
+    profiles = Profiles(pd.concat(filled, ignore_index=True), source=str(out))
+    profiles.write(out, overwrite=overwrite)
+    _finish(
+        {"written": str(out), "nuclei": len(profiles), "features": len(profiles.features)},
+        f"{len(profiles)} nuclei of {len(filled)} fields, {len(profiles.features)} features: {out}",
+        failures, path, empty, as_json=as_json,
+    )  # fmt: skip
+
+
+def crops(
+    images: Annotated[Path, _IMAGES],
+    labels: Annotated[Path | None, _LABELS] = None,
+    *,
+    out: Out,
+    size: Annotated[int, typer.Option("--size", help="Edge length of a crop, pixels (even).")] = 64,
+    channel: Annotated[list[str] | None, _CHANNELS] = None,
+    voxel_um: Annotated[float | None, _VOXEL] = None,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Cut a square around every nucleus; one .zarr directory for all."""
+    import numpy as np
+
+    from image2reg.atomic import refuse_existing
+    from image2reg.console import progress_bar
+    from image2reg.errors import ProjectError
+    from image2reg.nuclei.crops import Crops, cut_crops, write_crops
+    from image2reg.nuclei.pairs import labelled_fields
+
+    refuse_existing(out, overwrite=overwrite)
+    fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
+    usable, failures, empty, n = [], [], [], 0
+    # once for the numbers, so that the crops themselves can go straight to disk
+    for field in fields:
+        try:
+            image, numbers = field.image(), field.labels()
+            cut = cut_crops(image, numbers, size_px=size)
+        except ProjectError as error:
+            failures.append(_failure(field.name, error))
+            continue
+        if cut is None:
+            empty.append(field.name)
+        else:
+            usable.append(field)
+            n += len(np.unique(numbers[numbers > 0]))
+    path = _write_failures(out, failures, len(fields))
+    _refuse_none(usable, images, len(fields))
+
+    def parts() -> Any:
+        with progress_bar("fields", silent=as_json) as report:
+            for number, field in enumerate(usable, 1):
+                found: Crops | None = cut_crops(
+                    field.image(), field.labels(), size_px=size, metadata=field.metadata
+                )
+                if found is not None:
+                    yield found
+                report(number, len(usable))
+
+    write_crops(out, parts(), n=n, overwrite=overwrite)
+    _finish(
+        {"written": str(out), "nuclei": n}, f"{n} nuclei of {len(usable)} fields: {out}",
+        failures, path, empty, as_json=as_json,
+    )  # fmt: skip
+
+
+def _three(voxel_um: float | None) -> tuple[float | None, float | None, float | None]:
+    return (None, voxel_um, voxel_um)
+
+
+def _failure(name: str, error: Exception) -> dict[str, str]:
+    return {"source": name, "error": str(error), "kind": type(error).__name__}
+
+
+def _refuse_none(filled: list[Any], images: Path, n_fields: int) -> None:
+    from image2reg.errors import DataError
+
+    if not filled:
+        raise DataError(
+            f"{images}: no nucleus in {n_fields} fields, so there is nothing to write. Look at the labels."
+        )
+
+
+def _write_failures(out: Path, failures: list[dict[str, str]], n_fields: int) -> Path | None:
+    import pandas as pd
+
+    from image2reg.errors import DataError
+    from image2reg.tables import write_csv
+
+    if not failures:
+        return None
+    if len(failures) == n_fields:
+        raise DataError(f"all {n_fields} fields failed; the first: {failures[0]['error']}")
+    path = out.parent / "failures.csv"
+    write_csv(pd.DataFrame(failures), path, overwrite=True)
+    return path
+
+
+def _finish(
+    result: dict[str, Any],
+    text: str,
+    failures: list[dict[str, str]],
+    path: Path | None,
+    empty: list[str],
+    *,
+    as_json: bool,
+) -> None:
+    from image2reg.console import emit
+
+    if empty:
+        text += f"\n{len(empty)} fields without a nucleus, such as {empty[0]}"
+    if failures:
+        text += f"\n{len(failures)} failed; see {path}"
+    emit(result | {"failures": failures, "empty": empty}, text, as_json=as_json)
+    if failures:
+        raise typer.Exit(5)

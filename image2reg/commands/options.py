@@ -1,0 +1,17 @@
+"""Options that several subcommands share, worded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Option("--out", help="Where results go; refused when it exists.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything drawn at random.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Do only what is missing.")]
+Config = Annotated[str, typer.Option("--config", help="A YAML file, or the name of a shipped recipe.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="a.b=value; overrides the recipe.")]

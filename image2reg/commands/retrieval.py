@@ -1,0 +1,145 @@
+"""The command that calls mechanisms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from image2reg.commands.options import AsJson, Out, Overwrite, Seed
+
+_PROFILES = typer.Argument(help="Profiles (.csv, .csv.gz, .parquet); several are put below each other.")
+_ARM = typer.Option(
+    "--arm", help="NAME=FILE: another kind of evidence on the same compounds (generated, expression); repeat."
+)
+
+
+def retrieve(
+    profiles: Annotated[list[Path], _PROFILES],
+    label: Annotated[str, typer.Option("--label", help="Column of mechanisms; several separated by |.")],
+    *,
+    out: Out,
+    different: Annotated[
+        str, typer.Option("--different", help="Column of the compound; evidence comes from other compounds.")
+    ] = "",
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="Columns that make one treatment; replicates are merged.")
+    ] = None,
+    controls: Annotated[
+        str, typer.Option("--controls", help="Metadata_Column=value of the control wells, for the sphering.")
+    ] = "",
+    batch: Annotated[
+        str, typer.Option("--batch", help="Column of batches; one that equals a mechanism is refused.")
+    ] = "",
+    arm: Annotated[list[str] | None, _ARM] = None,
+    fusion: Annotated[
+        str, typer.Option("--fusion", help="Arms fused late (scores) or early (features).")
+    ] = "late",
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="neighbours, ntk, linear; repeat. All when not given."),
+    ] = None,
+    processing: Annotated[
+        str,
+        typer.Option(
+            "--processing",
+            help="default (arcsinh, sphering, hubs corrected), auto (settled on the doses of each compound, without "
+            "labels; needs --controls, --by and --different) or none.",
+        ),
+    ] = "default",
+    threshold: Annotated[float, typer.Option("--threshold", help="Least probability of a call.")] = 0.5,
+    alpha: Annotated[float, typer.Option("--alpha", help="Largest p-value of a call.")] = 0.05,
+    normalise_labels: Annotated[
+        bool, typer.Option("--normalise-labels", help="Merge spellings (case, inhibitor and antagonist).")
+    ] = False,
+    common_features: Annotated[
+        bool, typer.Option("--common-features", help="Use the features that all given tables share.")
+    ] = False,
+    crops: Annotated[
+        Path | None,
+        typer.Option("--crops", help="Crops of nuclei (.zarr) with the --different column, to show."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Rank mechanisms per compound with calibrated probability, p-value and evidence; no call where it is thin."""
+    import json
+    import shlex
+    import sys
+
+    from image2reg.atomic import atomic_directory, refuse_existing
+    from image2reg.console import emit
+    from image2reg.errors import ConfigurationError
+    from image2reg.nuclei.crops import Crops
+    from image2reg.report.mechanisms import write_pages
+    from image2reg.retrieval.calling import retrieve as call
+    from image2reg.retrieval.processing import FeatureProcessing, choose_processing
+    from image2reg.retrieval.settings import METHODS, CallSettings
+    from image2reg.tables import Profiles, controls_of, write_csv
+
+    refuse_existing(out, overwrite=overwrite)
+    steps: FeatureProcessing | None = FeatureProcessing()
+    main = Profiles.concat([Profiles.read(path) for path in profiles], common_features=common_features)
+    if processing == "auto":
+        if not (controls and by and different):
+            raise ConfigurationError("--processing auto needs --controls, --by and --different.")
+        steps, _ = choose_processing(
+            main, controls=controls_of(main, controls), by=by, compound=different, batch=batch
+        )
+    elif processing == "none":
+        steps = None
+    elif processing != "default":
+        raise ConfigurationError(f"--processing {processing!r}; allowed are default, auto and none.")
+    settings = CallSettings(
+        methods=tuple(method or METHODS), fusion=fusion, threshold=threshold, alpha=alpha, processing=steps,
+        normalise_labels=normalise_labels,
+    )  # fmt: skip
+    arms = {"profiles": main, **_arms(arm or [])}
+    found = call(
+        arms if len(arms) > 1 else main, label=label, different=different, batch=batch, controls=controls,
+        by=by or [], settings=settings, seed=seed,
+    )  # fmt: skip
+    pictures = Crops.read(crops) if crops else None
+    command = shlex.join(["image2reg", *sys.argv[1:]])
+    with atomic_directory(out, overwrite=overwrite) as partial:
+        for name in ("calls", "ranking", "evidence", "moved"):
+            write_csv(getattr(found, name), partial / f"{name}.csv")
+        (partial / "summary.json").write_text(json.dumps(_facts(found), indent=1), encoding="utf-8")
+        title = f"Mechanisms of {', '.join(path.name for path in profiles)}"
+        write_pages(found, partial, compound=different, title=title, command=command, crops=pictures)
+    s = found.summary
+    n_called = int(found.calls["called"].sum())
+    text = (
+        f"{n_called} of {len(found.calls)} profiles called.\n"
+        f"held-out compounds: {s['accuracy']['value']:.3f} right [{s['accuracy']['low']:.3f}, "
+        f"{s['accuracy']['high']:.3f}] of {s['n_possible']} (majority {s['majority']:.3f}), calibration error "
+        f"{s['ece']:.3f} (by chance {s['ece_floor']:.3f})\n"
+        + "".join(f"note: {note}\n" for note in found.notes)
+        + f"open {out / 'index.html'}"
+    )
+    emit(
+        {"out": str(out), "called": n_called, "queries": len(found.calls), **_facts(found)},
+        text,
+        as_json=as_json,
+    )
+
+
+def _arms(given: list[str]) -> dict[str, Any]:
+    from image2reg.errors import ConfigurationError
+    from image2reg.tables import Profiles
+
+    arms = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not equals or not name or name in arms or name == "profiles":
+            raise ConfigurationError(f"--arm {text!r}: write NAME=FILE, each name once (profiles is taken).")
+        arms[name] = Profiles.read(path)
+    return arms
+
+
+def _facts(found: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"summary": found.summary, "settings": asdict(found.settings), "notes": list(found.notes)}

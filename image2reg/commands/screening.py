@@ -1,0 +1,157 @@
+"""The command that runs a screen."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from image2reg.commands.options import AsJson, Config, Device, Out, Overwrite, Settings
+
+if TYPE_CHECKING:
+    from image2reg.engine import Outcome
+    from image2reg.screen.pipeline import ScreenResult
+
+_DATA = typer.Option("--data", help="A manifest or profiles (.csv, .parquet), or a folder of images.")
+_CONTROL = typer.Option(
+    "--control", help="Query for the negative control wells, e.g. 'Metadata_Perturbation == \"DMSO\"'."
+)
+_POSITIVE = typer.Option("--positive", help="Query for the positive control wells; Z' and SSMD need them.")
+_NUCLEI = typer.Option("--nuclei", help="Channel with the nuclei, where its name does not say.")
+_CHANNEL = typer.Option("--channel", help="For a folder: its channels, NAME=TEXT_IN_THE_FILE_NAME; repeat.")
+_PATTERN = typer.Option("--pattern", help="For a folder: regular expression with groups Plate, Well, Site.")
+_LAYOUT = typer.Option(
+    "--layout", help="CSV with what was in which well (Well, Perturbation, Dose_uM, Control …)."
+)
+_MODEL = typer.Option("--model", help="Segmenter: nuclei (shipped), classical, a bundle's name or directory.")
+_READOUT = typer.Option("--readout", help="Feature to judge; repeat. Default: count, area, nucleus to ring.")
+_GROUP = typer.Option(
+    "--group", help="Column that tells perturbations apart; repeat. Default: Metadata_Perturbation."
+)
+_DOSE = typer.Option("--dose", help="Column of doses. Default: Metadata_Dose_uM when filled.")
+_GMT = typer.Option("--gmt", help="Gene sets (GMT) to test for an excess of hits.")
+_ENGINE = typer.Option("--engine", help="local or dask (extra [dask]).")
+_SHARD = typer.Option("--shard", help="I/N: measure this part only; a call without it finishes.")
+
+
+def screen(
+    data: Annotated[Path, _DATA],
+    control: Annotated[str, _CONTROL],
+    out: Out,
+    *,
+    positive: Annotated[str | None, _POSITIVE] = None,
+    nuclei: Annotated[str | None, _NUCLEI] = None,
+    channel: Annotated[list[str] | None, _CHANNEL] = None,
+    pattern: Annotated[str | None, _PATTERN] = None,
+    layout: Annotated[Path | None, _LAYOUT] = None,
+    model: Annotated[str | None, _MODEL] = None,
+    readout: Annotated[list[str] | None, _READOUT] = None,
+    group: Annotated[list[str] | None, _GROUP] = None,
+    dose: Annotated[str | None, _DOSE] = None,
+    fdr: Annotated[float | None, typer.Option("--fdr", help="Level of the false discovery rate.")] = None,
+    gmt: Annotated[Path | None, _GMT] = None,
+    config: Config = "",
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the permutations.")] = None,
+    engine: Annotated[str, _ENGINE] = "local",
+    workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 1,
+    shard: Annotated[str | None, _SHARD] = None,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Screen plates of nuclei: segment, measure, judge plates, call hits, report; run again to go on after a stop."""
+    from image2reg.config import load_config
+    from image2reg.console import progress_bar
+    from image2reg.engine import Outcome, Shard
+    from image2reg.screen.pipeline import run_screen
+    from image2reg.screen.settings import ScreenSettings
+
+    given = {
+        "measure.nuclei": nuclei, "measure.model": model, "call.readouts": readout, "call.group_by": group,
+        "call.dose": dose, "call.fdr": fdr, "call.seed": seed,
+    }  # fmt: skip
+    said = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    resolved = load_config(ScreenSettings, config or None, overrides=[*(settings or ()), *said])
+    chosen: Any = engine
+    with progress_bar("measuring fields", silent=as_json) as progress:
+        result = run_screen(
+            data, out, control=control, positive=positive, settings=resolved, channels=channel or (), pattern=pattern,
+            layout=layout, gmt=gmt, engine=chosen, n_workers=workers, shard=Shard.parse(shard) if shard else None,
+            device=device, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    if isinstance(result, Outcome):
+        _finish_shard(result, str(shard), as_json=as_json)
+    else:
+        _finish(result, resolved, out, overwrite=overwrite, as_json=as_json)
+
+
+def _finish_shard(outcome: Outcome, shard: str, *, as_json: bool) -> None:
+    from image2reg.console import emit
+
+    n_failed = len(outcome.results.failed)
+    n_left = len(outcome.results.missing(range(outcome.n_units))) - n_failed
+    text = (
+        f"shard {shard}: {outcome.n_run} fields run; {n_left} of {outcome.n_units} are left to other shards"
+    )
+    if not n_left:
+        text += ". Run the same command without --shard to finish."
+    emit({"run": outcome.n_run, "left": n_left, "failed": n_failed}, text, as_json=as_json)
+    if n_failed:
+        raise typer.Exit(5)
+
+
+def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, as_json: bool) -> None:
+    from image2reg.console import emit
+    from image2reg.report.screening import screen_report
+
+    command = shlex.join(["image2reg", *sys.argv[1:]])
+    record = json.loads((out / "run.json").read_text())
+    kept = {name: record[name] for name in ("started", "git", "versions", "machine")}
+    report = screen_report(
+        out / "report.html", result, settings.call, title="Screen", command=command, provenance=kept,
+        overwrite=overwrite,
+    )  # fmt: skip
+    summary = summarise(result)
+    lines = [
+        f"{row['plate']}  {row['readout']}: Z' {row['z_prime']:.2f}, SSMD {row['ssmd']:.1f} {row['grade']}"
+        for row in result.quality.to_dict("records")[:12]
+    ]
+    lines += [
+        f"{row['series']}  {row['readout']}: EC50 {row['ec50']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
+        for row in summary["ec50"][:12]
+    ]
+    lines.append(
+        f"{summary['n_hits']} hits of {summary['n_tested']} perturbations; {summary['control_hits']} of "
+        f"{summary['n_controls']} negative control wells called"
+    )
+    if summary["kept_out"]:
+        lines.append(f"{summary['kept_out']} fields kept out by their flags: fields.csv")
+    if result.failures:
+        lines.append(f"{len(result.failures)} fields failed; see {out / 'failures.csv'}")
+    emit(summary | {"report": str(report)}, "\n".join([*lines, f"report  {report}"]), as_json=as_json)
+    if result.failures:
+        raise typer.Exit(5)
+
+
+def summarise(result: ScreenResult) -> dict[str, Any]:
+    """Give the main numbers of a screen as JSON values."""
+    wells, hits = result.wells, result.hits
+    control = wells["Metadata_Control"] == "negative"
+    return {
+        "quality": result.quality.to_dict("records"),
+        "n_tested": int(hits.loc[~hits["is_control"], "name"].nunique()),
+        "n_hits": int(hits.loc[hits["hit"] & ~hits["is_control"], "name"].nunique()),
+        "hit_wells": wells.loc[wells["Hit"] == 1, ["Metadata_Plate", "Metadata_Well"]].to_numpy().tolist(),
+        "control_hits": int(wells.loc[control, "Hit"].sum()),
+        "n_controls": int(control.sum()),
+        "ec50": [
+            {"series": c.name, "readout": c.readout, **c.fit.as_dict()} for c in result.curves if not c.fit.reason
+        ],
+        "nuclei": result.n_nuclei, "kept_out": result.n_kept_out,
+        "failures": [list(failure) for failure in result.failures], "seconds": result.seconds,
+    }  # fmt: skip

@@ -1,0 +1,120 @@
+"""Where does the signal come from? One network on the nucleus, its mask, its surroundings, and on matched nuclei."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.embedding.crossvalidation import cross_validate
+from image2reg.embedding.levels import score_row
+from image2reg.embedding.recipe import VARIANTS
+from image2reg.errors import DataError
+from image2reg.nuclei.crops import OWN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from image2reg.embedding.recipe import EncoderRecipe, Variant
+    from image2reg.nuclei.crops import Crops
+
+__all__ = ["SHOWN", "ablate", "matched"]
+
+SHOWN: dict[Variant, str] = {
+    "both": "nucleus and region",
+    "nucleus": "nucleus only",
+    "binary": "binarised nucleus",
+    "region": "region only, nucleus in it",
+    "context": "region, nucleus blanked",
+    "binary_both": "binarised nucleus and region",
+}
+_N_BINS = 20
+
+
+def matched(values: NDArray[np.floating[Any]], labels: NDArray[Any], *, seed: int = 0) -> NDArray[np.int64]:
+    """Choose nuclei so that the classes have the same distribution of a measure.
+
+    Parameters
+    ----------
+    values : (N,) float
+        Size or brightness, say.
+    labels : (N,) str
+    seed : int
+
+    Returns
+    -------
+    (kept,) int64
+        Ascending positions: in each of 20 quantile bins, as many of every class as the rarest has there.
+
+    Raises
+    ------
+    DataError
+        The classes do not overlap.
+    """
+    rng = np.random.default_rng(seed)
+    edges = np.quantile(values, np.linspace(0, 1, _N_BINS + 1)[1:-1])
+    bins = np.searchsorted(edges, values, side="right")
+    classes = np.unique(labels.astype(str))
+    kept: list[NDArray[np.int64]] = []
+    for number in range(_N_BINS):
+        members = [np.flatnonzero((bins == number) & (labels.astype(str) == c)) for c in classes]
+        n = min(map(len, members))
+        kept += [np.sort(rng.permutation(m)[:n]) for m in members]
+    chosen = np.sort(np.concatenate(kept))
+    if not len(chosen):
+        raise DataError(
+            f"the classes {list(classes)} share no range of this measure, so they cannot be matched on it."
+        )
+    return chosen
+
+
+def ablate(
+    crops: Crops,
+    labels: NDArray[Any],
+    recipe: EncoderRecipe,
+    *,
+    group: str,
+    n_folds: int = 3,
+    device: str = "cpu",
+    report: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Score every variant of the input with one group kept whole.
+
+    Parameters
+    ----------
+    crops, labels, recipe, group, n_folds, device
+        As for `image2reg.embedding.cross_validate`; all rows train the recipe's network from scratch.
+
+    Returns
+    -------
+    DataFrame
+        ``input`` and the columns of `image2reg.embedding.score_levels`. The last two rows are ``nucleus only`` on
+        nuclei matched between the classes by area, and by integrated brightness of the first channel used.
+    """
+    import pandas as pd
+
+    crops, labels = crops.load(), np.asarray(labels, str).astype(object)
+    own = np.asarray(crops.masks) == OWN
+    name = (recipe.channels or crops.channels)[0]
+    first = np.asarray(crops.images)[:, crops.channels.index(name)]
+    measures = {
+        "nucleus only, size-matched": own.sum(axis=(1, 2)).astype(float),
+        f"nucleus only, {name}-intensity-matched": (first * own).sum(axis=(1, 2), dtype=np.float64),
+    }
+    tried: list[tuple[str, Variant, NDArray[Any]]] = [(SHOWN[v], v, np.arange(len(crops))) for v in VARIANTS]
+    tried += [
+        (title, "nucleus", matched(v, labels, seed=recipe.training.seed)) for title, v in measures.items()
+    ]
+    rows = []
+    for number, (title, variant, chosen) in enumerate(tried, 1):
+        part = crops if len(chosen) == len(crops) else crops.rows(chosen)
+        found = cross_validate(
+            part, labels[chosen], recipe, group=group, variant=variant, n_folds=n_folds, device=device
+        )
+        rows.append({"input": title} | score_row(found, group))
+        if report:
+            report(number, len(tried))
+    return pd.DataFrame(rows)

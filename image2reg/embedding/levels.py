@@ -1,0 +1,83 @@
+"""One model, scored with every group kept whole in turn: nucleus, field, well, plate and batch in one table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.embedding.crossvalidation import cross_validate
+from image2reg.embedding.groups import known_levels
+from image2reg.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from image2reg.embedding.recipe import EncoderRecipe
+    from image2reg.embedding.scores import Predictions
+    from image2reg.nuclei.crops import Crops
+
+__all__ = ["COLUMNS", "score_levels", "score_row"]
+
+COLUMNS = (
+    "group kept whole", "groups", "nuclei", "balanced accuracy", "low", "high", "AUC",
+    "wells", "well balanced accuracy", "well low", "well high", "well AUC", "chance", "note",
+)  # fmt: skip
+
+
+def score_row(predictions: Predictions, name: str) -> dict[str, Any]:
+    """Scores of one cross-validation, for nuclei and for wells, with intervals over the groups kept whole."""
+    wells = predictions.by_well()
+    nucleus, well = predictions.balanced_accuracy(), wells.balanced_accuracy()
+    values = (
+        name, len(set(predictions.groups)), len(predictions.labels), nucleus.value, nucleus.low, nucleus.high,
+        predictions.auc(), len(wells.labels), well.value, well.low, well.high, wells.auc(),
+        1 / len(predictions.classes), "",
+    )  # fmt: skip
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def score_levels(
+    crops: Crops,
+    labels: NDArray[Any],
+    recipe: EncoderRecipe,
+    *,
+    levels: Sequence[str] = (),
+    n_folds: int = 3,
+    device: str = "cpu",
+    report: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Train and score by cross-validation once per level.
+
+    Parameters
+    ----------
+    crops, labels, recipe, n_folds, device
+        As for `cross_validate`.
+    levels : sequence of str
+        Groups to keep whole; when empty, ``nucleus`` and those of field, well, plate and batch that the metadata tell
+        apart. Splitting by nucleus leaks wells and plates: it is there to be seen beside the others.
+
+    Returns
+    -------
+    DataFrame, one row per level, columns `COLUMNS`
+        A level that cannot be scored has NaN and the reason in ``note``.
+    """
+    import pandas as pd
+
+    levels = list(levels) or known_levels(crops.metadata)
+    rows = []
+    for number, level in enumerate(levels, 1):
+        try:
+            predictions = cross_validate(crops, labels, recipe, group=level, n_folds=n_folds, device=device)
+            rows.append(score_row(predictions, level))
+        except DataError as error:
+            rows.append(
+                dict.fromkeys(COLUMNS, np.nan)
+                | {"group kept whole": level, "note": str(error).partition(". ")[0]}
+            )
+        if report:
+            report(number, len(levels))
+    return pd.DataFrame(rows, columns=list(COLUMNS))

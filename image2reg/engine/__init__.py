@@ -1,0 +1,30 @@
+"""Long jobs over many units: an immutable plan, runners (one machine, dask, shards), results that survive a kill.
+
+Loads nothing until a name is used (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Journal": "journal",
+    "Outcome": "runs",
+    "Plan": "plan",
+    "Shard": "plan",
+    "make_plan": "plan",
+    "run_plan": "runs",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"image2reg.engine.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,185 @@
+"""The plan of a long job: its units and settings under one hash, fixed before the first unit runs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from image2reg.atomic import atomic_file
+from image2reg.errors import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Plan", "Shard", "keep_plan", "make_plan"]
+
+SCHEMA_VERSION = 1
+PLAN, UNITS = "plan.jsonl", "units"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `of` parts, counted from 1; a plan's units are dealt out in contiguous runs.
+
+    Examples
+    --------
+    >>> shard = Shard.parse("2/3")
+    >>> list(shard.positions(10))
+    [3, 4, 5]
+    """
+
+    index: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read ``I/N``.
+
+        Raises
+        ------
+        ConfigurationError
+            Not two whole numbers with 1 <= I <= N.
+        """
+        found = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ConfigurationError(
+                f"--shard {text!r}: write I/N with 1 <= I <= N, for example --shard 2/20 for the second of twenty."
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def positions(self, n_units: int) -> range:
+        """Positions in the plan that belong to this shard."""
+        return range(n_units * (self.index - 1) // self.of, n_units * self.index // self.of)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units and settings of a job; equal hash, equal job.
+
+    Attributes
+    ----------
+    kind : str
+        What is done with each unit; part of the hash.
+    settings : dict
+        JSON values that change results; part of the hash.
+    lines : tuple of str
+        Each unit as canonical JSON, with a ``name`` of its own. Kept as text: a million units are 0.3 GB so, and
+        several times that as dictionaries.
+    sha256 : str
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    lines: tuple[str, ...] = field(repr=False)
+    sha256: str
+
+    def __len__(self) -> int:
+        """Count the units."""
+        return len(self.lines)
+
+    def unit(self, position: int) -> dict[str, Any]:
+        """One unit, as it was given."""
+        return dict(json.loads(self.lines[position]))
+
+    def header(self) -> dict[str, Any]:
+        """Give the first line of the plan's file."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "kind": self.kind,
+            "sha256": self.sha256,
+            "n_units": len(self),
+            "settings": self.settings,
+        }
+
+
+def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> Plan:
+    """Fix a plan.
+
+    Parameters
+    ----------
+    kind : str
+    units : iterable of mapping
+        JSON values; ``name`` (text) tells units apart in messages and in ``failures.csv``. Their order is the order
+        of the rows in the results.
+    settings : mapping
+        JSON values: everything besides the units that changes a result (options, model hash, version).
+
+    Raises
+    ------
+    DataError
+        No unit, or two of one name (they are named).
+
+    Examples
+    --------
+    >>> len(make_plan("count", [{"name": "A01"}, {"name": "A02"}], {"threshold": 3}))
+    2
+    """
+    digest = hashlib.sha256(_json({"v": SCHEMA_VERSION, "kind": kind, "settings": settings}).encode())
+    lines, names, doubled = [], set(), []
+    for unit in units:
+        line = _json(unit)
+        digest.update(b"\n" + line.encode())
+        lines.append(line)
+        if unit["name"] in names:
+            doubled.append(unit["name"])
+        names.add(unit["name"])
+    if doubled:
+        raise DataError(
+            f"plan {kind!r}: {len(doubled)} units have the name of an earlier one, such as {doubled[:3]}. "
+            "List each once, or tell them apart by plate, well and site."
+        )
+    if not lines:
+        raise DataError(f"plan {kind!r}: nothing to do, no unit was given.")
+    return Plan(kind, json.loads(_json(settings)), tuple(lines), digest.hexdigest())
+
+
+def keep_plan(directory: Path, plan: Plan, *, overwrite: bool = False) -> None:
+    """Write the plan to `directory`, or check that the one that is there is the same.
+
+    Raises
+    ------
+    DataError
+        Another plan lies there and `overwrite` is False; what differs is said.
+    """
+    path = directory / PLAN
+    if path.exists():
+        before = _header(path)
+        if before.get("sha256") == plan.sha256:
+            return
+        if not overwrite:
+            raise DataError(
+                f"{directory}: holds the results of another plan ({_difference(before, plan)}). Give the inputs and "
+                "options of that run to continue it, choose another --out, or pass --overwrite to start again."
+            )
+        shutil.rmtree(directory / UNITS, ignore_errors=True)
+    with atomic_file(path, overwrite=True) as partial, partial.open("w", encoding="utf-8") as handle:
+        handle.writelines(f"{line}\n" for line in itertools.chain([_json(plan.header())], plan.lines))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as handle:
+            return dict(json.loads(handle.readline()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: is no plan of this program ({error}). Choose another --out, or remove the file."
+        ) from error
+
+
+def _difference(before: Mapping[str, Any], plan: Plan) -> str:
+    old, new = before.get("settings", {}), plan.settings
+    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    said = [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed[:3]]
+    if before.get("n_units") != len(plan):
+        said.append(f"{before.get('n_units')} units then, {len(plan)} now")
+    return "; ".join(said) or "the units themselves: paths, wells or hashes"

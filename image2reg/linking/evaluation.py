@@ -1,0 +1,225 @@
+"""Evaluation of a link: the asked way, every baseline, and the same with shuffled gene labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from image2reg.linking.kernels import kernel_matrix
+from image2reg.linking.nystrom import EXACT_ROWS, Nystrom, blocks_of, choose_centres
+from image2reg.linking.regression import held_out, predict
+from image2reg.linking.scores import HIT_AT, LinkScores, candidate_scores, link_scores, permutation_p
+from image2reg.linking.selection import held_out_from_inverse, inverses, nested_scores
+from image2reg.linking.settings import Setting
+from image2reg.randomness import generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Evaluation", "evaluate"]
+
+Floats = NDArray[np.float64]
+N_CENTRES = 2000
+PUBLISHED = Setting(kernel="ntk", depth=1, ridge=1.0, centre="none", rule="euclidean")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` gives `link`: tables, scores of the held-out genes, and a model of all genes for queries."""
+
+    table: pd.DataFrame
+    curves: pd.DataFrame
+    main: LinkScores
+    scores: Floats
+    competing: NDArray[np.bool_]
+    own: NDArray[np.intp]
+    settings: list[str]
+    notes: tuple[str, ...]
+    query: Callable[[Floats], Floats]
+
+
+def evaluate(
+    x: Floats,
+    own_of_row: NDArray[np.intp],
+    table: Floats,
+    settings: Sequence[Setting],
+    *,
+    allowed: NDArray[np.bool_],
+    exclude_training: bool = False,
+    n_permutations: int = 100,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Evaluation:
+    """Leave each gene out, rank it, and do the same for every baseline.
+
+    Parameters
+    ----------
+    x : (rows, d) scaled sources
+    own_of_row : (rows,) int
+        Candidate of each row's gene; several rows of one gene are left out together.
+    table : (c, t) candidate embeddings
+    settings : sequence of Setting
+        One, or several to choose from by nested selection (then one row per gene).
+    allowed : (c,) bool
+        Candidates that compete.
+    exclude_training : bool
+    n_permutations, seed
+    device : str
+        For kernels of single rows.
+    """
+    import pandas as pd
+
+    own, codes = np.unique(own_of_row, return_inverse=True)
+    competing = np.tile(allowed, (len(own), 1))
+    if exclude_training:
+        competing[:, own] = False
+    competing[np.arange(len(own)), own] = True
+    chosen, nested = settings[0], len(settings) > 1
+    notes: tuple[str, ...] = ()
+    fit = _Fits(x, codes, table, own, device, seed)
+    if nested:
+        solved = inverses(settings, {"source": x[np.argsort(own_of_row)]})
+
+        def scored(order: NDArray[np.intp] | None) -> Floats:
+            result = nested_scores(
+                settings, solved, {"target": table}, own, allowed=competing, seed=seed, order=order
+            )
+            picked.append([result.chosen[f] for f in result.folds])
+            return result.scores
+
+        picked: list[list[Setting]] = []
+        scores = scored(None)
+        names = [str(s) for s in picked[0]]
+        chosen = max(set(picked[0]), key=picked[0].count)
+        label = "nested choice"
+        notes += (f"chosen inside the training genes, from {len(settings)} settings: most often {chosen}.",)
+    else:
+        scores = fit.scores(chosen)
+        names = [str(chosen)] * len(own)
+        label = str(chosen)
+
+        def scored(order: NDArray[np.intp] | None) -> Floats:
+            return fit.permuted(chosen, scores, order)
+
+    main = link_scores(scores, own, allowed=competing, seed=seed)
+    orders = [generator(seed, "permutation", i).permutation(len(own)) for i in range(n_permutations)]
+    permuted = [link_scores(scored(order), own, allowed=competing) for order in orders]
+    null = [float(s.areas.mean()) for s in permuted]
+    linear = replace(chosen, kernel="linear")
+    mean = fit.means()
+    methods = {
+        label: main,
+        str(linear): link_scores(fit.scores(linear), own, allowed=competing, seed=seed),
+        "published recipe: " + str(PUBLISHED): link_scores(
+            fit.scores(PUBLISHED), own, allowed=competing, seed=seed
+        ),
+        "train mean, euclidean": link_scores(
+            candidate_scores(mean, mean, table, rule="euclidean"), own, allowed=competing, seed=seed
+        ),
+        "random": link_scores(
+            generator(seed, "random ranks").random(scores.shape), own, allowed=competing, seed=seed
+        ),
+    }
+    if label == str(linear):
+        methods = {label: main, **{k: v for k, v in methods.items() if k != label}}
+    p = {"p": permutation_p(main.areas.mean(), null), "permuted": float(np.mean(null))} if null else {}
+    rows = [s.row(name, **(p if s is main else {})) for name, s in methods.items()]
+    if permuted:
+        rows.append(_permuted_row(permuted))
+    if fit.by_row and not nested:
+        notes += (
+            "gene labels were shuffled after the fit, among the predictions, because rows outnumber genes.",
+        )
+    return Evaluation(
+        pd.DataFrame(rows), pd.concat([s.curve(name, seed=seed) for name, s in methods.items()], ignore_index=True),
+        main, scores, competing, own, names, notes, lambda q: fit.query(chosen, q),
+    )  # fmt: skip
+
+
+def _permuted_row(permuted: Sequence[LinkScores]) -> dict[str, Any]:
+    """Average the permutations; the interval is the middle 95 % of them."""
+    areas = [float(s.areas.mean()) for s in permuted]
+    low, high = np.quantile(areas, [0.025, 0.975])
+    return {
+        "method": f"permuted sources ({len(areas)} times)", "auc": float(np.mean(areas)), "low": low, "high": high,
+        "n": len(permuted[0].ranks), **{f"hit@{k}": float(np.mean([s.hit(k) for s in permuted])) for k in HIT_AT},
+        "median_rank": float(np.mean([s.median_rank for s in permuted])),
+    }  # fmt: skip
+
+
+class _Fits:
+    """Held-out predictions at the level of genes, from gene means or from single rows."""
+
+    def __init__(
+        self, x: Floats, codes: NDArray[np.intp], table: Floats, own: NDArray[np.intp], device: str, seed: int
+    ) -> None:
+        self.by_row = len(codes) > len(own)
+        # One row per gene is put in the order of `own`; single rows keep theirs.
+        self.codes = codes if self.by_row else np.arange(len(own))
+        self.x = torch.from_numpy(x if self.by_row else x[np.argsort(codes)]).to(device)
+        self.y = torch.from_numpy(table[own][self.codes]).to(device)
+        self.table, self.own, self.seed = table, own, seed
+        self._inverse: tuple[Setting, Floats] | None = None
+
+    def scores(self, setting: Setting) -> Floats:
+        predicted, mean = self._held_out(setting)
+        return candidate_scores(predicted, mean, self.table, rule=setting.rule)
+
+    def means(self) -> Floats:
+        targets = self.table[self.own]
+        return (targets.sum(axis=0) - targets) / (len(targets) - 1)
+
+    def permuted(self, setting: Setting, scores: Floats, order: NDArray[np.intp] | None) -> Floats:
+        """Scores when gene labels are shuffled; the whole fit is repeated where a gene is one row."""
+        if order is None:
+            return scores
+        if self.by_row:
+            return scores[order]
+        if self._inverse is None or self._inverse[0] != setting:
+            key = replace(setting, source="source")
+            self._inverse = setting, next(iter(inverses([key], {"source": self.x.cpu().numpy()}).values()))
+        b = self._inverse[1][np.ix_(order, order)]
+        made = held_out_from_inverse(b, self.table[self.own], centre=setting.centre)
+        return candidate_scores(*made, self.table, rule=setting.rule)
+
+    def query(self, setting: Setting, x: Floats) -> Floats:
+        """Scores of new rows under a model of all genes."""
+        new = torch.from_numpy(x).to(self.x)
+        offset = self.y.mean(dim=0).expand(len(new), -1)
+        if len(self.x) > EXACT_ROWS:
+            made = self._nystrom(setting).predict(new)
+        else:
+            kernel = kernel_matrix(self.x, kind=setting.kernel, depth=setting.depth)
+            cross = kernel_matrix(new, self.x, kind=setting.kernel, depth=setting.depth)
+            made = predict(kernel, self.y, setting.ridge, cross, centre=setting.centre)
+        return candidate_scores(made.cpu().numpy(), offset.cpu().numpy(), self.table, rule=setting.rule)
+
+    def _held_out(self, setting: Setting) -> tuple[Floats, Floats]:
+        if len(self.x) > EXACT_ROWS:
+            fitted = self._nystrom(setting)
+            members = np.split(np.argsort(self.codes, kind="stable"), np.cumsum(np.bincount(self.codes))[:-1])
+            made = [fitted.without(self.x[i], self.y[i]).mean(dim=0) for i in members]
+            return torch.stack(made).cpu().numpy(), self.means()
+        kernel = kernel_matrix(self.x, kind=setting.kernel, depth=setting.depth)
+        groups = self.codes if self.by_row else None
+        predicted, _ = held_out(kernel, self.y, setting.ridge, centre=setting.centre, groups=groups)
+        return self._by_gene(predicted), self.means()
+
+    def _by_gene(self, rows: torch.Tensor) -> Floats:
+        values = rows.cpu().numpy()
+        sums = np.zeros((len(self.own), values.shape[1]))
+        np.add.at(sums, self.codes, values)
+        return sums / np.bincount(self.codes)[:, None]
+
+    def _nystrom(self, setting: Setting) -> Nystrom:
+        centres = self.x[torch.from_numpy(choose_centres(len(self.x), N_CENTRES, seed=self.seed))]
+        blocks = blocks_of(self.x.cpu().numpy(), self.y.cpu().numpy())
+        return Nystrom.fit(
+            blocks, centres, ridge=setting.ridge, kind=setting.kernel, depth=setting.depth,
+            centred=setting.centre == "fold",
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Networks that more than one package builds: (B, C, *spatial) to (B, K, *spatial), `dims` and `divisor` stated."""

@@ -1,0 +1,151 @@
+"""A trained network as a segmenter: any magnification, any image size."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from image2reg.errors import BundleError, ConfigurationError
+from image2reg.nuclei.segmenters.dense import foreground_map, label_standardised
+from image2reg.nuclei.segmenters.designs import find_design
+from image2reg.nuclei.segmenters.interface import VoxelSize, checked_plane, diameter_in_pixels
+from image2reg.nuclei.segmenters.scaling import WORKING_DIAMETER_PX, brightness_range, standardise
+from image2reg.nuclei.segmenters.stitching import label_blocks
+from image2reg.nuclei.size import typical_diameter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from image2reg.models.bundle import Bundle
+
+__all__ = ["KIND", "NetworkSegmenter", "load_network"]
+
+KIND = "segmenter"
+
+Labels = NDArray[np.int32]
+
+# Pixels at the working size that go through the network at once, and what a block needs to see around it.
+_BLOCK_PIXELS = 1280
+_HALO_DIAMETERS = 3.0
+# A first pass at the image's own size is repeated when it finds nuclei further than this from what it took them for.
+_TRUSTED_RATIO = 1.25
+_PASSES = 3
+_SMALLEST_GUESS_PX, _LARGEST_GUESS_PX = 6.0, 300.0
+
+
+class NetworkSegmenter:
+    """A network of one design, ready to segment.
+
+    Parameters
+    ----------
+    name : str
+    design : str
+        One of `image2reg.nuclei.segmenters.designs.NAMES`.
+    network : nn.Module
+        In evaluation mode.
+    """
+
+    def __init__(self, name: str, design: str, network: nn.Module) -> None:
+        self.name, self.network = name, network
+        self._design = find_design(design)
+
+    def segment(
+        self,
+        image: ArrayLike,
+        *,
+        diameter_px: float | None = None,
+        diameter_um: float | None = None,
+        voxel_um: VoxelSize = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Labels:
+        """Label nuclei; arguments, result and errors as in `Segmenter.segment`.
+
+        Larger images than about 46 x 46 nuclei are cut into blocks that see three nucleus diameters around
+        them; the labels are all that is held of the whole image.
+        """
+        values = checked_plane(image)
+        light = brightness_range(values)
+        diameter = diameter_in_pixels(diameter_px, diameter_um, voxel_um)
+        if diameter is None:
+            diameter = self.measure_diameter(values, light)
+        return label_blocks(
+            lambda box: self._label(values[box], light, diameter),
+            values.shape,
+            block=max(64, round(_BLOCK_PIXELS * diameter / WORKING_DIAMETER_PX)),
+            halo=math.ceil(_HALO_DIAMETERS * diameter),
+            progress=progress,
+        )
+
+    def _label(self, values: NDArray[Any], light: tuple[float, float], diameter: float) -> Labels:
+        values = checked_plane(np.asarray(values))
+        if values.min() == values.max():
+            return np.zeros(values.shape, dtype=np.int32)
+        return label_standardised(self.network, self._design, standardise(values, *light), diameter)
+
+    def foreground_map(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Give the map outlines are read from, taking nuclei for 28 px: what a golden sample compares."""
+        return foreground_map(self.network, self._design, values, WORKING_DIAMETER_PX)
+
+    def measure_diameter(self, values: NDArray[Any], light: tuple[float, float] | None = None) -> float:
+        """Measure the nucleus diameter, in pixels, by segmenting the middle of the image until the size agrees.
+
+        Parameters
+        ----------
+        values : (Y, X)
+        light : (dark, bright), optional
+            Values that become 0 and 1; measured when None.
+        """
+        light = light or brightness_range(values)
+        diameter = WORKING_DIAMETER_PX
+        for _ in range(_PASSES):
+            reach = round(_BLOCK_PIXELS * diameter / WORKING_DIAMETER_PX / 2)
+            middle = tuple(slice(max(0, n // 2 - reach), n // 2 + reach) for n in values.shape)
+            found = typical_diameter(self._label(values[middle], light, diameter))
+            if not math.isfinite(found):
+                return diameter
+            found = min(max(found, _SMALLEST_GUESS_PX), _LARGEST_GUESS_PX)
+            agrees = max(found / diameter, diameter / found) < _TRUSTED_RATIO
+            diameter = found
+            if agrees:
+                break
+        return diameter
+
+
+def load_network(bundle: Bundle, *, device: str = "auto") -> NetworkSegmenter:
+    """Make a segmenter of a bundle.
+
+    Raises
+    ------
+    BundleError
+        The bundle is no segmenter, or its weights do not fit.
+    ConfigurationError
+        The design needs a library that is not there, or the device is not.
+    """
+    from image2reg.models.networks.interface import ImageNetwork, deploy
+    from image2reg.nuclei.segmenters.designs import NAMES
+
+    if bundle.spec.kind != KIND:
+        raise BundleError(
+            f"{bundle.directory}: is a bundle of kind {bundle.spec.kind!r}; segmenting needs one of kind {KIND!r}."
+        )
+    name = bundle.spec.architecture.name
+    builders = {name: find_design(name).build} if name in NAMES else {}
+    network = bundle.build(builders)
+    if isinstance(network, ImageNetwork):
+        network = deploy(network)
+    return NetworkSegmenter(bundle.spec.name, name, network.to(_device(device)))
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name not in {"auto", "cpu", "cuda"}:
+        raise ConfigurationError(f"device {name!r} is unknown; allowed: auto, cpu, cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError(f"device 'cuda': torch {torch.__version__} sees none here. Use cpu or auto.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

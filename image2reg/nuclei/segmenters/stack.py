@@ -1,0 +1,109 @@
+"""Stacks: planes are segmented one by one and what overlaps from plane to plane becomes one object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from image2reg.errors import DataError
+
+if TYPE_CHECKING:
+    from image2reg.nuclei.segmenters.interface import Segmenter, VoxelSize
+
+__all__ = ["link_planes", "segment_stack"]
+
+Labels = NDArray[np.int32]
+
+
+def segment_stack(
+    segmenter: Segmenter,
+    stack: ArrayLike,
+    *,
+    diameter_px: float | None = None,
+    diameter_um: float | None = None,
+    voxel_um: VoxelSize = None,
+    min_planes: int = 2,
+    min_iou: float = 0.25,
+) -> Labels:
+    """Label the nuclei of a stack.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    stack : (Z, Y, X), any real dtype
+    diameter_px, diameter_um, voxel_um
+        As in `Segmenter.segment`. Without any, the size is measured on the brightest plane and kept for all.
+    min_planes : int
+        Objects in fewer planes are noise; as many as there are planes, where there are fewer.
+    min_iou : float
+        Overlap from which outlines of neighbouring planes are one object.
+
+    Returns
+    -------
+    (Z, Y, X) int32
+
+    Raises
+    ------
+    DataError
+        Not a stack, or what `Segmenter.segment` refuses.
+    """
+    values = np.asarray(stack)
+    if values.ndim != 3 or values.size == 0:
+        raise DataError(f"segment_stack: the stack has shape {values.shape}; needed is (Z, Y, X).")
+    size: dict[str, Any] = {"diameter_px": diameter_px, "diameter_um": diameter_um, "voxel_um": voxel_um}
+    if not any(size.values()) and hasattr(segmenter, "measure_diameter"):
+        brightest = max(range(len(values)), key=lambda z: float(np.percentile(values[z], 99)))
+        size["diameter_px"] = segmenter.measure_diameter(values[brightest])
+    planes = [segmenter.segment(plane, **size) for plane in values]
+    return link_planes(np.stack(planes), min_planes=min(min_planes, len(values)), min_iou=min_iou)
+
+
+def link_planes(planes: Labels, *, min_planes: int = 2, min_iou: float = 0.25) -> Labels:
+    """Link the objects of neighbouring planes that are each other's best overlap.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) int32
+        Labels of each plane by itself; the same number in two planes means nothing.
+    min_planes, min_iou
+        As in `segment_stack`.
+
+    Returns
+    -------
+    (Z, Y, X) int32
+        Objects 1, 2, … without gaps.
+
+    Examples
+    --------
+    >>> link_planes(np.array([[[1, 0, 2]], [[2, 0, 0]]], dtype=np.int32), min_planes=1).tolist()
+    [[[1, 0, 2]], [[1, 0, 0]]]
+    """
+    counts = planes.reshape(len(planes), -1).max(axis=1)
+    first = np.concatenate([[0], np.cumsum(counts)])
+    unique = np.where(planes > 0, planes + first[:-1, None, None], 0)
+    n_pieces = int(first[-1])
+    area = np.bincount(unique.ravel(), minlength=n_pieces + 1)
+    upper, lower = unique[:-1].ravel(), unique[1:].ravel()
+    both = (upper > 0) & (lower > 0)
+    shared = sparse.coo_matrix(
+        (np.ones(int(both.sum())), (upper[both], lower[both])), (n_pieces + 1,) * 2
+    ).tocsr()
+    pairs = shared.tocoo()
+    iou = pairs.data / (area[pairs.row] + area[pairs.col] - pairs.data)
+    best_below, best_above = np.zeros(n_pieces + 1), np.zeros(n_pieces + 1)
+    np.maximum.at(best_below, pairs.row, iou)
+    np.maximum.at(best_above, pairs.col, iou)
+    linked = (iou >= min_iou) & (iou == best_below[pairs.row]) & (iou == best_above[pairs.col])
+    graph = sparse.coo_matrix((linked[linked], (pairs.row[linked], pairs.col[linked])), shared.shape)
+    _, chain = connected_components(graph, directed=False)
+    thickness = np.bincount(chain[1:], minlength=int(chain.max()) + 1)
+    present = (area > 0) & (thickness[chain] >= min_planes)
+    present[0] = False
+    number = np.unique(chain[present], return_inverse=True)[1]
+    table = np.zeros(n_pieces + 1, dtype=np.int32)
+    table[present] = number + 1
+    return table[unique]

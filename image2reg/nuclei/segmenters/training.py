@@ -1,0 +1,222 @@
+"""A training run of a segmenter, from fields with known nuclei to a bundle with its scores."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from image2reg.config import dump_config
+from image2reg.errors import ConfigurationError
+from image2reg.models.bundle import Bundle, save_bundle
+from image2reg.models.record import training_record
+from image2reg.models.spec import (
+    Architecture,
+    BundleSpec,
+    DataSource,
+    GoldenSample,
+    Metric,
+    Port,
+    Tile,
+)
+from image2reg.models.train import fit
+from image2reg.nuclei.agreement import pooled_interval
+from image2reg.nuclei.match import Matching, match, match_dataset
+from image2reg.nuclei.segmenters.designs import find_design
+from image2reg.nuclei.segmenters.network import KIND, NetworkSegmenter, load_network
+from image2reg.nuclei.segmenters.task import SegmenterTask
+from image2reg.nuclei.size import typical_diameter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from image2reg.models.task import FitResult
+    from image2reg.nuclei.segmenters.examples import NucleusField
+    from image2reg.nuclei.segmenters.interface import Segmenter
+    from image2reg.nuclei.segmenters.recipe import SegmenterRecipe
+
+__all__ = ["Facts", "TrainedSegmenter", "score_fields", "train_segmenter"]
+
+_LEVELS = (0.5, 0.7, 0.9)
+_SAMPLE_PX = 160
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a bundle has to say that no training run knows by itself: see `image2reg.models.spec.BundleSpec`."""
+
+    command: str
+    licence: str = "BSD-3-Clause"
+    sources: tuple[DataSource, ...] = ()
+    split: str = ""
+    intended_use: str = ""
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """The bundle, the segmenter in it, and the loop's own result."""
+
+    bundle: Bundle
+    segmenter: NetworkSegmenter
+    fit: FitResult
+
+
+def train_segmenter(
+    splits: Mapping[str, Sequence[NucleusField]],
+    recipe: SegmenterRecipe,
+    out: Path,
+    *,
+    facts: Facts,
+    resume: bool = False,
+    device: str = "auto",
+) -> TrainedSegmenter:
+    """Train, score on the test fields and write a bundle to ``out/bundle``.
+
+    Parameters
+    ----------
+    splits : mapping
+        ``train``, ``validation`` and ``test`` to fields. Without validation the last weights are kept; without test
+        the bundle holds no score.
+    recipe : SegmenterRecipe
+    out : Path
+        Run directory: checkpoints, ``metrics.jsonl``, ``bundle/``.
+    facts : Facts
+    resume : bool
+        Continue from the newest checkpoint; a finished run is packed again without a step.
+
+    Raises
+    ------
+    DataError
+        Nothing to train on.
+    ConfigurationError
+        The design needs a library that is not there, or `recipe.start` is of another design.
+    """
+    design = find_design(recipe.design.name)
+    torch.manual_seed(recipe.training.seed)
+    network = design.build(**recipe.design.arguments)
+    if recipe.start:
+        network.load_state_dict(_starting_weights(recipe))
+    task = SegmenterTask(
+        network, design, splits["train"], splits.get("validation", ()),
+        augment=recipe.augment, patch=recipe.patch, batch_size=recipe.training.batch_size,
+    )  # fmt: skip
+    result = fit(task, recipe.training, out, resume=resume, device=device)
+    state = {
+        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
+        for name, value in (result.best_state or result.last_state).items()
+    }
+    example = (splits.get("validation") or splits["train"])[0]
+    spec = _specification(recipe, facts, result, reference=splits["train"])
+    sample = np.asarray(example.image)[:_SAMPLE_PX, :_SAMPLE_PX]
+    network = design.build(**recipe.design.arguments)
+    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    segmenter = NetworkSegmenter(recipe.name, recipe.design.name, network.eval())
+    spec = spec.model_copy(update={"metrics": tuple(_metrics(segmenter, splits.get("test", ())))})
+    files: dict[str, Path | bytes] = {
+        "config.yaml": dump_config(recipe).encode(),
+        "training.jsonl": result.history_path,
+        "sample/input.ome.tif": _tiff(sample),
+        "sample/expected.ome.tif": _tiff(segmenter.foreground_map(sample)),
+    }
+    bundle = save_bundle(out / "bundle", spec, state, files=files, overwrite=resume)
+    return TrainedSegmenter(bundle, load_network(bundle, device=device), result)
+
+
+def score_fields(
+    segmenter: Segmenter, fields: Sequence[NucleusField], *, thresholds: Sequence[float] = _LEVELS
+) -> list[Matching]:
+    """Segment fields, each with its own `diameter_px` where it has one, and match with the truth."""
+    return [
+        match(
+            field.labels, segmenter.segment(field.image, diameter_px=field.diameter_px), thresholds=thresholds
+        )
+        for field in fields
+    ]
+
+
+def _starting_weights(recipe: SegmenterRecipe) -> dict[str, torch.Tensor]:
+    from image2reg.nuclei.segmenters.catalogue import find_segmenter_bundle
+
+    bundle = find_segmenter_bundle(recipe.start)
+    held = bundle.spec.architecture
+    if (held.name, held.arguments) != (recipe.design.name, recipe.design.arguments):
+        raise ConfigurationError(
+            f"start: {recipe.start} holds {held.name} {held.arguments}, the recipe asks for {recipe.design.name} "
+            f"{recipe.design.arguments}. Set design to what the bundle holds."
+        )
+    return {k: v.float() if v.is_floating_point() else v for k, v in bundle.state_dict().items()}
+
+
+def _metrics(segmenter: Segmenter, fields: Sequence[NucleusField]) -> list[Metric]:
+    """Pooled F1 and AP per source, with an interval over fields; beside them the classical segmenter as floor."""
+    from image2reg.nuclei.segmenters.classical import ClassicalSegmenter
+
+    rows = []
+    for source in sorted({field.source for field in fields}):
+        own = [field for field in fields if field.source == source]
+        ours, floor = (score_fields(s, own) for s in (segmenter, ClassicalSegmenter()))
+        for t in _LEVELS:
+            for score in ("f1", "ap"):
+                low, high = pooled_interval(ours, t, score)
+                rows.append(
+                    Metric(
+                        name=f"{score}@{t}",
+                        channel=source or None,
+                        value=match_dataset(ours).at(t)[score],
+                        ci95=(low, high) if np.isfinite(low) else None,
+                        n=len(own),
+                        level="field",
+                        floor=match_dataset(floor).at(t)[score],
+                        note="pooled over fields, every object counts; floor: the classical segmenter",
+                    )
+                )
+    return rows
+
+
+def _specification(
+    recipe: SegmenterRecipe, facts: Facts, result: FitResult, *, reference: Sequence[NucleusField]
+) -> BundleSpec:
+    return BundleSpec(
+        kind=KIND,
+        name=recipe.name,
+        summary=recipe.summary or f"{recipe.channel} to labels of nuclei",
+        intended_use=facts.intended_use,
+        limits=facts.limits,
+        architecture=Architecture(name=recipe.design.name, arguments=dict(recipe.design.arguments)),
+        inputs=(Port(axes="YX", channels=(recipe.channel,), voxel_tolerance=1.0),),
+        outputs=(Port(axes="YX", channels=("nuclei",), dtype="int32", voxel_tolerance=1.0),),
+        tile=Tile(window=(1280, 1280), stride=(1280, 1280)),
+        training=training_record(
+            recipe,
+            command=facts.command,
+            steps=result.best_step or result.steps_done,
+            minutes=result.seconds / 60,
+            split=facts.split,
+        ),
+        domain={"nucleus_diameter_px": [round(d, 1) for d in _diameters(reference)]},
+        sample=GoldenSample(tolerance=1e-3),
+        licence=facts.licence,
+        data=facts.sources,
+    )
+
+
+def _diameters(fields: Sequence[NucleusField]) -> list[float]:
+    """Smallest, median and largest typical nucleus diameter of the training fields, in their own pixels."""
+    measured = np.array([field.diameter_px or typical_diameter(field.labels) for field in fields])
+    return [float(v) for v in np.nanpercentile(measured, [0, 50, 100])] if np.isfinite(measured).any() else []
+
+
+def _tiff(array: NDArray[Any]) -> bytes:
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer, array, ome=True, photometric="minisblack", compression="zlib", metadata={"axes": "YX"}
+    )
+    return buffer.getvalue()

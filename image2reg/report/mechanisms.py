@@ -1,0 +1,263 @@
+"""Pages about mechanisms: one for the table, one per compound."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.report.curves import abstention_drawing, reliability_drawing
+from image2reg.report.figures import Cut, contrast_limits, draw_grey
+from image2reg.report.page import Html, Page, definition_list, embedded_png, fill, join
+
+if TYPE_CHECKING:
+    from image2reg.nuclei.crops import Crops
+    from image2reg.retrieval.calling import Retrieval
+
+__all__ = ["compound_page", "overview_page", "page_name", "write_pages"]
+
+_CROPS_SHOWN = 6
+_CROP_PX = 96
+_ROWS_SHOWN = 8
+
+
+def write_pages(
+    found: Retrieval, folder: Path, *, compound: str, title: str, command: str, crops: Crops | None = None
+) -> list[Path]:
+    """Write ``index.html`` and a page per compound into an existing folder.
+
+    Parameters
+    ----------
+    found : Retrieval
+    folder : Path
+    compound : str
+        Column that names the compound; empty: a page per row.
+    title, command : str
+        What was compared, and how to remake it.
+    crops : Crops, optional
+        With the same column; a few nuclei of the query and of its nearest compounds are shown.
+
+    Returns
+    -------
+    list of Path
+        The overview first.
+    """
+    names = found.calls[compound].to_numpy() if compound else found.calls.index.astype(str).to_numpy()
+    groups = {name: np.flatnonzero(names == name).tolist() for name in dict.fromkeys(names)}
+    pages = {name: page_name(i, str(name)) for i, name in enumerate(groups)}
+    written = [overview_page(found, groups, pages, title=title, command=command).write(folder / "index.html")]
+    for name, rows in groups.items():
+        page = compound_page(found, str(name), rows, compound=compound, crops=crops)
+        written.append(page.write(folder / "compounds" / pages[name]))
+    return written
+
+
+def page_name(number: int, compound: str) -> str:
+    """File name of a compound's page: its number, and what of its name is safe in a path."""
+    return f"{number:04d}-{re.sub(r'[^A-Za-z0-9]+', '-', compound).strip('-')[:40] or 'compound'}.html"
+
+
+def overview_page(
+    found: Retrieval, groups: dict[Any, Any], pages: dict[Any, str], *, title: str, command: str
+) -> Page:
+    """Scores over held-out compounds, reliability, abstention, and every compound with its call."""
+    s = found.summary
+    page = Page(
+        title, f"{len(found.calls)} profiles of {len(groups)} compounds, {s['n_mechanisms']} mechanisms"
+    )
+    page.section("Held-out compounds", *_scores(found))
+    page.section(
+        "Are the probabilities true?",
+        fill("<p>{text}</p>", text=_calibration_text(s)),
+        reliability_drawing(s["reliability"]),
+        abstention_drawing(s["abstention"], coverage=s["coverage"]),
+    )
+    rows = []
+    for name, places in groups.items():
+        best = max(places, key=lambda row: float(found.calls["probability"].iloc[row]))
+        call = found.calls.iloc[best]
+        rows.append(
+            [
+                fill('<a href="compounds/{page}">{name}</a>', page=pages[name], name=name),
+                call["known"] or "\N{EN DASH}",
+                call["mechanism"] if call["called"] else "no call",
+                _number(call["probability"]),
+                _p(call["p_value"]),
+                call["reason"],
+            ]
+        )
+    page.section(
+        "Compounds",
+        fill("<p>{text}</p>", text="The most confident dose of each compound; its page has all of them."),
+        _table(["compound", "in the table", "call", "probability", "p", "why no call"], rows),
+    )
+    notes = [fill("<li>{note}</li>", note=note) for note in found.notes]
+    page.section(
+        "How this was made",
+        fill("<pre><code>{command}</code></pre>", command=command),
+        definition_list(_rule(found)),
+        fill('<ul class="flags">{notes}</ul>', notes=join(notes)) if notes else Html(""),
+    )
+    return page
+
+
+def compound_page(
+    found: Retrieval, name: str, rows: Sequence[int], *, compound: str, crops: Crops | None = None
+) -> Page:
+    """Ranked mechanisms, evidence compounds, nuclei, and the features that moved, for the doses of one compound."""
+    calls = found.calls.iloc[list(rows)]
+    order = np.argsort(-calls["probability"].to_numpy(), kind="stable")[:_ROWS_SHOWN]
+    best = calls.iloc[order[0]]
+    verdict = (
+        f"Call: {best['mechanism']}, probability {best['probability']:.2f}, p {_p(best['p_value'])}"
+        if best["called"]
+        else f"No call ({best['reason']}); nearest guess {best['mechanism']}, probability {best['probability']:.2f}"
+    )
+    page = Page(name, verdict)
+    if best["known"]:
+        page.section(
+            "In the table",
+            fill(
+                "<p>{text}</p>", text=f"{best['known']} (not used for this call: the compound was held out)"
+            ),
+        )
+    for place in order:
+        row = int(rows[int(place)])
+        page.section(_row_title(found, row, compound), *_row_parts(found, row))
+    if crops is not None and compound:
+        page.section("Nuclei", *_nuclei(found, name, int(rows[int(order[0])]), compound, crops))
+    page.section("The rule", definition_list(_rule(found)))
+    return page
+
+
+def _row_title(found: Retrieval, row: int, compound: str) -> str:
+    call = found.calls.iloc[row]
+    shown = [c for c in found.profiles.metadata.columns if c not in (compound,) and len(str(call[c])) < 24]
+    return ", ".join(f"{c.removeprefix('Metadata_')} {call[c]}" for c in shown[:4] if call[c]) or f"row {row}"
+
+
+def _row_parts(found: Retrieval, row: int) -> list[Html]:
+    ranking = found.ranking[found.ranking["row"] == row]
+    evidence = found.evidence[found.evidence["row"] == row]
+    moved = found.moved[found.moved["row"] == row]
+    ranked = [
+        [r.mechanism, _number(r.probability), _p(r.p_value), r.n_compounds] for r in ranking.itertuples()
+    ]
+    near = [[r.compound, r.mechanism, _number(r.similarity)] for r in evidence.itertuples()]
+    most = [[r.feature, f"{r.z:+.1f}"] for r in moved.itertuples()]
+    return [
+        fill(
+            '<div class="columns"><div><h3>Mechanisms</h3>{ranked}</div>'
+            "<div><h3>Nearest compounds</h3>{near}</div></div>",
+            ranked=_table(["mechanism", "probability", "p", "other compounds"], ranked),
+            near=_table(["compound", "mechanism", "similarity"], near),
+        ),
+        fill("<h3>Features that moved most</h3>{most}", most=_table(["feature", "z against controls"], most)),
+    ]
+
+
+def _nuclei(found: Retrieval, name: str, row: int, compound: str, crops: Crops) -> list[Html]:
+    near = found.evidence[found.evidence["row"] == row]["compound"].tolist()
+    column = crops.column(compound)
+    parts = []
+    for who in [name, *near[:3]]:
+        places = np.flatnonzero(column == who)
+        if not len(places):
+            parts.append(fill('<p class="note">No nuclei of {who} among the crops.</p>', who=who))
+            continue
+        chosen = places[np.linspace(0, len(places) - 1, min(_CROPS_SHOWN, len(places))).astype(int)]
+        images = [np.asarray(crops.images[int(i) : int(i) + 1])[0, 0] for i in chosen]
+        cut = Cut(None, 1, None)
+        # One contrast per compound's strip, stated, so that nuclei of one strip can be compared.
+        limits = contrast_limits(
+            np.concatenate(images, axis=1), cut, percentiles=(0.5, 99.8), of=f"{who}'s nuclei"
+        )
+        pictures = [
+            embedded_png(
+                draw_grey(image, cut, limits, max_side=_CROP_PX, z_stretch=1.0).plane,
+                f"nucleus {i} of {who}",
+            )
+            for i, image in zip(chosen, images, strict=True)
+        ]
+        parts.append(
+            fill(
+                "<h3>{who}<small>{n} nuclei, {channel}, contrast {origin}</small></h3><p>{pictures}</p>",
+                who=who, n=len(places), channel=crops.channels[0], origin=limits.origin, pictures=join(pictures),
+            )
+        )  # fmt: skip
+    return parts
+
+
+def _scores(found: Retrieval) -> list[Html]:
+    s = found.summary
+    rows = [
+        [
+            "most probable mechanism right",
+            _interval(s["accuracy"]),
+            f"always the most frequent: {s['majority']:.3f}",
+        ],
+        ["nearest neighbour right (not same compound)", _interval(s["nearest"]), ""],
+        ["share of profiles called", f"{s['coverage']:.3f}", ""],
+        ["right among the called", _interval(s["accuracy_called"]), ""],
+    ]
+    m = s["map"]
+    chance = (
+        f"labels permuted: {m['null_mean']:.3f}, 95th percentile {m['null_high']:.3f}, p = {m['p_value']:.3g}"
+    )
+    rows.append(["mean average precision", f"{m['value']:.3f}", chance])
+    text = (
+        f"{s['n_possible']} of {s['n_queries']} labelled profiles ({s['n_compounds']} compounds) have another "
+        "compound of their mechanism; each was called without its own compound. Intervals resample compounds."
+    )
+    return [fill("<p>{text}</p>", text=text), _table(["score", "value (95 %)", "chance"], rows)]
+
+
+def _calibration_text(s: dict[str, Any]) -> str:
+    return (
+        f"Expected calibration error {s['ece']:.3f}. With {s['n_possible']} calls, perfectly calibrated probabilities "
+        f"would show {s['ece_floor']:.3f} on average (95th percentile {s['ece_floor_95']:.3f}, by simulation)."
+    )
+
+
+def _rule(found: Retrieval) -> dict[str, Any]:
+    s = found.settings
+    return {
+        "a call needs": f"probability of at least {s.threshold:g}, p at most {s.alpha:g}, no sign of novelty, and a "
+        f"table whose labels beat permuted ones (p at most {s.alpha:g})",
+        "p-value": "average precision of the mechanism's compounds in the ranking of all other compounds, against "
+        f"{s.n_null:,} random rankings",
+        "novelty": f"less similar to its nearest compound than {s.novelty:.0%} of known compounds are to their own "
+        "mechanism",
+        "methods": ", ".join(s.methods),
+        "processing": "as given" if s.processing is None else str(s.processing),
+    }  # fmt: skip
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Html:
+    heads = join(fill('<th scope="col">{h}</th>', h=h) for h in head)
+    body = join(fill("<tr>{cells}</tr>", cells=join(fill("<td>{c}</td>", c=c) for c in row)) for row in rows)
+    return fill(
+        '<div class="tablebox"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>',
+        heads=heads,
+        body=body,
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "\N{EN DASH}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def _interval(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return "\N{EN DASH} (nothing was called)"
+    if value["reason"]:
+        return f"{value['value']:.3f} (no interval: {value['reason']})"
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -1,0 +1,280 @@
+"""Report of a screen: can the plates be trusted, what was called, how dose changes it, and what it looks like."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.report.page import Html, Page, definition_list, fill, join
+from image2reg.report.plots import colour_key, control_strip, crop_rows, dose_plot, plate_map
+from image2reg.screen.plates import CONTROL, PLATE, WELL, parse_well, plate_grid, plate_shape
+from image2reg.screen.wells import SCORES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from image2reg.screen.pipeline import ScreenResult
+    from image2reg.screen.settings import CallSettings
+
+__all__ = ["screen_report"]
+
+_MAX_PLATES, _MAX_ROWS, _MAX_CURVES = 6, 40, 24
+_FULL_SCORE = 10.0
+_GOOD_Z_PRIME = 0.5
+
+
+def screen_report(
+    path: Path | str,
+    result: ScreenResult,
+    settings: CallSettings,
+    *,
+    title: str,
+    command: str,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write one HTML page that opens offline.
+
+    Parameters
+    ----------
+    path : Path
+    result : ScreenResult
+    settings : CallSettings
+    title, command : str
+        `command` is printed as what remakes the page.
+    provenance : mapping
+        ``run.json``.
+    overwrite : bool
+
+    Raises
+    ------
+    DataError
+        The file exists and `overwrite` is False.
+    """
+    page = Page(title, _subtitle(result))
+    page.section("In short", _cards(result), _flags(result))
+    page.section("Plates", *_plates(result, settings))
+    page.section("Controls and quality", *_controls(result))
+    if result.curves:
+        page.section("Dose and response", *_curves(result))
+    page.section("Hits", *_hits(result, settings))
+    for name, table in (("Genes", result.genes), ("Pathways", result.pathways)):
+        if table is not None:
+            page.section(
+                name,
+                _table(table.head(_MAX_ROWS), f"The first {min(len(table), _MAX_ROWS)} of {len(table)}."),
+            )
+    if result.exhibits:
+        page.section("What hits look like", *_exhibits(result))
+    said = {"settings": settings.model_dump(mode="json"), **dict(provenance or {})}
+    page.section("How this was made", fill("<pre>{command}</pre>", command=command), definition_list(said))
+    return page.write(path, overwrite=overwrite)
+
+
+def _subtitle(result: ScreenResult) -> str:
+    n_plates = result.wells[PLATE].nunique()
+    fields = "" if result.fields is None else f", {len(result.fields)} fields, {result.n_nuclei:,} nuclei"
+    return f"{n_plates} {'plate' if n_plates == 1 else 'plates'}, {len(result.wells)} wells{fields}"
+
+
+def _cards(result: ScreenResult) -> Html:
+    quality = result.quality
+    best = quality.loc[quality["z_prime"].idxmax()] if quality["z_prime"].notna().any() else None
+    hits = result.hits[result.hits["hit"]]
+    called = hits.loc[~hits["is_control"], "name"].nunique()
+    tested = result.hits.loc[~result.hits["is_control"], "name"].nunique()
+    wells, fields = result.wells, result.fields
+    control = wells[CONTROL] == "negative"
+    cards = [
+        ("Hits", f"{called}", f"of {tested} perturbations, in {int(wells.loc[~control, 'Hit'].sum())} wells"),
+        (
+            "Negative controls called", f"{int(wells.loc[control, 'Hit'].sum())}",
+            f"of {int(control.sum())} wells; they are tested like all others",
+        ),
+        (
+            "Z\N{PRIME}", "\N{EN DASH}" if best is None else f"{best['z_prime']:.2f}",
+            "no positive controls were named" if best is None else f"{best['readout']} (plate {best['plate']})",
+        ),
+        (
+            "Fields kept out", f"{result.n_kept_out}",
+            "by their flags" if fields is None else f"of {len(fields)}; {len(result.failures)} more failed",
+        ),
+    ]  # fmt: skip
+    return fill(
+        '<div class="cards">{cards}</div>',
+        cards=join(
+            fill('<div class="card"><h3>{a}</h3><div class="value">{b}</div><p>{c}</p></div>', a=a, b=b, c=c)
+            for a, b, c in cards
+        ),
+    )
+
+
+def _flags(result: ScreenResult) -> Html:
+    found: list[tuple[str, str]] = []
+    if result.failures:
+        unit, _, error = result.failures[0]
+        found.append(
+            ("error", f"{len(result.failures)} fields failed (failures.csv), the first {unit}: {error}")
+        )
+    if result.fields is not None:
+        flags = result.fields["Metadata_Flags"].str.split(";").explode()
+        for flag, n in flags[flags != ""].value_counts().items():
+            found.append(("warning", f"{n} fields are {flag}"))
+    empty = result.wells[[r for r in result.readouts if r != "Nuclei_Count"]].isna().all(axis=1)
+    if len(result.readouts) > 1 and empty.any():
+        named = ", ".join(result.wells.loc[empty, WELL].head(5))
+        found.append(
+            ("warning", f"{int(empty.sum())} wells have too few nuclei for anything but their count: {named}")
+        )
+    for plate, rows in result.quality.groupby("plate", sort=False):
+        best = rows["z_prime"].max()
+        if best < _GOOD_Z_PRIME:
+            found.append(
+                (
+                    "warning",
+                    f"plate {plate}: no readout has Z\N{PRIME} \N{GREATER-THAN OR EQUAL TO} 0.5 (best {best:.2f})",
+                )
+            )
+    single = result.hits["note"].str.contains("ranked, not called")
+    if single.any():
+        found.append(
+            (
+                "info",
+                f"{result.hits.loc[single, 'name'].nunique()} perturbations have one well: ranked, never hits",
+            )
+        )
+    items = [fill('<li class="{k}"><b>{k}</b>{t}</li>', k=kind, t=text) for kind, text in found[:12]]
+    return fill('<ul class="flags">{items}</ul>', items=join(items)) if items else Html("")
+
+
+def _plates(result: ScreenResult, settings: CallSettings) -> list[Html]:
+    plates = list(result.wells[PLATE].unique())
+    shape = plate_shape(list(result.wells[WELL]))
+    maps = []
+    for plate in plates[:_MAX_PLATES]:
+        for readout in result.readouts:
+            score = SCORES[settings.normalise] + readout
+            rows = result.wells[result.wells[PLATE] == plate]
+            kinds = np.full(shape, None, dtype=object)
+            for well, kind in zip(rows[WELL], rows[CONTROL], strict=True):
+                kinds[parse_well(well)] = kind
+            grid = plate_grid(list(rows[WELL]), rows[score].to_numpy(np.float64), shape=shape)
+            maps.append(plate_map(grid, kinds, _FULL_SCORE, f"{readout}, plate {plate}"))
+    parts = [fill('<div class="plots">{maps}</div>', maps=join(maps))]
+    if len(plates) > _MAX_PLATES:
+        parts.append(
+            fill(
+                '<p class="note">The first {n} of {all} plates; all are in wells.csv.</p>',
+                n=_MAX_PLATES,
+                all=len(plates),
+            )
+        )
+    return [*parts, colour_key(_FULL_SCORE)]
+
+
+def _controls(result: ScreenResult) -> list[Html]:
+    strips = []
+    for readout in result.readouts:
+        values = result.wells[readout].to_numpy(np.float64)
+        kinds = result.wells[CONTROL].to_numpy(object)
+        if np.isfinite(values).any():
+            by_kind = {kind: values[kinds == kind] for kind in ("negative", "", "positive")}
+            strips.append(control_strip({k: v for k, v in by_kind.items() if len(v)}, readout))
+    columns = [
+        "plate",
+        "readout",
+        "n_negative",
+        "n_positive",
+        "z_prime",
+        "ssmd",
+        "grade",
+        "control_cv",
+        "edge",
+        "gradient",
+    ]
+    table = result.quality[columns].head(_MAX_ROWS)
+    table = table.rename(
+        columns={"n_negative": "neg.", "n_positive": "pos.", "z_prime": "Z\N{PRIME}", "control_cv": "CV"}
+    )
+    note = (
+        "Z\N{PRIME} 0.5 and above separates the controls well; SSMD is the small-sample estimator, graded excellent "
+        "from 3, good from 2, inferior from 1; edge and gradient are position effects in units of the wells' spread."
+    )
+    return [fill('<div class="plots">{strips}</div>', strips=join(strips)), _table(table, note)]
+
+
+def _curves(result: ScreenResult) -> list[Html]:
+    supported = [c for c in result.curves if not c.fit.reason][:_MAX_CURVES]
+    plots = []
+    for curve in supported:
+        fit, present = curve.fit, curve.doses[curve.doses > 0]
+        grid = np.geomspace(present.min(), present.max(), 80)
+        interval = f"{fit.ec50:.3g} ({fit.low:.3g} to {fit.high:.3g})"
+        title = f"{curve.name}: {curve.readout}, EC50 {interval}"
+        ec50 = (fit.ec50, fit.low, fit.high)
+        plots.append(dose_plot(curve.doses, curve.responses, (grid, fit.predict(grid)), ec50, title, "dose"))
+    flat = len(result.curves) - len([c for c in result.curves if not c.fit.reason])
+    note = "Four-parameter logistic; band: 95 % profile-likelihood interval of the EC50; blue: negative controls."
+    if flat:
+        note += f" {flat} left out: a constant fits as well, or doses are too few (dose_response.csv)."
+    return [fill('<div class="plots">{plots}</div><p class="note">{note}</p>', plots=join(plots), note=note)]
+
+
+def _hits(result: ScreenResult, settings: CallSettings) -> list[Html]:
+    columns = ["name", "readout", "effect", "ssmd", "n_replicates", "agreement", "p", "q", "hit", "note"]
+    table = result.hits.assign(readout=result.hits["score"].str.partition("_")[2])[columns]
+    table = table.rename(columns={"name": "perturbation", "n_replicates": "wells"})
+    note = (
+        f"The first {min(len(table), _MAX_ROWS)} of {len(table)} tests (hits.csv). A hit has q at or below "
+        f"{settings.fdr:g} and a mean score of at least {settings.min_score:g}; p by permutation against the "
+        f"{'control wells' if settings.null == 'controls' else 'permuted plates'}, q over all tests together."
+    )
+    return [_table(table.head(_MAX_ROWS), note)]
+
+
+def _exhibits(result: ScreenResult) -> list[Html]:
+    parts = []
+    for shown in result.exhibits:
+        rows = {f"well {shown.well}": shown.crops, f"control well {shown.control_well}": shown.control_crops}
+        parts.append(
+            fill(
+                '<h3>{name}<small>{readout}</small></h3><div class="plots">{rows}</div>',
+                name=shown.name, readout=shown.readout, rows=crop_rows(rows, shown.channels, shown.name),
+            )
+        )  # fmt: skip
+    note = "Nuclei nearest to the median of their well; one contrast per channel for a hit and its control."
+    return [*parts, fill('<p class="note">{note}</p>', note=note)]
+
+
+def _table(table: pd.DataFrame, note: str) -> Html:
+    numeric = {name: table[name].dtype.kind in "fiu" for name in table}
+    head = [
+        fill('<th class="{k}">{t}</th>', k="number" if numeric[n] else "", t=str(n).removeprefix("Metadata_"))
+        for n in table
+    ]
+    rows = [
+        join(
+            fill('<td class="{k}">{v}</td>', k="number" if numeric[n] else "", v=_cell(v))
+            for n, v in row.items()
+        )
+        for row in table.to_dict("records")
+    ]
+    body = join(fill("<tr>{cells}</tr>", cells=cells) for cells in rows)
+    return fill(
+        '<div class="tablebox"><table><caption>{note}</caption><thead><tr>{head}</tr></thead>'
+        "<tbody>{body}</tbody></table></div>",
+        note=note, head=join(head), body=body,
+    )  # fmt: skip
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return "\N{EN DASH}" if math.isnan(value) else f"{value:.3g}"
+    return str(value)

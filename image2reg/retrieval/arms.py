@@ -1,0 +1,236 @@
+"""Tables of profiles made ready to be compared: labels, batches, processing, similarities, kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2reg.errors import ConfigurationError, DataError, ResourceError
+from image2reg.retrieval.fusion import aligned_arms, early_fusion
+from image2reg.retrieval.labels import incidence, normalised, unlike_spellings
+from image2reg.retrieval.scores import Gallery
+from image2reg.retrieval.similarity import local_scaling, unit_rows
+from image2reg.tables.disguise import refuse_disguised
+from image2reg.tables.normalise import controls_of
+
+if TYPE_CHECKING:
+    from image2reg.retrieval.settings import CallSettings
+    from image2reg.tables.profiles import Profiles
+
+__all__ = ["Arm", "prepared_arms"]
+
+Floats = NDArray[np.float64]
+PLATE = "Metadata_Plate"
+# Rows whose similarities and kernels (a few float64 matrices) fit in a few GB.
+LARGEST = 10_000
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One kind of evidence on the rows that all arms share.
+
+    Attributes
+    ----------
+    name : str
+    gallery : Gallery
+    units : (n, d) float64
+        Processed rows of length 1.
+    """
+
+    name: str
+    gallery: Gallery
+    units: Floats
+    _kernels: dict[str, Floats] = field(default_factory=dict)
+
+    def kernel(self, method: str) -> Floats:
+        """Kernel (n, n) of a ridge method, made once."""
+        if method not in self._kernels:
+            from torch import from_numpy
+
+            from image2reg.linking.kernels import kernel_matrix
+
+            self._kernels[method] = kernel_matrix(from_numpy(self.units), kind=method).numpy()
+        return self._kernels[method]
+
+
+def prepared_arms(
+    given: Mapping[str, Profiles],
+    *,
+    label: str,
+    different: str,
+    batch: str,
+    controls: str,
+    by: Sequence[str],
+    settings: CallSettings,
+) -> tuple[list[Arm], Profiles, Profiles, tuple[str, ...]]:
+    """Process, merge and align the arms.
+
+    Returns
+    -------
+    arms : list of Arm
+        One, where they are fused early.
+    shown : Profiles
+        The compared rows of the first arm before processing (merged by median).
+    reference : Profiles
+        The first arm's controls, or `shown` where none were named.
+    notes : tuple of str
+
+    Raises
+    ------
+    ConfigurationError
+        Several arms without `by` to match them.
+    DataError, ResourceError
+        As `image2reg.retrieval.calling.retrieve`.
+    """
+    if len(given) > 1 and not by:
+        raise ConfigurationError(
+            f"arms {list(given)}: several tables are matched by columns they share; name them (--by Metadata_Compound)."
+        )
+    ready, plain, reference, extra = {}, {}, None, []
+    for name, table in given.items():
+        profiles = _spelled(table, label) if settings.normalise_labels else table
+        for column in filter(None, (label, different, batch, *by)):
+            profiles.column(column)
+        # Only the first arm must have the controls that were named; others may have none (signatures, generated).
+        wanted = bool(controls) and (name == next(iter(given)) or _has_controls(profiles, controls))
+        mask = controls_of(profiles, controls) if wanted else None
+        _refuse_repeated_rows(profiles)
+        _refuse_gaps(profiles)
+        compared = profiles if mask is None else profiles.rows(~mask)
+        for group, column in (("batch", batch), ("plate", PLATE if PLATE in compared.frame else "")):
+            if column:
+                refuse_disguised(
+                    compared.column(label), compared.column(column), label="mechanism", group=group, paired=True,
+                    where=compared.source, remedy=f"take the column {column!r} out and say so",
+                )  # fmt: skip
+        if mask is None and settings.processing is not None and settings.processing.sphering:
+            extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
+        ready[name] = _processed(profiles, mask, by, settings)
+        plain[name] = _merged(compared, by)
+        reference = reference or (plain[name] if mask is None else profiles.rows(mask))
+    if len(ready) > 1:
+        ready, plain = aligned_arms(ready, key=by), aligned_arms(plain, key=by)
+    first = next(iter(plain.values()))
+    notes = (*extra, *_notes(first, label, different))
+    if settings.fusion == "early" and len(ready) > 1:
+        ready = {"+".join(ready): early_fusion(ready)}
+    if len(first) > LARGEST:
+        raise ResourceError(
+            f"{first.source}: {len(first):,} profiles to call; their similarities are kept in memory, so allowed are "
+            f"{LARGEST:,}. Merge replicates into treatments (--by), or score with average_precision, which works in "
+            "blocks."
+        )
+    members, names = incidence(first.column(label))
+    compounds = (
+        np.unique(first.column(different).astype(str), return_inverse=True)[1]
+        if different
+        else np.arange(len(first))
+    )
+    _refuse_single(first, members > 0, names, compounds, label, different)
+    neighbours = settings.processing.neighbours if settings.processing else 0
+    arms = []
+    for name, profiles in ready.items():
+        units = unit_rows(profiles.values, where=f"arm {name!r} ({profiles.source})")
+        found = units @ units.T
+        if neighbours:
+            apart = compounds[:, None] != compounds[None]
+            hub = local_scaling(found, apart, neighbours=neighbours)
+            found = 2 * found - hub[:, None] - hub[None]
+        arms.append(Arm(name, Gallery(found, members > 0, compounds, names), units))
+    return arms, first, reference or first, notes
+
+
+def _has_controls(profiles: Profiles, controls: str) -> bool:
+    column, _, value = controls.partition("=")
+    wanted = [part.strip() for part in value.split(",")]
+    return column.strip() in profiles.frame and bool(np.isin(profiles.frame[column.strip()], wanted).any())
+
+
+def _refuse_repeated_rows(profiles: Profiles) -> None:
+    """Raise where a row is there twice: it would find itself, and count as evidence."""
+    repeated = profiles.frame.duplicated()
+    if repeated.any():
+        first = int(np.argmax(repeated.to_numpy()))
+        raise DataError(
+            f"{profiles.source}: {int(repeated.sum())} rows repeat an earlier one in every column, the first is "
+            f"row {first} ({', '.join(map(str, profiles.metadata.iloc[first].tolist()[:4]))}). Remove the copies."
+        )
+
+
+def _refuse_gaps(profiles: Profiles) -> None:
+    """Raise where a feature is not finite: one gap would spread over all features when they are sphered."""
+    gaps = (~np.isfinite(profiles.values)).sum(axis=0)
+    if gaps.any():
+        named = [
+            f"{profiles.features[i]!r} ({gaps[i]})" for i in np.argsort(-gaps, kind="stable")[:4] if gaps[i]
+        ]
+        raise DataError(
+            f"{profiles.source}: {int((gaps > 0).sum())} of {len(gaps)} features have {int(gaps.sum())} missing or "
+            f"infinite values: {', '.join(named)}. Drop them (image2reg.tables.select_features) or fill them first."
+        )
+
+
+def _spelled(profiles: Profiles, label: str) -> Profiles:
+    frame = profiles.frame.copy()
+    frame[label] = [normalised(cell) for cell in profiles.column(label)]
+    return profiles.replace(frame)
+
+
+def _processed(
+    profiles: Profiles, mask: NDArray[np.bool_] | None, by: Sequence[str], settings: CallSettings
+) -> Profiles:
+    steps = settings.processing
+    if steps is None:
+        return _merged(profiles if mask is None else profiles.rows(~mask), by)
+    if mask is None:
+        steps = replace(steps, sphering=0.0)
+    return steps.apply(profiles, mask, by)
+
+
+def _merged(profiles: Profiles, by: Sequence[str]) -> Profiles:
+    from image2reg.tables.aggregate import aggregate
+
+    return aggregate(profiles, by, method="median") if by else profiles
+
+
+def _refuse_single(
+    profiles: Profiles, members: NDArray[np.bool_], names: Sequence[str], compounds: NDArray[np.intp], label: str,
+    different: str,
+) -> None:  # fmt: skip
+    if not members.any():
+        raise DataError(
+            f"{profiles.source}: no row has a value in {label!r}; at least two mechanisms are needed."
+        )
+    counts = {name: len(np.unique(compounds[members[:, i]])) for i, name in enumerate(names)}
+    if len(counts) < 2 or max(counts.values()) < 2:
+        unit = f"value of {different!r}" if different else "row"
+        shown = ", ".join(f"{name!r} ({count})" for name, count in list(counts.items())[:6])
+        raise DataError(
+            f"{profiles.source}: no pair to learn from: {len(counts)} mechanism(s), and none with two compounds beside "
+            f"another ({unit} counts as one compound): {shown}. A mechanism is recognised by another compound of it; "
+            "add compounds, or check --label and --different."
+        )
+
+
+def _notes(profiles: Profiles, label: str, different: str) -> tuple[str, ...]:
+    notes = []
+    alike = unlike_spellings(profiles.column(label)) if (profiles.column(label) != "").any() else {}
+    if alike:
+        shown = "; ".join(" = ".join(map(repr, group)) for group in list(alike.values())[:5])
+        notes.append(
+            f"{len(alike)} mechanisms are spelled in several ways and count as different: {shown}. "
+            "--normalise-labels makes them one."
+        )
+    if different:
+        table = profiles.metadata.groupby(different)[label].nunique()
+        several = list(table.index[table > 1])
+        if several:
+            notes.append(
+                f"{len(several)} compounds have rows with different labels, such as {several[:5]}; each row counts by "
+                "its own."
+            )
+    return tuple(notes)

@@ -1,0 +1,94 @@
+"""Dose-response curves of all series of a screen: one per perturbation (or half-plate) and readout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2reg.errors import DataError
+from image2reg.screen.dose_response import DoseResponse, fit_dose_response
+from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+__all__ = ["Curve", "curve_table", "dose_numbers", "fit_curves"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A fit with the wells it was made of."""
+
+    name: str
+    readout: str
+    fit: DoseResponse
+    doses: NDArray[np.float64]
+    responses: NDArray[np.float64]
+
+
+def dose_numbers(wells: pd.DataFrame, dose: str) -> NDArray[np.float64]:
+    """Doses as numbers; NaN where empty.
+
+    Raises
+    ------
+    DataError
+        No such column, or a cell that is no number.
+    """
+    import pandas as pd
+
+    if dose not in wells:
+        raise DataError(
+            f"--dose {dose}: no such column; there are {[n for n in wells if n.startswith('Metadata_')]}."
+        )
+    cells = wells[dose].fillna("").astype(str)
+    numbers = pd.to_numeric(cells.where(cells != ""), errors="coerce").to_numpy(np.float64)
+    wrong = np.isnan(numbers) & (cells != "").to_numpy()
+    if wrong.any():
+        raise DataError(
+            f"--dose {dose}: {cells[wrong].iloc[0]!r} is no number. Write doses as plain numbers."
+        )
+    return numbers
+
+
+def fit_curves(
+    wells: pd.DataFrame, readouts: Sequence[str], group_by: Sequence[str], dose: str
+) -> list[Curve]:
+    """Fit every series that has doses.
+
+    Parameters
+    ----------
+    wells : DataFrame, one row per well
+    readouts : sequence of str
+    group_by : sequence of str
+        What makes a perturbation; without `dose`, it makes a series.
+    dose : str
+        Column of doses. Sample wells with a dose are the series; the negative control wells of its plates are its
+        dose 0. Positive controls are of no series: they may hold something else.
+    """
+    doses = dose_numbers(wells, dose)
+    kinds, plates = wells[CONTROL].to_numpy(object), wells[PLATE].to_numpy(object)
+    sample = (kinds == "") & (doses > 0)
+    series = [name for name in group_by if name != dose]
+    names = wells[series].fillna("").astype(str).agg(" ".join, axis=1) if series else wells[PLATE]
+    curves = []
+    for name in dict.fromkeys(names[sample]):
+        own = sample & (names == name).to_numpy()
+        control = (kinds == NEGATIVE) & np.isin(plates, np.unique(plates[own]))
+        x = np.concatenate([np.zeros(int(control.sum())), doses[own]])
+        for readout in readouts:
+            values = wells[readout].to_numpy(np.float64)
+            y = np.concatenate([values[control], values[own]])
+            curves.append(Curve(str(name), readout, fit_dose_response(x, y), x, y))
+    return curves
+
+
+def curve_table(curves: Sequence[Curve]) -> pd.DataFrame:
+    """One row per curve: ``series``, ``readout`` and the attributes of `DoseResponse`."""
+    import pandas as pd
+
+    return pd.DataFrame([{"series": c.name, "readout": c.readout, **c.fit.as_dict()} for c in curves])

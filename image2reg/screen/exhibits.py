@@ -1,0 +1,91 @@
+"""Choose what of the hits is shown: for each, its most typical well and nuclei, and those of a control well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.errors import ProjectError
+from image2reg.screen.fields import read_unit
+from image2reg.screen.gallery import Exhibit, crop_size, cut, typical_nuclei
+from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from image2reg.engine import Outcome
+    from image2reg.screen.settings import CallSettings
+
+__all__ = ["make_exhibits"]
+
+
+def make_exhibits(
+    outcome: Outcome,
+    units: list[dict[str, Any]],
+    hits: pd.DataFrame,
+    wells: pd.DataFrame,
+    settings: CallSettings,
+    root: Path,
+) -> list[Exhibit]:
+    """Cut crops of the strongest hits, one perturbation once, beside a control well of the same plate.
+
+    A hit without nuclei (all cells lost), or whose image is gone meanwhile, is left out.
+    """
+    shown: list[Exhibit] = []
+    order = hits[hits["hit"] & ~hits["is_control"]].sort_values(
+        ["q", "effect"],
+        key=lambda column: -column.abs() if column.name == "effect" else column,
+        kind="stable",
+    )
+    for _, hit in order.drop_duplicates("name").iterrows():
+        if len(shown) >= settings.gallery:
+            break
+        rows = wells[(wells["Metadata_Group"] == hit["name"]).to_numpy()]
+        well = _typical(rows, hit["score"])
+        control = (
+            wells[(wells[CONTROL] == NEGATIVE) & (wells[PLATE] == well[PLATE])]
+            if well is not None
+            else rows[:0]
+        )
+        beside = _typical(control, hit["score"])
+        if well is None or beside is None:
+            continue
+        readout = str(hit["score"]).partition("_")[2]
+        try:
+            shown.append(_exhibit(outcome, units, root, str(hit["name"]), readout, well, beside))
+        except ProjectError:
+            continue
+    return shown
+
+
+def _typical(rows: pd.DataFrame, score: str) -> pd.Series | None:
+    """Well with nuclei whose score is nearest to the median of them."""
+    rows = rows[(rows["Well_Nuclei"] > 0) & rows[score].notna()]
+    if rows.empty:
+        return None
+    return rows.iloc[int(np.argmin(np.abs(rows[score] - rows[score].median())))]
+
+
+def _exhibit(
+    outcome: Outcome,
+    units: list[dict[str, Any]],
+    root: Path,
+    name: str,
+    readout: str,
+    well: pd.Series,
+    control: pd.Series,
+) -> Exhibit:
+    size, parts = 0, []
+    for row in (well, control):
+        place = {PLATE: row[PLATE], WELL: row[WELL]}
+        fields = [i for i, unit in enumerate(units) if place.items() <= unit["metadata"].items()]
+        tables = [outcome.results.read("nuclei", [i]).assign(_unit=i) for i in fields]
+        field = max(tables, key=len)
+        size = size or crop_size(field)
+        chosen = typical_nuclei(field, readout)
+        images = {str(i): read_unit(units[i], root) for i in chosen["_unit"].unique()}
+        parts.append(cut(chosen, images, [str(i) for i in chosen["_unit"]], size))
+    (crops, channels), (beside, _) = parts
+    return Exhibit(name, str(well[WELL]), str(control[WELL]), readout, crops, beside, channels)

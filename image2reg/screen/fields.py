@@ -1,0 +1,143 @@
+"""One field of a screen, from its images to its nuclei: the unit of work of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from image2reg.errors import DataError
+from image2reg.images.image import Image
+from image2reg.nuclei.features import measure
+from image2reg.nuclei.quality import field_quality
+from image2reg.provenance import file_sha256
+from image2reg.tables.fields import ImageField, ImageSource
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from image2reg.nuclei.segmenters.interface import Segmenter
+
+__all__ = ["field_unit", "measure_field", "read_unit"]
+
+
+def field_unit(field: ImageField, hashes: Mapping[Path, str]) -> dict[str, Any]:
+    """Describe a field as a unit of the plan, JSON values only.
+
+    Parameters
+    ----------
+    field : ImageField
+    hashes : mapping of path to sha256
+        Those the manifest gives.
+    """
+    return {
+        "name": field.name,
+        "metadata": {name: value for name, value in field.metadata.items() if value},
+        "images": {
+            channel: {
+                "path": str(source.path),
+                "channel": source.source_channel,
+                "pages": source.n_channels,
+                "voxel_um": source.voxel_um,
+                "sha256": hashes.get(source.path, ""),
+            }
+            for channel, source in field.inputs.items()
+        },
+    }
+
+
+def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
+    """Read the channels of a field into one image.
+
+    Returns
+    -------
+    Image
+        (C, Y, X), channels in the order of the manifest.
+
+    Raises
+    ------
+    DataError
+        A file is missing, damaged, not the one whose hash the manifest gives, holds more than one plane, or the
+        channels differ in size.
+    """
+    planes, voxel = [], None
+    for channel, said in unit["images"].items():
+        path = root / said["path"]
+        if said["sha256"] and file_sha256(path) != said["sha256"]:
+            raise DataError(
+                f"{path}: differs from the sha256 in the manifest. Copy it again, or renew the hash."
+            )
+        source = ImageSource(path, channel, said["channel"], said["pages"], tuple(said["voxel_um"]))
+        image = source.open().load().to_axes("YX")
+        planes.append(np.asarray(image.data))
+        voxel = voxel or image.voxel_um
+        if planes[-1].shape != planes[0].shape:
+            raise DataError(
+                f"{path}: channel {channel!r} is {planes[-1].shape}, the first channel of field {unit['name']} is "
+                f"{planes[0].shape}. Pair the files again."
+            )
+    kind = np.result_type(*planes)
+    stack = np.stack([plane.astype(kind, copy=False) for plane in planes])
+    return Image(stack, "CYX", voxel or (None, None, None), tuple(unit["images"]), source=unit["name"])
+
+
+def measure_field(
+    unit: Mapping[str, Any], *, root: Path, settings: Mapping[str, Any], device: str = "cpu"
+) -> dict[str, pd.DataFrame]:
+    """Read, judge, segment and measure one field.
+
+    Parameters
+    ----------
+    unit : mapping
+        From `field_unit`, paths relative to `root`.
+    root : Path
+    settings : mapping
+        `image2reg.screen.settings.MeasureSettings` as JSON, ``nuclei`` filled.
+    device : str
+        For the segmenter.
+
+    Returns
+    -------
+    dict
+        ``nuclei``: the unit's metadata and `image2reg.nuclei.features.measure`'s columns, features as float32, one row
+        per nucleus. ``fields``: one row: metadata, ``Metadata_Flags`` (joined by ";"), ``Field_Count``,
+        ``Field_SaturatedShare``, ``Field_Focus``.
+    """
+    import pandas as pd
+
+    image = read_unit(unit, root)
+    plane = np.asarray(image.data)[image.channel_index(settings["nuclei"])]
+    quality = field_quality(plane)
+    pixel = image.voxel_um[1:]
+    labels = _segmenter(settings["model"], device).segment(
+        plane,
+        diameter_px=settings["diameter_px"],
+        diameter_um=settings["diameter_um"],
+        voxel_um=pixel if all(size is not None for size in pixel) else None,
+    )
+    table = measure(image, labels, ring_px=settings["ring_px"], texture_scales=settings["texture_scales"])
+    features = [name for name in table if not name.startswith("Metadata_")]
+    table = table.astype(dict.fromkeys(features, np.float32))
+    known = {name: np.full(len(table), value, dtype=object) for name, value in unit["metadata"].items()}
+    field = {
+        **unit["metadata"],
+        "Metadata_Flags": ";".join(quality["flags"]),
+        "Field_Count": len(table),
+        "Field_SaturatedShare": quality["saturated_share"],
+        "Field_Focus": quality["focus"],
+    }
+    return {
+        "nuclei": pd.concat([pd.DataFrame(known, index=table.index), table], axis=1),
+        "fields": pd.DataFrame([field]),
+    }
+
+
+@lru_cache(maxsize=2)
+def _segmenter(model: str, device: str) -> Segmenter:
+    """Load each model once per process."""
+    from image2reg.nuclei.segmenters.catalogue import load_segmenter
+
+    return load_segmenter(model, device=device)

@@ -1,0 +1,68 @@
+"""From reagents to genes: several siRNAs or guides of a gene make one row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from image2reg.errors import DataError
+from image2reg.screen.significance import benjamini_hochberg, simes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["gene_scores"]
+
+
+def gene_scores(hits: pd.DataFrame, gene: str = "Metadata_Gene", *, fdr: float = 0.05) -> pd.DataFrame:
+    """One row per gene and score.
+
+    Parameters
+    ----------
+    hits : DataFrame
+        From `image2reg.screen.call_hits`, grouped by reagent and `gene`; control groups and rows without a gene are
+        left out.
+    gene : str
+    fdr : float
+
+    Returns
+    -------
+    DataFrame, best first
+        `gene`, ``score``, ``n_reagents``, ``n_hits``, ``effect`` (median over reagents), ``second_effect`` (second
+        strongest reagent on the side of the median: one reagent alone may be off target), ``agreement`` (share of
+        reagents on that side), ``p`` (Simes' over reagents), ``q``, ``hit``.
+
+    Raises
+    ------
+    DataError
+        No column of that name, or no row has a gene.
+    """
+    import pandas as pd
+
+    if gene not in hits:
+        raise DataError(
+            f"genes: no column {gene!r} in the hits; group by it too. There are {list(hits.columns)}."
+        )
+    rows = hits[~hits["is_control"] & hits[gene].astype(str).ne("") & hits["effect"].notna()]
+    if rows.empty:
+        raise DataError(
+            f"genes: column {gene!r} is empty for every reagent. Fill it in the manifest or the layout."
+        )
+    found = []
+    for (name, score), reagents in rows.groupby([gene, "score"], sort=False):
+        effects = reagents["effect"].to_numpy(np.float64)
+        side = np.sign(np.median(effects)) or 1.0
+        ordered = np.sort(side * effects)[::-1]
+        found.append(
+            {
+                gene: name, "score": score, "n_reagents": len(effects), "n_hits": int(reagents["hit"].sum()),
+                "effect": float(np.median(effects)),
+                "second_effect": float(side * ordered[1]) if len(ordered) > 1 else np.nan,
+                "agreement": float((side * effects > 0).mean()), "p": simes(reagents["p"]),
+            }
+        )  # fmt: skip
+    table = pd.DataFrame(found)
+    table["q"] = benjamini_hochberg(table["p"])
+    table["hit"] = table["q"] <= fdr
+    return table.sort_values(["q", "p"], kind="stable").reset_index(drop=True)

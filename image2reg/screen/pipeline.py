@@ -1,0 +1,303 @@
+"""A screen in one go: fields to nuclei (by the engine, restartable), to wells, to quality, hits and curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from image2reg.atomic import refuse_existing
+from image2reg.engine import Outcome, Shard, make_plan, run_plan
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.provenance import file_sha256, run_record, write_run
+from image2reg.screen.curves import Curve, curve_table, dose_numbers, fit_curves
+from image2reg.screen.exhibits import make_exhibits
+from image2reg.screen.fields import measure_field
+from image2reg.screen.gene_level import gene_scores
+from image2reg.screen.hits import call_hits, called_wells
+from image2reg.screen.pathways import over_representation, read_gmt
+from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
+from image2reg.screen.quality import plate_quality
+from image2reg.screen.rules import RULES, call_by_rule
+from image2reg.screen.settings import ScreenSettings
+from image2reg.screen.sources import nuclear_channel, open_screen, plan_units
+from image2reg.screen.wells import SCORES, one_row_per_well, pick_readouts, score_wells, well_table
+from image2reg.tables.cells import write_csv
+from image2reg.tables.manifest import Manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from image2reg.screen.gallery import Exhibit
+
+__all__ = ["ScreenResult", "run_screen"]
+
+DOSE, PERTURBATION = "Metadata_Dose_uM", "Metadata_Perturbation"
+HITS = "hits.csv"
+
+
+@dataclass
+class ScreenResult:
+    """What a screen gave; the tables are also files in its folder.
+
+    Attributes
+    ----------
+    wells, quality, hits : DataFrame
+        One row per well; per plate and readout; per perturbation and readout.
+    readouts : list of str
+    curves : list of Curve
+    genes, pathways : DataFrame or None
+    fields : DataFrame or None
+        One row per field; None for profiles.
+    failures : list of (unit, kind, error)
+    exhibits : list of Exhibit
+        Crops of hits.
+    n_fields, n_kept_out, n_nuclei : int
+    seconds : float
+        Of the measuring in this call; 0 when it was done before.
+    """
+
+    wells: pd.DataFrame
+    quality: pd.DataFrame
+    hits: pd.DataFrame
+    readouts: list[str]
+    curves: list[Curve]
+    genes: pd.DataFrame | None = None
+    pathways: pd.DataFrame | None = None
+    fields: pd.DataFrame | None = None
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
+    n_nuclei: int = 0
+    n_kept_out: int = 0
+    seconds: float = 0.0
+
+
+def run_screen(
+    data: Path | str,
+    out: Path | str,
+    *,
+    control: str,
+    positive: str | None = None,
+    settings: ScreenSettings | None = None,
+    channels: Sequence[str] = (),
+    pattern: str | None = None,
+    layout: Path | None = None,
+    gmt: Path | None = None,
+    engine: Literal["local", "dask"] = "local",
+    n_workers: int = 1,
+    shard: Shard | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScreenResult | Outcome:
+    """Run a screen, or go on with one.
+
+    Parameters
+    ----------
+    data : Path
+        Manifest, folder of images, or profiles (`image2reg.screen.sources.open_screen`).
+    out : Path
+        Folder for tables; what is measured already is kept there, and a second call does only what is missing.
+    control, positive : str
+        Queries for the negative and positive control wells.
+    settings : ScreenSettings
+    channels, pattern, layout
+        See `open_screen`.
+    gmt : Path, optional
+        Gene sets for over-representation; needs the column `settings.call.gene`.
+    engine, n_workers, shard
+        See `image2reg.engine.run_plan`. A shard measures its part and stops; a call without one finishes.
+    device : str
+    overwrite : bool
+        Replace finished results, or those of another plan.
+    progress : callable
+        Called with (finished, total) fields.
+
+    Returns
+    -------
+    ScreenResult, or Outcome for a shard
+
+    Raises
+    ------
+    DataError
+        A plate without controls, a well twice, all fields failed, or see the parts.
+    ConfigurationError
+        A wrong query or option.
+    """
+    out, settings = Path(out), settings or ScreenSettings()
+    if settings.call.rule and settings.call.rule not in RULES:
+        raise ConfigurationError(f"--rule {settings.call.rule!r} is not known; there is {sorted(RULES)}.")
+    sets = None if gmt is None else read_gmt(gmt)
+    refuse_existing(out / HITS, overwrite=overwrite)
+    opened = open_screen(Path(data), channels=channels, pattern=pattern, layout=layout)
+    record = run_record(configuration=settings, seed=settings.call.seed)
+    if not isinstance(opened, Manifest):
+        if shard is not None:
+            raise ConfigurationError(
+                "--shard divides the measuring of images; these profiles are measured already."
+            )
+        result = _judge(
+            one_row_per_well(opened.frame, source=opened.source), control, positive, settings, sets, ""
+        )
+    else:
+        nuclei = nuclear_channel(opened, settings.measure.nuclei)
+        units = plan_units(opened, nuclei)
+        _look_ahead(units, control, positive)
+        measured_by = {
+            **settings.measure.model_dump(mode="json"),
+            "nuclei": nuclei,
+            "model_sha256": _model_hash(settings.measure.model),
+        }
+        plan = make_plan("image2reg screen: nuclei of fields", units, measured_by)
+        begun = time.monotonic()
+        outcome = run_plan(
+            plan, partial(measure_field, root=opened.root, settings=measured_by, device=device), out, engine=engine,
+            n_workers=n_workers, shard=shard, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+        if shard is not None:
+            return outcome
+        seconds = time.monotonic() - begun
+        result = _from_images(outcome, units, control, positive, settings, sets, nuclei)
+        result.exhibits = make_exhibits(outcome, units, result.hits, result.wells, settings.call, opened.root)
+        outcome.results.write("nuclei", out / "nuclei.parquet", range(len(units)), overwrite=True)
+        result.seconds = seconds if outcome.n_run else 0.0
+    _write(result, out)
+    write_run(out, record)
+    return result
+
+
+def _look_ahead(units: list[dict[str, Any]], control: str, positive: str | None) -> None:
+    """Refuse a wrong query, a plate without controls or a well with two contents before the first image is read."""
+    import pandas as pd
+
+    frame = pd.DataFrame([unit["metadata"] for unit in units]).fillna("")
+    control_columns(frame, control, positive)
+    contents = [name for name in (PERTURBATION, DOSE, CONTROL) if name in frame]
+    several = frame.groupby([PLATE, WELL], sort=False)[contents].nunique().gt(1) if contents else frame[:0]
+    if several.to_numpy().any():
+        place, said = next((place, row) for place, row in several.iterrows() if row.any())
+        raise DataError(
+            f"well {'/'.join(map(str, place))} has fields with different {said.idxmax()}. A well holds one thing: "
+            "correct the manifest, or give the second plate a name of its own."
+        )
+
+
+def _model_hash(model: str) -> str:
+    """Hash of the bundle's description, which holds those of its files; the name itself for one without weights."""
+    from image2reg.nuclei.segmenters.catalogue import WITHOUT_NETWORK, find_segmenter_bundle
+
+    if model in WITHOUT_NETWORK:
+        return model
+    return file_sha256(find_segmenter_bundle(model).directory / "bundle.json")
+
+
+def _from_images(
+    outcome: Outcome,
+    units: list[dict[str, Any]],
+    control: str,
+    positive: str | None,
+    settings: ScreenSettings,
+    sets: dict[str, frozenset[str]] | None,
+    nuclei: str,
+) -> ScreenResult:
+    import pandas as pd
+
+    failures = [(f.unit, f.kind, f.error) for f in outcome.results.failed.values()]
+    if len(failures) == len(units):
+        raise DataError(f"all {len(units)} fields failed; the first: {failures[0][2]}")
+    fields = outcome.results.read("fields", range(len(units))).fillna({"Metadata_Flags": ""})
+    tables = []
+    # Plate by plate: a plate's nuclei fit in memory, those of a genome do not.
+    plates = dict(iter(fields.groupby(PLATE, sort=False)))
+    for plate, group in groupby(enumerate(units), key=lambda item: item[1]["metadata"][PLATE]):
+        if plate in plates:
+            own = outcome.results.read("nuclei", [position for position, _ in group])
+            tables.append(
+                well_table(
+                    own, plates[plate], keep_out=settings.call.keep_out, min_nuclei=settings.call.min_nuclei
+                )
+            )
+    wells = pd.concat(tables, ignore_index=True)
+    metadata = [name for name in wells if name.startswith("Metadata_")]
+    wells[metadata] = wells[metadata].fillna("")
+    result = _judge(wells, control, positive, settings, sets, nuclei)
+    result.fields, result.failures = fields, failures
+    result.n_nuclei, result.n_kept_out = int(fields["Field_Count"].sum()), int(wells["Well_KeptOut"].sum())
+    return result
+
+
+def _judge(
+    wells: pd.DataFrame,
+    control: str,
+    positive: str | None,
+    settings: ScreenSettings,
+    sets: dict[str, frozenset[str]] | None,
+    nuclei: str,
+) -> ScreenResult:
+    """Scores, quality, hits and curves of wells."""
+    call = settings.call
+    wells = wells.assign(**{CONTROL: control_columns(wells, control, positive)})
+    readouts = pick_readouts(wells, call.readouts, nuclei)
+    group_by, dose = _groups(wells, call.group_by, call.dose)
+    genes_known = call.gene in wells and bool(wells[call.gene].ne("").any())
+    if sets is not None and not genes_known:
+        raise DataError(
+            f"--gmt: no column {call.gene!r} with genes in the data; name it with --set call.gene=COLUMN."
+        )
+    wells = score_wells(wells, readouts)
+    scores = [SCORES[call.normalise] + readout for readout in readouts]
+    by = list(dict.fromkeys([*group_by, call.gene])) if genes_known else group_by
+    hits = call_hits(
+        wells, scores, by, null=call.null, fdr=call.fdr, min_effect=call.min_score,
+        min_replicates=call.min_replicates, seed=call.seed,
+    )  # fmt: skip
+    wells = called_wells(wells, hits, by, dict(zip(scores, readouts, strict=True)), min_score=call.min_score)
+    if call.rule:
+        wells["Metadata_Rule"] = call_by_rule(wells, call.rule)
+    curves = fit_curves(wells, readouts, group_by, dose) if dose else []
+    genes = gene_scores(hits, call.gene, fdr=call.fdr) if genes_known else None
+    pathways = None
+    if sets is not None and genes is not None:
+        pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), set(genes[call.gene]), sets)
+    return ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
+
+
+def _groups(wells: pd.DataFrame, asked: Sequence[str], dose: str) -> tuple[list[str], str]:
+    """Columns that make a perturbation, and the dose column ("" for none)."""
+    filled = {name for name in wells if name.startswith("Metadata_") and wells[name].ne("").any()}
+    dose = dose or (DOSE if DOSE in filled else "")
+    group_by = list(asked) or list(dict.fromkeys(name for name in (PERTURBATION, dose) if name in filled))
+    missing = [name for name in (*group_by, *([dose] if dose else ())) if name not in wells]
+    if missing or not group_by:
+        what = f"no column {missing[0]!r}" if missing else f"column {PERTURBATION} is empty"
+        raise DataError(
+            f"{what}: it is not known which wells are replicates. Fill it in the manifest, give a --layout, or name "
+            f"columns with --group; there are {sorted(filled)}."
+        )
+    if dose:
+        dose_numbers(wells, dose)  # text in it is better said now than after the hits
+    return group_by, dose
+
+
+def _write(result: ScreenResult, out: Path) -> None:
+    metadata_first = sorted(result.wells.columns, key=lambda name: not name.startswith("Metadata_"))
+    write_csv(result.wells[metadata_first], out / "wells.csv", overwrite=True)
+    write_csv(result.quality, out / "plate_quality.csv", overwrite=True)
+    optional = {
+        "fields.csv": result.fields,
+        "dose_response.csv": curve_table(result.curves) if result.curves else None,
+        "genes.csv": result.genes,
+        "pathways.csv": result.pathways,
+    }
+    for name, table in optional.items():
+        if table is not None:
+            write_csv(table.replace({np.inf: "inf"}), out / name, overwrite=True)
+        else:
+            (out / name).unlink(missing_ok=True)
+    write_csv(result.hits, out / HITS, overwrite=True)  # last: it says that the screen is finished

@@ -1,0 +1,186 @@
+"""What a screen is read from: a manifest, a folder, or profiles that are there already; and a plate layout beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.screen.fields import field_unit
+from image2reg.screen.plates import PLATE, WELL, parse_well, well_name
+from image2reg.tables.cells import read_csv
+from image2reg.tables.folder import from_folder
+from image2reg.tables.manifest import Manifest
+from image2reg.tables.profiles import Profiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["looks_nuclear", "nuclear_channel", "open_screen", "plan_units", "with_layout"]
+
+_NUCLEAR = ("hoechst", "dapi", "dna", "nuclei", "nucleus")
+
+
+def open_screen(
+    data: Path, *, channels: Sequence[str] = (), pattern: str | None = None, layout: Path | None = None
+) -> Manifest | Profiles:
+    """Open what ``--data`` names.
+
+    Parameters
+    ----------
+    data : Path
+        A folder of images, a manifest (a table with a column ``path``) or profiles (any other table).
+    channels : sequence of str
+        For a folder: its channels, ``GFP`` or ``GFP=Channel1`` (name=what stands in the file names).
+    pattern : str, optional
+        For a folder: regular expression with the groups Plate, Well, Site (`image2reg.tables.from_folder`).
+    layout : Path, optional
+        CSV with what was in which well, added to every row of it.
+
+    Raises
+    ------
+    DataError
+        Missing, or not one of these.
+    ConfigurationError
+        Options for a folder with something else, or a folder without channels.
+    """
+    if data.is_dir():
+        if not channels:
+            raise ConfigurationError(
+                f"--data {data}: a folder needs its channels, for example --channel DNA=w1 --channel GFP=w2 (name=what "
+                "stands in the file names)."
+            )
+        opened: Manifest | Profiles = from_folder(data, inputs=channels, pattern=pattern)
+    else:
+        if channels or pattern:
+            raise ConfigurationError("--channel and --pattern are for folders; a manifest says these itself.")
+        table = _columns(data)
+        opened = Manifest.read(data) if "path" in table else Profiles.read(data)
+    return opened if layout is None else opened.replace(with_layout(opened.frame, layout))
+
+
+def _columns(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    if path.suffix.lower() == ".parquet" and path.is_file():
+        try:
+            return list(pq.read_schema(path).names)
+        except Exception as error:  # the door: pyarrow raises many kinds for damaged files
+            raise DataError(
+                f"{path}: cannot be read as Parquet ({type(error).__name__}: {error})."
+            ) from error
+    try:
+        with path.open(encoding="utf-8-sig") as handle:
+            return [cell.strip('"\r\n') for cell in handle.readline().split(",")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}). --data is a manifest, a table of profiles or a folder of images."
+        ) from error
+
+
+def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Add the columns of a layout to the rows of its wells.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``Metadata_Plate`` and ``Metadata_Well``.
+    path : Path
+        CSV with ``Metadata_Well``, others, and ``Metadata_Plate`` where plates differ. Column names without
+        ``Metadata_`` get it.
+
+    Raises
+    ------
+    DataError
+        No column for wells, a well twice in the layout, or a well of the data that it lacks.
+    """
+    layout = read_csv(path)
+    names = [name if name.startswith("Metadata_") else f"Metadata_{name}" for name in layout.columns]
+    layout = layout.set_axis(names, axis=1)
+    if WELL not in layout:
+        raise DataError(f"{path}: no column Metadata_Well; there are {names}.")
+    layout[WELL] = [well_name(*parse_well(well)) for well in layout[WELL]]
+    key = [name for name in (PLATE, WELL) if name in layout]
+    doubled = layout[layout.duplicated(key)]
+    if len(doubled):
+        raise DataError(
+            f"{path}: {len(doubled)} wells are described twice, such as {doubled[WELL].iloc[0]}. Keep one row each."
+        )
+    wells = frame.assign(**{WELL: [well_name(*parse_well(well)) for well in frame[WELL]]})
+    new = [name for name in layout if name not in key]
+    joined = wells.drop(columns=[n for n in new if n in wells]).merge(
+        layout, on=key, how="left", indicator="_found"
+    )
+    lacking = joined[joined["_found"] != "both"]
+    if len(lacking):
+        raise DataError(
+            f"{path}: {lacking.drop_duplicates(key)[WELL].nunique()} wells of the data are not in the layout, such as "
+            f"{lacking[WELL].iloc[0]}. Describe every well that has images."
+        )
+    return joined.drop(columns="_found")
+
+
+def looks_nuclear(channel: str) -> bool:
+    """Whether the name of a channel says that it shows nuclei."""
+    return any(word in channel.lower() for word in _NUCLEAR)
+
+
+def nuclear_channel(manifest: Manifest, asked: str) -> str:
+    """Name of the channel with the nuclei.
+
+    Raises
+    ------
+    ConfigurationError
+        Not there, or several could be it.
+    """
+    inputs = manifest.frame[manifest.frame["role"] == "input"]["channel"].unique().tolist()
+    if asked:
+        if asked not in inputs:
+            raise ConfigurationError(f"--nuclei {asked}: no such input channel; there are {inputs}.")
+        return asked
+    likely = [name for name in inputs if looks_nuclear(name)]
+    found = inputs if len(inputs) == 1 else likely
+    if len(found) != 1:
+        raise ConfigurationError(f"which of the channels {inputs} shows the nuclei? Pass --nuclei NAME.")
+    return str(found[0])
+
+
+def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
+    """Turn the fields of a manifest into units, plate by plate and well by well.
+
+    Raises
+    ------
+    DataError
+        The manifest has problems other than missing files, a field has no well, or lacks the nuclear channel.
+    """
+    frame = manifest.frame
+    bare = frame[frame[WELL] == ""]
+    if len(bare):
+        raise DataError(
+            f"{manifest.source}: {len(bare)} rows have no Metadata_Well, the first is {bare['path'].iloc[0]}. Fill it "
+            "in, or give --pattern for a folder."
+        )
+    wells = {well: well_name(*parse_well(well)) for well in frame[WELL].unique()}
+    plates = frame[PLATE].replace("", manifest.root.resolve().name or "plate")
+    manifest = manifest.replace(frame.assign(**{WELL: frame[WELL].map(wells), PLATE: plates}))
+    hashes = {
+        manifest.root / path: sha for path, sha in zip(frame["path"], frame["sha256"], strict=True) if sha
+    }
+    units = []
+    for field in manifest.fields():
+        if nuclei not in field.inputs:
+            raise DataError(
+                f"{manifest.source}: field {field.name} has no channel {nuclei!r} ({sorted(field.inputs)})."
+            )
+        unit = field_unit(field, hashes)
+        for image in unit["images"].values():
+            image["path"] = Path(image["path"]).relative_to(manifest.root).as_posix()
+        units.append(unit)
+    order = {plate: number for number, plate in enumerate(dict.fromkeys(plates))}
+
+    def key(unit: dict[str, Any]) -> tuple[Any, ...]:
+        said = unit["metadata"]
+        return order[said[PLATE]], parse_well(said[WELL]), unit["name"]
+
+    return sorted(units, key=key)

@@ -1,0 +1,277 @@
+"""From an expression signature, and what else is known of a perturbation, to tokens a U-Net can attend to.
+
+Every token has parameters of its own: with all tokens alike, softmax attention is uniform and the condition could add
+nothing but a constant to the whole image. The encoder is trained with the model, and each part can be left out:
+a learned null stands in for it, which is also what classifier-free guidance (Ho and Salimans 2022) is made of.
+
+Between signature and image stands measured morphology (`morphgen.descriptors`): ``p(image | signature)`` is learnt as
+``p(image | morphology, signature) p(morphology | signature)``. In training the U-Net is told the measurements of the
+very crop, which vary from cell to cell and explain much of it; what the signature says of them is a regression. In
+sampling each image's measurements are drawn from that regression. It is the prior of Ramesh et al. (2022, unCLIP,
+section 2) with measurements in place of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from image2reg.errors import DataError
+
+__all__ = ["PARTS", "Condition", "ConditionEncoder"]
+
+PARTS = ("expression", "compound", "dose", "time", "cell_line", "morphology")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A batch of perturbations; a part that is None, or NaN in a row, is left out there.
+
+    Attributes
+    ----------
+    expression : (B, G) float32, optional
+        In the encoder's gene order; NaN for a gene that was not measured.
+    compound : (B, D) float32, optional
+        Any vector that describes the compound (a fingerprint, an embedding).
+    dose : (B,) float32, optional
+        log10 of micromolar.
+    time : (B,) float32, optional
+        Hours.
+    cell_line : (B,) int64, optional
+        Position among the encoder's cell lines; -1 for unknown.
+    morphology : (B, M) float32, optional
+        Standardised measurements of one cell (`morphgen.descriptors`).
+    """
+
+    expression: Tensor | None = None
+    compound: Tensor | None = None
+    dose: Tensor | None = None
+    time: Tensor | None = None
+    cell_line: Tensor | None = None
+    morphology: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Count the perturbations."""
+        return next(len(v) for v in self._parts().values())
+
+    def _parts(self) -> dict[str, Tensor]:
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in parts.items() if value is not None}
+
+    def rows(self, index: Tensor | slice) -> Condition:
+        """Give the perturbations at `index`, which may repeat."""
+        return Condition(**{name: value[index] for name, value in self._parts().items()})
+
+    def to(self, device: torch.device) -> Condition:
+        """Move to a device."""
+        return Condition(**{name: value.to(device) for name, value in self._parts().items()})
+
+
+class ConditionEncoder(nn.Module):
+    """Tokens (B, K, width) of a `Condition`, and one pooled vector (B, width) of them.
+
+    Parameters
+    ----------
+    genes : sequence of str
+        Names, in the order of the expression vectors. Part of the model.
+    tokens, width, hidden : int
+        Tokens of the signature, length of a token, hidden units of each token's own network.
+    components : int
+        Principal components of the training signatures that are handed to the networks; 0: the genes themselves.
+    compound_size : int
+        Length of a compound vector; 0 for none.
+    dose, time : bool
+        Whether there is a token for the dose, the time.
+    cell_lines : sequence of str
+    descriptors : int
+        Number of measurements between signature and image; 0 for none.
+    noise, gene_dropout, drop_each : float
+        See `morphgen.recipe.ConditionSettings`; act in training mode alone.
+
+    Notes
+    -----
+    Expression is standardised by gene with the buffers ``centre`` and ``scale`` (`fit`), missing genes become 0 and a
+    mask bit: each token sees ``(expression, mask)``.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    basis: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        *,
+        genes: Sequence[str],
+        tokens: int = 4,
+        width: int = 64,
+        hidden: int = 64,
+        components: int = 0,
+        compound_size: int = 0,
+        dose: bool = False,
+        time: bool = False,
+        cell_lines: Sequence[str] = (),
+        descriptors: int = 0,
+        noise: float = 0.0,
+        gene_dropout: float = 0.0,
+        drop_each: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not genes or len(set(genes)) != len(genes):
+            raise DataError(
+                f"condition: {len(genes)} genes, {len(set(genes))} of them distinct; name each once."
+            )
+        self.genes, self.cell_lines = tuple(genes), tuple(cell_lines)
+        self.n_tokens, self.width, self.noise, self.gene_dropout = tokens, width, noise, gene_dropout
+        self.drop_each = drop_each
+        n_in = components or len(genes)
+        self.register_buffer("centre", torch.zeros(len(genes)))
+        self.register_buffer("scale", torch.ones(len(genes)))
+        self.register_buffer("basis", torch.zeros(len(genes), components))
+        self.read = nn.Linear(n_in, tokens * hidden)
+        self.read_mask = nn.Linear(len(genes), tokens * hidden, bias=False)
+        self.inner = nn.Parameter(torch.randn(tokens, hidden, hidden) / hidden**0.5)
+        self.write = nn.Parameter(torch.randn(tokens, hidden, width) / hidden**0.5)
+        self.place = nn.Parameter(0.5 * torch.randn(tokens, width))
+        self.embed = nn.ModuleDict()
+        if compound_size:
+            self.embed["compound"] = nn.Sequential(
+                nn.Linear(compound_size, hidden), nn.SiLU(), nn.Linear(hidden, width)
+            )
+        for name, wanted in (("dose", dose), ("time", time)):
+            if wanted:
+                self.embed[name] = nn.Sequential(nn.Linear(1, hidden), nn.SiLU(), nn.Linear(hidden, width))
+        if cell_lines:
+            self.embed["cell_line"] = nn.Embedding(len(cell_lines), width)
+        self.measure: nn.Module | None = None
+        if descriptors:
+            self.measure = nn.Linear(width * (tokens + len(self.embed)), descriptors)
+            self.register_buffer("spread", torch.zeros(descriptors, descriptors))
+            # The last token: what comes before it is what it can be predicted from.
+            self.embed["morphology"] = nn.Sequential(
+                nn.Linear(descriptors, hidden), nn.SiLU(), nn.Linear(hidden, width)
+            )
+        self.null = nn.ParameterDict(
+            {
+                "expression": nn.Parameter(0.5 * torch.randn(tokens, width)),
+                **{name: nn.Parameter(0.5 * torch.randn(1, width)) for name in self.embed},
+            }
+        )
+        nn.init.zeros_(self.read_mask.weight)
+        self.pool = nn.Linear(width * (tokens + len(self.embed)), width)
+
+    @torch.no_grad()
+    def fit(self, expression: Tensor) -> None:
+        """Measure centre, scale and principal components over training signatures (S, G); NaN is left out."""
+        known = ~expression.isnan()
+        n = known.sum(0).clamp_min(1)
+        filled = expression.nan_to_num()
+        self.centre.copy_(filled.sum(0) / n)
+        deviation = (filled - self.centre) * known
+        spread = (deviation.square().sum(0) / n).sqrt()
+        self.scale.copy_(spread.clamp_min(float(spread.median()) / 20 or 1.0))
+        if self.basis.shape[1]:
+            rotation = torch.linalg.svd(deviation / self.scale, full_matrices=False).Vh
+            n_found = min(len(rotation), self.basis.shape[1])
+            self.basis.zero_()
+            self.basis[:, :n_found] = rotation[:n_found].T
+
+    def standardise(self, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised expression with 0 for missing genes, and the mask (1 measured, 0 missing)."""
+        mask = (~expression.isnan()).to(expression.dtype)
+        return (expression.nan_to_num() - self.centre) / self.scale * mask, mask
+
+    def forward(
+        self, condition: Condition | None, *, batch: int | None = None, drop: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode.
+
+        Parameters
+        ----------
+        condition : Condition or None
+            None: the null condition, `batch` times.
+        drop : (B,) bool, optional
+            Rows in which the whole condition is replaced by the null.
+        """
+        n = len(condition) if condition is not None else int(batch or 1)
+        parts = [self._expression(condition.expression if condition else None, n)]
+        for name, network in self.embed.items():
+            parts.append(self._covariate(name, network, getattr(condition, name, None), n))
+        nulls = [self.null["expression"], *(self.null[name] for name in self.embed)]
+        tokens = torch.cat(parts, dim=1)
+        if drop is not None:
+            tokens = torch.where(drop[:, None, None], torch.cat(nulls)[None].to(tokens.dtype), tokens)
+        return tokens, self.pool(tokens.flatten(1))
+
+    def measured(self, tokens: Tensor) -> Tensor:
+        """Give the expected morphology (B, M), from the tokens of everything else."""
+        assert self.measure is not None
+        return self.measure(tokens[:, :-1].flatten(1))
+
+    @torch.no_grad()
+    def fit_morphology(self, condition: Condition, index: Tensor, morphology: Tensor) -> None:
+        """Measure how cells of one perturbation spread about what is expected of it.
+
+        Parameters
+        ----------
+        condition : Condition
+            S perturbations.
+        index : (N,) int64
+            Perturbation of each cell.
+        morphology : (N, M)
+            Standardised.
+        """
+        expected = torch.cat(
+            [self.measured(self(condition.rows(part))[0]) for part in torch.arange(len(condition)).split(512)]
+        )
+        residual = (morphology - expected[index]).double()
+        covariance = residual.T @ residual / len(residual)
+        jitter = 1e-6 * torch.eye(len(covariance), dtype=covariance.dtype)
+        self.spread.copy_(torch.linalg.cholesky(covariance + jitter))
+
+    def with_morphology(self, condition: Condition, white: Tensor) -> Condition:
+        """Draw the morphology of one cell per row from white noise (B, M)."""
+        expected = self.measured(self(condition)[0])
+        return replace(condition, morphology=(expected + white @ self.spread.T).clamp(-6, 6))
+
+    def _expression(self, expression: Tensor | None, n: int) -> Tensor:
+        null = self.null["expression"].expand(n, -1, -1)
+        if expression is None:
+            return null
+        if expression.shape[1] != len(self.genes):
+            raise DataError(
+                f"condition: signatures of {expression.shape[1]} genes, the model reads {len(self.genes)} "
+                f"({self.genes[0]} ... {self.genes[-1]}). Align them to the model's genes."
+            )
+        x, mask = self.standardise(expression)
+        if self.training and self.noise:
+            x = x + self.noise * torch.randn_like(x) * mask
+        if self.training and self.gene_dropout:
+            kept = (torch.rand_like(x) >= self.gene_dropout).to(x.dtype)
+            x, mask = x * kept, mask * kept
+        seen = x @ self.basis if self.basis.shape[1] else x
+        # Division by the root of the number of genes keeps the first layer's output of order one.
+        hidden = self.read(seen * (4.0 / len(self.genes) ** 0.5)) + self.read_mask(mask - 1)
+        hidden = nn.functional.silu(hidden).unflatten(1, (self.n_tokens, -1))
+        hidden = nn.functional.silu(torch.einsum("bkh,khj->bkj", hidden, self.inner))
+        tokens = torch.einsum("bkh,khw->bkw", hidden, self.write) + self.place
+        known = mask.any(1) & ~self._dropped(n, mask.device)
+        return torch.where(known[:, None, None], tokens, null.to(tokens.dtype))
+
+    def _covariate(self, name: str, network: nn.Module, value: Tensor | None, n: int) -> Tensor:
+        null = self.null[name].expand(n, -1, -1)
+        if value is None:
+            return null
+        known = value >= 0 if name == "cell_line" else value.isfinite().reshape(n, -1).all(1)
+        filled = value.clamp_min(0) if name == "cell_line" else value.nan_to_num()
+        token = network(filled[:, None] if name in ("dose", "time") else filled)
+        known = known & ~self._dropped(n, value.device)
+        return torch.where(known[:, None, None], token[:, None], null.to(token.dtype))
+
+    def _dropped(self, n: int, device: torch.device) -> Tensor:
+        if not (self.training and self.drop_each):
+            return torch.zeros(n, dtype=torch.bool, device=device)
+        return torch.rand(n, device=device) < self.drop_each

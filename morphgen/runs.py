@@ -1,0 +1,208 @@
+"""What the commands do: files in, a run directory, crops or a table out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.config import dump_config
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.expression.signatures import read_signatures
+from image2reg.models.bundle import Bundle
+from image2reg.models.registry import find_bundle
+from image2reg.models.spec import DataSource
+from image2reg.nuclei.crops import Crops
+from image2reg.provenance import run_record, write_run
+from image2reg.tables.profiles import Profiles
+from morphgen.bundling import Facts
+from morphgen.crop_loading import crop_set, open_crops, split_crops
+from morphgen.fidelity import evaluate, floors, measure_cells
+from morphgen.presets import diffusion_recipe, vae_recipe
+from morphgen.report import arm_lines, arm_rows, write_report
+from morphgen.sample import roots
+
+__all__ = ["evaluate_files", "open_signatures", "train_diffusion_from", "train_vae_from"]
+
+
+def open_signatures(
+    path: Path, *, genes: list[str] | None = None, fill: bool = False, key: str = ""
+) -> Profiles:
+    """Read signatures in the order of `genes` (the 978 landmarks by default).
+
+    Parameters
+    ----------
+    path : Path
+        GCT, GCTX, CSV or Parquet.
+    fill : bool
+        Fill missing genes with 0 ("unchanged") instead of refusing.
+    key : str
+        Column that names the perturbation; where the table lacks it, the signature's own id is used.
+
+    Raises
+    ------
+    DataError
+        As `image2reg.expression.read_signatures`.
+    """
+    found = read_signatures(path, genes=genes, missing="zero" if fill else "refuse")
+    frame = found.profiles.frame
+    if key and key not in frame and "Metadata_Signature" in frame:
+        return Profiles(frame.assign(**{key: frame["Metadata_Signature"]}), source=str(path))
+    return found.profiles
+
+
+def _facts(data: Path, command: str, split: str) -> Facts:
+    return Facts(
+        command=command,
+        sources=(DataSource(name=data.name, licence="unstated", credit="the trainer"),),
+        split=split,
+        intended_use="Crops and signatures like those it was trained on.",
+        limits=("Not scored against held-out perturbations yet: run `morphgen evaluate`.",),
+    )
+
+
+def _begin(out: Path, recipe: Any, *, resume: bool) -> None:
+    if not resume:
+        refuse_existing(out, overwrite=False)
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out / "config.yaml", overwrite=True) as partial:
+        partial.write_text(dump_config(recipe), encoding="utf-8")
+    write_run(out, run_record(seed=recipe.training.seed, configuration=recipe, inputs={}))
+
+
+def train_vae_from(
+    data: Path,
+    out: Path,
+    *,
+    config: str,
+    overrides: list[str],
+    hold_out: str,
+    resume: bool,
+    device: str,
+    command: str,
+) -> Bundle:
+    """Train an autoencoder on files; a tenth of the groups named by column `hold_out` validates."""
+    from morphgen.perceptual import perceptual_of
+    from morphgen.train import train_vae
+
+    recipe = vae_recipe(config, [*overrides, *_named(out, overrides)])
+    crops = open_crops(data)
+    perceptual = perceptual_of(recipe.loss)
+    training, validation = _split(crop_set(crops, None), crops, hold_out, recipe.training.seed)
+    _begin(out, recipe, resume=resume)
+    split = f"by {hold_out or 'nothing'}: {len(training)} crops trained on, {len(validation or ())} for validation"
+    return train_vae(
+        training, validation, recipe, out, facts=_facts(data, command, split), perceptual=perceptual, resume=resume,
+        device=device,
+    )  # fmt: skip
+
+
+def train_diffusion_from(
+    data: Path, signatures: Path, vae: str, out: Path, *, config: str, overrides: list[str], match: str, fill: bool,
+    hold_out: str, resume: bool, device: str, command: str,
+) -> Bundle:  # fmt: skip
+    """Train a generator on files; a tenth of the perturbations validates."""
+    from morphgen.train import train_diffusion
+
+    recipe = diffusion_recipe(config, [*overrides, *_named(out, overrides)])
+    crops, table = open_crops(data), open_signatures(signatures, fill=fill, key=match)
+    bundle = find_bundle(vae, roots())
+    joined = crop_set(crops, table, key=match)
+    kept = crops.rows(joined_rows(crops, table, match)) if len(joined) < len(crops) else crops
+    training, validation = _split(joined, kept, hold_out or match, recipe.training.seed)
+    _begin(out, recipe, resume=resume)
+    split = (
+        f"by {hold_out or match}: {len(training)} crops trained on, {len(validation or ())} for validation"
+    )
+    return train_diffusion(
+        training,
+        validation,
+        bundle,
+        recipe,
+        out,
+        facts=_facts(data, command, split),
+        resume=resume,
+        device=device,
+    )
+
+
+def joined_rows(crops: Crops, signatures: Profiles, key: str) -> Any:
+    """Mask of the crops whose perturbation has a signature."""
+    known = set(signatures.column(key))
+    return [name in known for name in crops.column(key)]
+
+
+def _split(joined: Any, crops: Crops, column: str, seed: int) -> Any:
+    if not column:
+        return joined, None
+    groups = crops.column(column)
+    if len(groups) != len(joined):
+        raise DataError(f"{crops.source}: {len(groups)} rows of {column} for {len(joined)} crops.")
+    return split_crops(joined, groups, share=0.1, seed=seed)
+
+
+def _named(out: Path, overrides: list[str]) -> list[str]:
+    if any(o.startswith("name=") for o in overrides):
+        return []
+    slug = "".join(c if c.isalnum() else "-" for c in out.name.lower()).strip("-")
+    if not slug:
+        raise ConfigurationError(f"--out {out}: has no name to call the model by; add --set name=NAME.")
+    return [f"name={slug}"]
+
+
+def evaluate_files(
+    real: Path, generated: Path, *, signatures: Path | None, training: Path | None, match: str, out: Path | None,
+    overwrite: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Score generated crops against half of the real ones; the other half is the ceiling.
+
+    Returns
+    -------
+    dict
+        ``scores`` (one row per arm) and ``text``; with `out`, ``scores.csv`` and ``report.html`` are there.
+
+    Raises
+    ------
+    DataError
+        Crops that do not fit each other, or a perturbation with too few cells.
+    """
+    truth, made = open_crops(real), open_crops(generated)
+    if truth.channels != made.channels or truth.images.shape[1:] != made.images.shape[1:]:
+        raise DataError(
+            f"{generated}: crops of {made.images.shape[1:]} with channels {list(made.channels)}, the real ones are "
+            f"{truth.images.shape[1:]} with {list(truth.channels)}. Compare crops of one size and the same channels."
+        )
+    groups = truth.column(match)
+    first = np.zeros(len(groups), bool)
+    first[pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0] = True
+    cells = [
+        measure_cells(np.asarray(crops.images), crops.column(match), channels=crops.channels)
+        for crops in (truth.rows(first), truth.rows(~first), made)
+    ]
+    arms = {"second real sample (ceiling)": cells[1], "generated": cells[2]}
+    table = None
+    if signatures is not None:
+        found = open_signatures(signatures, key=match)
+        table = pd.DataFrame(found.values, index=found.column(match))
+    trained = None
+    if training is not None:
+        known = open_crops(training)
+        trained = measure_cells(np.asarray(known.images), known.column(match), channels=known.channels)
+        arms |= floors(cells[2], cells[0], trained, np.asarray(known.images))
+    scored = evaluate(cells[0], arms, signatures=table, training=trained)
+    rows = arm_rows(scored)
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_file(out / "scores.csv", overwrite=True) as partial:
+            pd.DataFrame(rows).to_csv(partial, index=False)
+        write_report(
+            out / "report.html",
+            "Generated nuclei against real ones",
+            rows,
+            note=f"{generated} against {real}",
+        )
+    return {"scores": rows, "text": arm_lines(rows)}

@@ -1,0 +1,332 @@
+"""A trained generator: signatures (and control nuclei) in, crops out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.models.bundle import Bundle
+from image2reg.models.registry import find_bundle
+from image2reg.nuclei.crops import Crops
+from image2reg.randomness import integer_seed
+from image2reg.tables.profiles import Profiles
+from morphgen.bundling import load_autoencoder, load_denoiser
+from morphgen.condition import Condition
+from morphgen.crops import IntensityRange
+from morphgen.domain import LIMIT, SignatureDomain
+from morphgen.residual import ResidualTexture
+from morphgen.samplers import denoise, flow, invert, noise_to
+from morphgen.signature_condition import condition_of
+
+__all__ = ["MorphologyGenerator", "Sampling", "load", "roots"]
+
+Route = Literal["sdedit", "inversion", "flow"]
+
+
+def roots() -> list[Path]:
+    """Folders of the shipped generators."""
+    return [Path(__file__).parent / "weights"]
+
+
+def load(name: str | Path, *, device: str = "auto") -> MorphologyGenerator:
+    """Load a generator by its name or directory; device "auto" takes the GPU where torch sees one.
+
+    Raises
+    ------
+    ConfigurationError
+        The device is unknown or absent.
+    BundleError
+        No such model, a damaged one, or one that is no generator.
+    """
+    if device not in {"auto", "cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
+        raise ConfigurationError(
+            f"device {device!r} is unknown or not there; allowed: auto, cpu, cuda (with a GPU)."
+        )
+    chosen = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
+    return MorphologyGenerator(find_bundle(name, roots()), device=chosen)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn; None takes what the model was made for.
+
+    Attributes
+    ----------
+    steps : int
+    sampler : "euler", "heun", "ddim" or "dpm"
+    guidance : float
+        1: the plain conditional model; 0: the unconditional one.
+    route : "sdedit", "inversion" or "flow"
+        From control nuclei: noise and denoise; run the model backwards and forwards again; a flow that was trained to
+        begin at controls.
+    strength : float
+        Of the noise of "sdedit", 0 to 1. At 0 the control's round trip through the autoencoder comes back.
+    residual : float
+        How much of the fine texture that the autoencoder does not keep is drawn (`morphgen.residual`); 0 for none.
+    seed : int
+    batch : int
+        Images at once. Decides memory and time, and nothing else.
+    """
+
+    steps: int | None = None
+    sampler: str | None = None
+    guidance: float | None = None
+    route: Route = "sdedit"
+    strength: float | None = None
+    residual: float | None = None
+    seed: int = 0
+    batch: int = 32
+
+
+class MorphologyGenerator:
+    """Draws nuclei under expression signatures.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Of kind ``morphgen-diffusion``.
+    device : str
+
+    Attributes
+    ----------
+    genes : tuple of str
+        What a signature must hold, by name.
+    channels : tuple of str
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
+        self.bundle, self.device = bundle, torch.device(device)
+        self.autoencoder = load_autoencoder(bundle).to(self.device)
+        self.denoiser = load_denoiser(bundle).to(self.device)
+        arguments = bundle.spec.architecture.arguments
+        self.sampling: dict[str, Any] = arguments["sampling"]
+        self.crop_size = tuple(arguments["crop_size"])
+        self.intensity = IntensityRange.stored(bundle.spec.normalisation.output)
+        self.genes = self.denoiser.condition.genes
+        self.channels = bundle.spec.outputs[0].channels
+        self.voxel_um = bundle.spec.outputs[0].voxel_um
+        residual = bundle.spec.domain.get("residual")
+        self.residual = ResidualTexture(**residual) if residual else None
+        references = bundle.state_dict("condition/references.safetensors")["references"].float().numpy()
+        self.domain = SignatureDomain(references, np.array(bundle.spec.domain["signature_quantiles"]))
+
+    def outside(self, signatures: Profiles) -> NDArray[np.float64]:
+        """Say how far each signature lies from those of training (`SignatureDomain.quantile`); above 0.99: outside."""
+        expression = condition_of(signatures, self.genes).expression
+        assert expression is not None
+        return self.domain.quantile(
+            self.denoiser.condition.standardise(expression.to(self.device))[0].cpu().numpy()
+        )
+
+    def generate(
+        self, signatures: Profiles, *, n: int, control: NDArray[Any] | None = None, **sampling: Any
+    ) -> Crops:
+        """Draw exactly `n` crops under each signature, in memory; `stream` does the same part by part.
+
+        Parameters
+        ----------
+        signatures : Profiles
+            One row per perturbation, gene symbols as columns.
+        n : int
+        control : (M, C, Y, X), optional
+            Control nuclei in recorded units: image i begins at control i modulo M.
+        **sampling
+            Fields of `Sampling`.
+        """
+        return Crops.concat(list(self.stream(signatures, n=n, control=control, **sampling)))
+
+    def stream(
+        self,
+        signatures: Profiles,
+        *,
+        n: int,
+        control: NDArray[Any] | None = None,
+        strict: bool = False,
+        **sampling: Any,
+    ) -> Iterator[Crops]:
+        """Give crops of planes batch by batch, signature after signature; see `draw`."""
+        for images, metadata in self.draw(signatures, n=n, control=control, strict=strict, **sampling):
+            yield Crops(
+                images, metadata, channels=self.channels, voxel_um=(self.voxel_um[1], self.voxel_um[2]),
+                source=self.bundle.spec.name,
+            )  # fmt: skip
+
+    def draw(
+        self,
+        signatures: Profiles,
+        *,
+        n: int,
+        control: NDArray[Any] | None = None,
+        strict: bool = False,
+        **sampling: Any,
+    ) -> Iterator[tuple[NDArray[np.float32], pd.DataFrame]]:
+        """Give images (B, C, *spatial) in recorded units and their metadata, batch by batch.
+
+        Each image has a random generator of its own, named after seed, signature and its number: which images are
+        drawn together makes no difference but rounding.
+
+        Raises
+        ------
+        ConfigurationError
+            Guidance on a model trained without dropout of the condition; a sampler that does not fit the model; a
+            route the model was not trained for; numbers out of range.
+        DataError
+            Genes missing; with `strict`, a signature outside the training range; control crops that do not fit.
+        """
+        options = self._settled(Sampling(**sampling), n, control)
+        condition = condition_of(signatures, self.genes, self.denoiser.condition.cell_lines)
+        distances = self.outside(signatures)
+        names = _names(signatures)
+        self._warn(distances, names, strict=strict)
+        start = None if control is None else self._control_latents(control)
+        for row, name in enumerate(names):
+            for first in range(0, n, options["batch"]):
+                numbers = range(first, min(first + options["batch"], n))
+                same = condition.rows(torch.full((len(numbers),), row))
+                images = self._draw(same, name, numbers, start, options)
+                metadata = pd.concat([signatures.metadata.iloc[[row]]] * len(numbers), ignore_index=True)
+                metadata["Metadata_Object"] = [str(k + 1) for k in numbers]
+                metadata["Metadata_Origin"] = "generated"
+                metadata["Metadata_Model"] = self.bundle.spec.name
+                metadata["Metadata_SignatureQuantile"] = f"{distances[row]:.4g}"
+                yield self.intensity.undo(images), metadata
+
+    def _settled(self, given: Sampling, n: int, control: NDArray[Any] | None) -> dict[str, Any]:
+        own, name = self.sampling, self.bundle.spec.name
+        options = {
+            k: (own[k] if getattr(given, k) is None else getattr(given, k))
+            for k in ("steps", "sampler", "guidance", "strength", "residual")
+        }
+        options |= {"seed": given.seed, "batch": given.batch, "route": given.route, "process": own["process"]}
+        if n < 1 or options["steps"] < 1 or given.batch < 1 or not 0 <= options["strength"] <= 1:
+            raise ConfigurationError(
+                f"n={n}, steps={options['steps']}, batch={given.batch}, strength={options['strength']}: the first "
+                "three are at least 1, strength lies between 0 and 1."
+            )
+        if options["guidance"] != 1 and not own["dropout"]:
+            raise ConfigurationError(
+                f"guidance {options['guidance']:g} on {name!r}: it was trained without dropping conditions "
+                "(condition.drop=0), so it has no unconditional prediction to guide away from. Use --guidance 1, or "
+                "train with condition.drop=0.1."
+            )
+        fits = ("euler", "heun") if own["process"] == "flow" else ("ddim", "dpm")
+        if options["sampler"] not in fits:
+            raise ConfigurationError(
+                f"sampler {options['sampler']!r} on {name!r}, process {own['process']}: choose {' or '.join(fits)}."
+            )
+        needs_control = own["source"] == "control"
+        if (given.route == "flow" or needs_control) and not (
+            needs_control and given.route == "flow" and control is not None
+        ):
+            raise ConfigurationError(
+                f"{name!r} was trained to begin at {own['source']}: "
+                + (
+                    "give control crops and --route flow."
+                    if needs_control
+                    else "--route flow needs a model trained with source=control; use sdedit or inversion."
+                )
+            )
+        return options
+
+    def _warn(self, distances: NDArray[np.float64], names: Sequence[str], *, strict: bool) -> None:
+        far = np.flatnonzero(distances > LIMIT)
+        if not len(far):
+            return
+        worst = far[distances[far].argmax()]
+        text = (
+            f"{len(far)} of {len(names)} signatures lie outside the range {self.bundle.spec.name!r} was trained on "
+            f"(beyond {LIMIT:.0%} of its training signatures); the farthest is {names[worst]!r} at "
+            f"{distances[worst]:.3g}"
+        )
+        if strict:
+            raise DataError(f"{text}. Leave them out, or generate without --strict and distrust the images.")
+        warnings.warn(f"{text}. Their images are extrapolations.", stacklevel=3)
+
+    def _control_latents(self, control: NDArray[Any]) -> Tensor:
+        control = np.asarray(control)
+        expected = (len(self.channels), *self.crop_size)
+        if control.shape[1:] != expected or not len(control):
+            raise DataError(
+                f"control crops {control.shape}: the model needs (N, {', '.join(map(str, expected))})."
+            )
+        x = torch.from_numpy(self.intensity.apply(control))
+        with torch.no_grad():
+            return torch.cat([self.autoencoder.encode(part.to(self.device)) for part in x.split(64)])
+
+    @torch.no_grad()
+    def _draw(
+        self, condition: Condition, name: str, numbers: range, start: Tensor | None, options: dict[str, Any]
+    ) -> NDArray[np.float32]:
+        condition = condition.to(self.device)
+        if self.denoiser.condition.measure is not None:
+            size = (len(self.denoiser.condition.spread),)
+            drawn = torch.stack([_noise(size, options["seed"], f"morphology {name}", k) for k in numbers])
+            condition = self.denoiser.condition.with_morphology(condition, drawn.to(self.device))
+        shape = self.denoiser.latent_shape
+        noise = torch.stack([_noise(shape, options["seed"], name, k) for k in numbers]).to(self.device)
+        plain = {"steps": options["steps"], "guidance": options["guidance"], "sampler": options["sampler"]}
+        process, strength = options["process"], options["strength"]
+        if start is None:
+            z = self._run(noise, condition, process, plain)
+        else:
+            begin = start[torch.tensor([k % len(start) for k in numbers], device=start.device)]
+            if options["route"] == "sdedit" and strength == 0:
+                return self.autoencoder.decode(begin).float().cpu().numpy()
+            z = self._from_control(begin, noise, condition, options, plain)
+        decoded = self.autoencoder.decode(z).float()
+        if self.residual is not None and options["residual"]:
+            shape = (len(self.channels), *self.crop_size)
+            white = torch.stack([_noise(shape, options["seed"], f"texture {name}", k) for k in numbers])
+            decoded = self.residual.draw(decoded, options["residual"] * white.to(self.device))
+        return decoded.cpu().numpy()
+
+    def _from_control(
+        self,
+        begin: Tensor,
+        noise: Tensor,
+        condition: Condition,
+        options: dict[str, Any],
+        plain: dict[str, Any],
+    ) -> Tensor:
+        process, strength = options["process"], options["strength"]
+        if options["route"] == "flow":
+            return self._run(begin + self.sampling["source_noise"] * noise, condition, process, plain)
+        same = {"process": process, "steps": options["steps"], "sampler": options["sampler"]}
+        if options["route"] == "inversion":
+            without = None if self.sampling["dropout"] else condition
+            return self._run(invert(self.denoiser, begin, without, **same), condition, process, plain)
+        noisy = noise_to(begin, noise, strength=strength, **same)
+        return self._run(noisy, condition, process, plain, strength=strength)
+
+    def _run(
+        self, z: Tensor, condition: Condition, process: str, plain: dict[str, Any], *, strength: float = 1.0
+    ) -> Tensor:
+        if process == "flow":
+            return flow(self.denoiser, z, condition, start=1 - strength, **plain)
+        return denoise(self.denoiser, z, condition, process=process, strength=strength, **plain)
+
+
+def _noise(shape: tuple[int, ...], seed: int, name: str, number: int) -> Tensor:
+    own = torch.Generator().manual_seed(integer_seed(seed, "image", name, number))
+    return torch.randn(shape, generator=own)
+
+
+def _names(signatures: Profiles) -> list[str]:
+    """Give what tells signatures apart: all their metadata, and their position only where that repeats."""
+    text = (
+        signatures.metadata.agg("/".join, axis=1)
+        if len(signatures.metadata.columns)
+        else pd.Series([""] * len(signatures))
+    )
+    repeat = text.groupby(text).cumcount()
+    return [name if not k else f"{name}#{k}" for name, k in zip(text, repeat, strict=True)]

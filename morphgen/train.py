@@ -1,0 +1,307 @@
+"""Training autoencoder and generator: data in, the one training loop, a bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from image2reg.errors import DataError
+from image2reg.models.bundle import Bundle, save_bundle
+from image2reg.models.spec import GoldenSample
+from image2reg.models.train import fit
+from image2reg.randomness import generator, integer_seed
+from image2reg.tables.profiles import Profiles
+from morphgen.autoencoder import MorphologyAutoencoder
+from morphgen.bundling import (
+    Facts,
+    golden_options,
+    load_autoencoder,
+    part_files,
+    recipe_file,
+    specification,
+    tiff_bytes,
+)
+from morphgen.condition import Condition
+from morphgen.crops import CropSet, IntensityRange, refuse_thin_perturbations
+from morphgen.denoiser import ConditionalDenoiser
+from morphgen.diffusion import SCHEDULE, DiffusionTask, LatentTable, encode_all, standardised_descriptors
+from morphgen.domain import SignatureDomain
+from morphgen.recipe import DiffusionRecipe, VaeRecipe
+from morphgen.reconstruction import AutoencoderTask, Perceptual
+from morphgen.residual import ResidualTexture
+from morphgen.sample import MorphologyGenerator
+from morphgen.signature_condition import condition_of
+
+__all__ = ["train_diffusion", "train_vae"]
+
+MAX_REFERENCES, MAX_SCALED, MAX_RESIDUALS = 500, 4096, 1000
+
+
+def train_vae(
+    training: CropSet,
+    validation: CropSet | None,
+    recipe: VaeRecipe,
+    out: Path,
+    *,
+    facts: Facts,
+    perceptual: Perceptual | None = None,
+    resume: bool = False,
+    device: str = "auto",
+) -> Bundle:
+    """Train a morphology autoencoder and write it to ``out/bundle``.
+
+    Parameters
+    ----------
+    training, validation : CropSet
+        Signatures are not needed. Validation decides which weights are kept; without it the last are.
+    recipe : VaeRecipe
+    out : Path
+        Run directory: checkpoints, ``metrics.jsonl``, ``bundle/``.
+    facts : Facts
+    perceptual : callable, optional
+        Needed when the recipe gives it weight.
+    resume : bool
+        Continue from the newest checkpoint; a finished run is packed again without a step.
+
+    Raises
+    ------
+    DataError
+        Crops the autoencoder cannot take, a constant channel.
+    """
+    intensity = IntensityRange.of(training.images, recipe.range_quantiles)
+    x = intensity.apply(training.images)
+    held_out = x[:0] if validation is None else intensity.apply(validation.images)
+    torch.manual_seed(recipe.training.seed)
+    arguments = {
+        "channels": len(training.channels),
+        "dims": training.dims,
+        "settings": recipe.autoencoder.model_dump(mode="json"),
+    }
+    network = MorphologyAutoencoder(**arguments)  # type: ignore[arg-type]
+    network.refuse(x)
+    network.fit(torch.from_numpy(x))
+    result = fit(
+        AutoencoderTask(network, recipe, x, held_out, perceptual=perceptual), recipe.training, out, resume=resume,
+        device=device,
+    )  # fmt: skip
+    network.cpu().load_state_dict(result.best_state or result.last_state)
+    network.eval()
+    network.latent_scale = _latent_scale(network, x)
+    arguments["latent_scale"] = network.latent_scale
+    domain = {"residual": _residual(network, x)} if training.dims == 2 else {}
+    spec = specification(
+        recipe, {"vae": arguments}, channels=training.channels, dims=training.dims, voxel_um=training.voxel_um,
+        intensity=intensity, facts=facts, steps=result.best_step or result.steps_done, minutes=result.seconds / 60,
+        domain=domain,
+    )  # fmt: skip
+    files = {**part_files(network, None, {"vae": arguments}), **recipe_file(recipe, result.history_path)}
+    return _with_golden(
+        out / "bundle",
+        spec,
+        files,
+        (held_out if len(held_out) else x)[:4],
+        training.channels,
+        overwrite=resume,
+    )
+
+
+@torch.no_grad()
+def _residual(network: MorphologyAutoencoder, x: NDArray[np.float32]) -> dict[str, Any]:
+    chosen = x[np.sort(generator(0, "residual").permutation(len(x))[:MAX_RESIDUALS])]
+    decoded = torch.cat([network(part) for part in torch.from_numpy(chosen).split(64)]).numpy()
+    return ResidualTexture.fit(chosen, decoded).as_dict()
+
+
+def _latent_scale(network: MorphologyAutoencoder, x: NDArray[np.float32]) -> float:
+    rows = generator(0, "latent scale").permutation(len(x))[:MAX_SCALED]
+    return float(1 / encode_all(network, x[np.sort(rows)]).float().std())
+
+
+def _with_golden(
+    directory: Path,
+    spec: Any,
+    files: dict[str, Any],
+    x: NDArray[np.float32],
+    channels: tuple[str, ...],
+    *,
+    overwrite: bool,
+) -> Bundle:
+    """Write the bundle twice: the golden sample is what the rounded weights make of the input."""
+    files["sample/input.ome.tif"] = tiff_bytes(x, channels)
+    first = save_bundle(directory, spec, None, files=files, overwrite=overwrite)
+    with torch.no_grad():
+        expected = load_autoencoder(first)(torch.from_numpy(x)).numpy()
+    files["sample/expected.ome.tif"] = tiff_bytes(expected, channels)
+    spec = spec.model_copy(update={"sample": GoldenSample(tolerance=1e-3)})
+    return save_bundle(directory, spec, None, files=files, overwrite=True)
+
+
+def train_diffusion(
+    training: CropSet,
+    validation: CropSet | None,
+    vae: Bundle,
+    recipe: DiffusionRecipe,
+    out: Path,
+    *,
+    facts: Facts,
+    resume: bool = False,
+    device: str = "auto",
+) -> Bundle:
+    """Train a generator on crops and their signatures and write it to ``out/bundle``.
+
+    Parameters
+    ----------
+    training, validation : CropSet
+        With signatures; the validation's should be other perturbations.
+    vae : Bundle
+        Autoencoder; becomes part of the bundle.
+    recipe : DiffusionRecipe
+    out, facts, resume, device
+        As in `train_vae`.
+
+    Raises
+    ------
+    DataError
+        No signatures, one cell per perturbation, crops of another size or other channels than the autoencoder's.
+    """
+    if training.signatures is None:
+        raise DataError(f"{training.name}: no signatures; a generator needs the signature of each crop.")
+    refuse_thin_perturbations(training)
+    signatures, genes = training.signatures, tuple(training.signatures.features)
+    seed = recipe.training.seed
+    autoencoder, intensity = load_autoencoder(vae), IntensityRange.stored(vae.spec.normalisation.output)
+    if training.channels != vae.spec.outputs[0].channels:
+        raise DataError(
+            f"{training.name}: channels {list(training.channels)}, the autoencoder has "
+            f"{list(vae.spec.outputs[0].channels)}. Train an autoencoder on these crops first."
+        )
+    cell_lines = _cell_lines(signatures)
+    condition = condition_of(signatures, genes, cell_lines)
+    table, reference = _table(training, condition, autoencoder, intensity, recipe, views=recipe.views)
+    held_out = None
+    if validation is not None and validation.signatures is not None:
+        other = condition_of(validation.signatures, genes, cell_lines)
+        held_out, _ = _table(validation, other, autoencoder, intensity, recipe, views=0, reference=reference)
+    settings = recipe.condition.model_dump(mode="json", exclude={"drop"})
+    arguments: dict[str, Any] = {
+        "vae": vae.spec.architecture.arguments["vae"],
+        "unet": {
+            "latent_channels": int(table.latents.shape[2]),
+            "latent_size": list(table.latents.shape[3:]),
+            "settings": recipe.denoiser.model_dump(mode="json"),
+        },
+        "condition": {
+            "genes": list(genes), **settings, "cell_lines": list(cell_lines),
+            "dose": condition.dose is not None, "time": condition.time is not None,
+            "descriptors": table.descriptors.shape[1] if table.descriptors is not None else 0,
+        },
+        "sampling": recipe.model_dump(
+            mode="json",
+            include={"process", "source", "source_noise", "sampler", "steps", "guidance", "strength", "residual"},
+        ) | {"dropout": recipe.condition.drop},
+        "crop_size": list(training.images.shape[2:]),
+    }  # fmt: skip
+    torch.manual_seed(integer_seed(seed, "denoiser"))
+    model = ConditionalDenoiser(**arguments["unet"], condition=arguments["condition"])
+    assert condition.expression is not None
+    model.condition.fit(condition.expression)
+    result = fit(
+        DiffusionTask(model, recipe, table, held_out), recipe.training, out, resume=resume, device=device
+    )
+    model.cpu().load_state_dict(result.best_state or result.last_state)
+    if table.descriptors is not None:
+        model.eval()
+        model.condition.fit_morphology(condition, table.index, table.descriptors)
+    domain, references = _domain(model, condition.expression, signatures, seed)
+    spec = specification(
+        recipe, arguments, channels=training.channels, dims=training.dims, voxel_um=training.voxel_um,
+        intensity=intensity, facts=facts, steps=result.best_step or result.steps_done, minutes=result.seconds / 60,
+        domain={**vae.spec.domain, "signature_quantiles": domain.quantiles.tolist()},
+    )  # fmt: skip
+    schedule = {"process": recipe.process, **(SCHEDULE if recipe.process != "flow" else {})}
+    files: dict[str, Any] = {
+        **part_files(autoencoder, model, arguments, scheduler=schedule),
+        **recipe_file(recipe, result.history_path),
+        "condition/references.safetensors": references,
+    }
+    begin = training.controls[:4] if recipe.source == "control" and training.controls is not None else None
+    return _with_generated(
+        out / "bundle", spec, files, signatures.rows(np.arange(1)), begin, overwrite=resume
+    )
+
+
+def _with_generated(
+    directory: Path,
+    spec: Any,
+    files: dict[str, Any],
+    signature: Profiles,
+    control: NDArray[np.float32] | None,
+    *,
+    overwrite: bool,
+) -> Bundle:
+    """Write the bundle, draw its golden sample from one signature (and controls), write it with that."""
+    files["sample/input.csv"] = signature.frame.to_csv(index=False).encode()
+    if control is not None:
+        files["sample/control.ome.tif"] = tiff_bytes(control, spec.outputs[0].channels)
+    first = save_bundle(directory, spec, None, files=files, overwrite=overwrite)
+    drawn = [images for images, _ in MorphologyGenerator(first).draw(signature, n=4, **golden_options(first))]
+    files["sample/expected.ome.tif"] = tiff_bytes(np.concatenate(drawn), spec.outputs[0].channels)
+    golden = GoldenSample(input="sample/input.csv", tolerance=5e-3)
+    return save_bundle(
+        directory, spec.model_copy(update={"sample": golden}), None, files=files, overwrite=True
+    )
+
+
+def _cell_lines(signatures: Profiles) -> tuple[str, ...]:
+    if "Metadata_CellLine" not in signatures.frame:
+        return ()
+    return tuple(sorted(set(signatures.column("Metadata_CellLine")) - {""}))
+
+
+def _table(
+    crops: CropSet,
+    condition: Condition,
+    autoencoder: MorphologyAutoencoder,
+    intensity: IntensityRange,
+    recipe: DiffusionRecipe,
+    *,
+    views: int,
+    reference: tuple[Tensor, Tensor] | None = None,
+) -> tuple[LatentTable, tuple[Tensor, Tensor] | None]:
+    x = intensity.apply(crops.images)
+    autoencoder.refuse(x)
+    latents = encode_all(autoencoder, x, views=views, seed=recipe.training.seed) * autoencoder.latent_scale
+    descriptors = None
+    if recipe.auxiliary:
+        descriptors, reference = standardised_descriptors(x, reference)
+    controls = None
+    if recipe.source == "control":
+        if crops.controls is None:
+            raise DataError(
+                f"{crops.name}: no control crops, which source='control' begins at. Use source='noise'."
+            )
+        made = encode_all(autoencoder, intensity.apply(crops.controls))
+        controls = made * autoencoder.latent_scale
+    index = torch.from_numpy(crops.signature_index)
+    return LatentTable(latents, index, condition, descriptors=descriptors, controls=controls), reference
+
+
+def _domain(
+    model: ConditionalDenoiser, expression: Tensor, signatures: Profiles, seed: int
+) -> tuple[SignatureDomain, bytes]:
+    from safetensors.torch import save
+
+    column = "Metadata_Perturbation" if "Metadata_Perturbation" in signatures.frame else None
+    groups = signatures.column(column) if column else np.arange(len(signatures)).astype(str)
+    n = len(signatures)
+    rows = np.arange(n)
+    if n > MAX_REFERENCES:
+        rows = np.sort(generator(seed, "references").choice(n, MAX_REFERENCES, replace=False))
+    standardised = model.condition.standardise(expression[rows])[0].numpy()
+    domain = SignatureDomain.of(standardised, np.asarray(groups, str)[rows])
+    return domain, save({"references": torch.from_numpy(domain.references).half()})

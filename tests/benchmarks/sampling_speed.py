@@ -1,0 +1,140 @@
+"""Few steps against many, and against MorphDiff's sizes: ``python tests/benchmarks/sampling_speed.py [--json]``.
+
+One thread, one run. (1) The shipped planted generator: planted-parameter R² and KS share against seconds, by sampler and
+steps, and by guidance, on a third of the validation genes. (2) Time per 128 x 128 five-channel image: the ``small`` recipe with
+random weights at its own steps, against the ``morphdiff`` recipe's 100 DDIM steps, of which TIMED are run and the time
+per step is multiplied by 100 (each step costs the same).
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from result_files import asked_for_json, publish
+
+from image2reg.config import load_config
+from morphgen import planted
+from morphgen.agreement import compare_features
+from morphgen.autoencoder import MorphologyAutoencoder
+from morphgen.condition import Condition
+from morphgen.crop_features import crop_features
+from morphgen.denoiser import ConditionalDenoiser
+from morphgen.follow import follow_test
+from morphgen.presets import PRESETS
+from morphgen.recipe import DiffusionRecipe, VaeRecipe
+from morphgen.ruler import Ruler, parameter_r2
+from morphgen.sample import MorphologyGenerator, load
+from morphgen.samplers import denoise, evaluations, flow
+
+N_CELLS, CHANNELS, SIZE, TIMED, GENES = 12, 5, 128, 1, 978
+STEPS = [("euler", 4), ("euler", 8), ("heun", 4), ("heun", 6), ("heun", 8), ("euler", 100)]
+GUIDANCE = [0.0, 1.5, 2.5]
+
+
+def scores(
+    model: MorphologyGenerator, data: planted.PlantedData, real: Any, **options: Any
+) -> dict[str, float]:
+    began = time.process_time()
+    crops = model.generate(data.signatures, n=N_CELLS, seed=0, **options)
+    seconds = (time.process_time() - began) / len(crops)
+    made = crop_features(np.asarray(crops.images))
+    groups = data.signature_index
+    agreement = compare_features(real, made, groups, groups)
+    kept = agreement.features["feature"].tolist()
+    means = made[kept].groupby(groups).mean().to_numpy()
+    truth = real[kept].groupby(groups).mean().to_numpy()
+    followed = follow_test(data.signatures.values, means, real_means=truth, permutations=199)
+    r2 = parameter_r2(Ruler.shipped().read(made, groups), data.parameters)["mean"]
+    return {
+        "seconds": seconds, "ks_share": agreement.ks_share, "r2": r2, "follow": followed.signature_correlation,
+        "follow_real": followed.real_correlation,
+    }  # fmt: skip
+
+
+def network(name: str) -> tuple[MorphologyAutoencoder, ConditionalDenoiser, DiffusionRecipe]:
+    vae = load_config(VaeRecipe, None, overrides=list(PRESETS[name][0]))
+    recipe = load_config(DiffusionRecipe, None, overrides=list(PRESETS[name][1]))
+    autoencoder = MorphologyAutoencoder(channels=CHANNELS, settings=vae.autoencoder).eval()
+    side = SIZE // autoencoder.factor
+    model = ConditionalDenoiser(
+        latent_channels=vae.autoencoder.latent_channels, latent_size=(side, side), settings=recipe.denoiser,
+        condition={"genes": [f"G{i}" for i in range(GENES)], **recipe.condition.model_dump(exclude={"drop"})},
+    )  # fmt: skip
+    return autoencoder, model.eval(), recipe
+
+
+@torch.no_grad()
+def seconds_per_image(name: str, *, batch: int) -> tuple[float, int, float]:
+    """CPU seconds per image, steps they stand for, millions of parameters (U-Net)."""
+    autoencoder, model, recipe = network(name)
+    z = torch.randn(batch, *model.latent_shape)
+    condition = Condition(torch.randn(batch, GENES))
+    timed = recipe.steps if recipe.process == "flow" else TIMED
+    model.predict(z, torch.full((batch,), 500.0), condition)  # warm up
+    began = time.process_time()
+    if recipe.process == "flow":
+        flow(model, z, condition, steps=timed, sampler=recipe.sampler)
+    else:
+        denoise(model, z, condition, process=recipe.process, steps=timed, sampler=recipe.sampler)
+    per_step = (time.process_time() - began) / timed
+    began = time.process_time()
+    autoencoder.decode(z)
+    decoding = time.process_time() - began
+    parameters = sum(p.numel() for p in model.unet.parameters()) / 1e6
+    return (per_step * recipe.steps + decoding) / batch, recipe.steps, parameters
+
+
+def main() -> None:
+    as_json = asked_for_json(__doc__)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    small, small_steps, small_size = seconds_per_image("small", batch=8)
+    large, large_steps, large_size = seconds_per_image("morphdiff", batch=1)
+    model = load("planted-nuclei")
+    names = planted.dataset("validation", n_per_signature=1).signatures.column("Metadata_Perturbation")[::3]
+    data = planted.dataset("validation", n_per_signature=N_CELLS, signatures=list(names))
+    real = crop_features(data.images)
+    by_steps = {(s, k): scores(model, data, real, sampler=s, steps=k) for s, k in STEPS}
+    by_guidance = {w: scores(model, data, real, guidance=w) for w in GUIDANCE}
+    few, many = by_steps["heun", 6], by_steps["euler", 100]
+    quality = min(few[score] / many[score] for score in ("r2", "ks_share", "follow_real"))
+    columns = ["seconds", "r2", "ks_share", "follow", "follow_real"]
+    head = ["CPU s per image", "planted R²", "KS share", "follow r (signature)", "follow r (real)"]
+    tables = [
+        {
+            "title": "Time per 128 x 128 five-channel image, one thread",
+            "head": ["recipe", "U-Net, million", "steps", "CPU s per image"],
+            "rows": [["small", f"{small_size:.1f}", small_steps, f"{small:.3f}"],
+                     ["morphdiff", f"{large_size:.0f}", large_steps, f"{large:.1f}"]],
+            "notes": [f"Random weights. morphdiff: {TIMED} steps run, time per step times 100, plus decoding."],
+        },
+        {
+            "title": f"Steps against quality (planted, validation genes, {N_CELLS} nuclei each)",
+            "head": ["sampler", "steps", "network evaluations", *head],
+            "rows": [[s, k, evaluations(s, k, 1.0), *(f"{row[c]:.4f}" for c in columns)]
+                     for (s, k), row in by_steps.items()],
+            "notes": [f"Six Heun steps keep {quality:.1%} of the 100 steps: the smallest of the ratios of R², KS share and follow r (real)."],
+        },
+        {
+            "title": "Guidance against following and fidelity (planted, validation genes)",
+            "head": ["guidance", *head],
+            "rows": [[w, *(f"{row[c]:.4f}" for c in columns)] for w, row in by_guidance.items()],
+        },
+    ]  # fmt: skip
+    result = {
+        "speedup_vs_morphdiff": large / small, "quality_at_8": quality, "r2_at_8": few["r2"], "r2_at_100": many["r2"],
+        "seconds_small": small, "seconds_morphdiff": large, "tables": tables,
+    }  # fmt: skip
+    publish("sampling_speed", result, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()

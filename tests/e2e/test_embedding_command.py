@@ -1,0 +1,63 @@
+"""`image2reg train encoder` and `image2reg embed`, as a user types them"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from drawn_nuclei import drawn_crops
+from typer.testing import CliRunner
+
+from image2reg.cli import app
+from image2reg.tables import Profiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = [f"--set={s}" for s in ("nucleus_px=24", "context_px=24", "n_features=8", "training.batch_size=32",
+                                "training.steps=21", "training.precision=fp32")]  # fmt: skip
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_from_crops_to_scores_bundle_and_profiles(tmp_path: Path) -> None:
+    drawn_crops(48).write(tmp_path / "c.zarr")
+    said = json.loads(
+        run("train", "encoder", tmp_path / "c.zarr", "--out", tmp_path / "e", "--label", "Metadata_Treatment",
+            "--folds", 2, *SMALL, "--json")
+    )  # fmt: skip
+    assert [row["group kept whole"] for row in said["levels"]] == ["nucleus", "field", "plate"]
+    assert (tmp_path / "e-levels.csv").is_file()
+    assert "balanced accuracy" in (tmp_path / "e" / "README.md").read_text()
+    out = tmp_path / "p.parquet"
+    run("embed", tmp_path / "c.zarr", "--model", tmp_path / "e", "--out", out, "--origin", "generated")
+    profiles = Profiles.read(out)
+    assert len(profiles.features) == 8
+    assert set(profiles.column("Metadata_Origin")) == {"generated"}
+
+
+def test_a_label_in_disguise_never_trains(tmp_path: Path) -> None:
+    crops = drawn_crops(24)
+    crops.metadata["Metadata_Treatment"] = crops.metadata["Metadata_Plate"].map(
+        {"p0": "a", "p1": "b", "p2": "b"}
+    )
+    crops.write(tmp_path / "c.zarr")
+    with pytest.raises(ValueError, match="'a' occurs in one plate only"):
+        run(
+            "train",
+            "encoder",
+            tmp_path / "c.zarr",
+            "--out",
+            tmp_path / "e",
+            "--label",
+            "Metadata_Treatment",
+            *SMALL,
+        )
+    assert not (tmp_path / "e").exists()

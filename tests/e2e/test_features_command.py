@@ -1,0 +1,83 @@
+"""`image2reg features` and `image2reg crops`, as a user types them"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from image2reg.cli import app
+from image2reg.nuclei.crops import Crops
+from image2reg.tables import Profiles, from_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def plate(tmp_path: Path) -> Path:
+    """Two wells of two channels with labels, one of them empty, and a third whose image is no image."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    labels = np.zeros((40, 40), np.uint16)
+    labels[5:15, 5:15], labels[22:30, 20:34] = 3, 4
+    for well, shown in {"A01": labels, "A02": labels * 0, "A03": labels}.items():
+        image = rng.integers(0, 999, (2, 40, 40)).astype(np.uint16)
+        for channel, data in zip(("DNA", "GFP"), image, strict=True):
+            tifffile.imwrite(tmp_path / "images" / f"{well}_{channel}.tif", data)
+        tifffile.imwrite(tmp_path / "labels" / f"{well}_DNA_labels.tif", shown)
+    return tmp_path
+
+
+def run(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_a_plate_of_two_channels_by_manifest(plate: Path) -> None:
+    from_folder(plate / "images", inputs=["DNA", "GFP"]).write(plate / "images" / "plate.csv")
+    (plate / "images" / "A03_GFP.tif").write_bytes(b"no image")
+    said = json.loads(
+        run(
+            "features",
+            plate / "images" / "plate.csv",
+            plate / "labels",
+            "--out",
+            plate / "f.parquet",
+            "--json",
+            code=5,
+        )
+    )
+    profiles = Profiles.read(plate / "f.parquet")
+    assert (said["nuclei"], said["empty"]) == (2, ["A02"])
+    assert said["failures"][0]["source"] == "A03"
+    assert (plate / "failures.csv").is_file()
+    assert set(profiles.column("Metadata_Well")) == {"A01"}
+    assert profiles.column("Metadata_Object").tolist() == ["3", "4"]
+    assert "Nuclei_Intensity_MeanIntensity_GFP" in profiles.features
+
+
+def test_one_image_and_its_labels(plate: Path) -> None:
+    image, labels = plate / "images" / "A01_DNA.tif", plate / "labels" / "A01_DNA_labels.tif"
+    run("features", image, labels, "--out", plate / "one.csv", "--channel", "Hoechst", "--voxel-um", "0.5")
+    profiles = Profiles.read(plate / "one.csv")
+    assert {"Nuclei_AreaShape_Area_um2", "Nuclei_Intensity_MeanIntensity_Hoechst"} <= set(profiles.features)
+    said = run("crops", image, labels, "--out", plate / "one.zarr", "--size", 16)
+    assert "2 nuclei of 1 fields" in said
+    assert Crops.read(plate / "one.zarr").column("Metadata_Well").tolist() == ["A01", "A01"]
+
+
+def test_images_without_labels_are_named(plate: Path) -> None:
+    (plate / "labels" / "A01_DNA_labels.tif").rename(plate / "labels" / "other.tif")
+    with pytest.raises(ValueError, match=r"A01_DNA\.tif: no labels of this name among 3 files"):
+        run("features", plate / "images", plate / "labels", "--out", plate / "x.parquet")
+    with pytest.raises(ValueError, match="no labels given"):
+        run("features", plate / "images", "--out", plate / "x.parquet")

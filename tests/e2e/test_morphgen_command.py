@@ -1,0 +1,198 @@
+"""From signatures to nuclei through the command line, with the shipped model; and what is refused on the way."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from image2reg.nuclei.crops import Crops
+
+
+class Done(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def morphgen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run the command in this process: importing what it needs takes longer than most of its work."""
+    from morphgen.cli import main
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["morphgen", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shipped signatures as a user would have them: a CSV, one row per perturbation."""
+    from morphgen.planted import signature_table
+
+    path = tmp_path_factory.mktemp("signatures") / "level5.csv"
+    signature_table("unseen").rows(np.array([0, 1])).write(path)
+    return path
+
+
+def test_one_seed_draws_the_same_nuclei_whatever_batch_and_shard(
+    morphgen: Callable[..., Done], table: Path, tmp_path: Path
+) -> None:
+    options = ("generate", "--model", "planted-nuclei", "--signatures", table, "--n", 3, "--steps", 2)
+    made = {}
+    for name, words in (
+        ("whole", ("--batch", 1)),
+        ("first", ("--shard", "1/2")),
+        ("second", ("--shard", "2/2")),
+    ):
+        done = morphgen(*options, *words, "--out", tmp_path / name, "--json")
+        assert done.code == 0, done.err
+        json.loads(done.out)
+        (found,) = (tmp_path / name).rglob("crops*.zarr")
+        made[name] = np.asarray(Crops.read(found).images)
+    assert made["whole"].shape[0] == 6
+    assert made["whole"].std() > 0
+    together = np.concatenate([made["first"], made["second"]])
+    np.testing.assert_allclose(together, made["whole"], atol=2e-3 * np.ptp(made["whole"]))
+    again = morphgen(*options, "--out", tmp_path / "whole")
+    assert again.code == 3
+    assert "exists" in again.err
+
+
+def test_a_transposed_matrix_and_strange_signatures_are_refused(
+    morphgen: Callable[..., Done], table: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(table)
+    genes = [name for name in frame.columns if not name.startswith("Metadata_")]
+    turned = frame[genes].T
+    turned.columns = [f"perturbation {i}" for i in range(turned.shape[1])]
+    turned.rename_axis("Metadata_Gene").reset_index().to_csv(tmp_path / "turned.csv", index=False)
+    far = frame.copy()
+    far[genes] = 40 * np.sign(np.random.default_rng(0).standard_normal(far[genes].shape))
+    far.to_csv(tmp_path / "far.csv", index=False)
+    for name, words, said in (("turned", (), "transposed"), ("far", ("--strict",), "training")):
+        done = morphgen(
+            "generate", "--model", "planted-nuclei", "--signatures", tmp_path / f"{name}.csv", "--n", 1,
+            *words, "--out", tmp_path / name,
+        )  # fmt: skip
+        assert done.code == 3, (name, done.err)
+        assert said in done.err.lower()
+        assert done.err.count("error:") == 1
+        assert not (tmp_path / name).exists()
+
+
+def test_the_demo_shows_scores_beside_floors_and_ceiling(
+    morphgen: Callable[..., Done], tmp_path: Path
+) -> None:
+    done = morphgen("demo", "--out", tmp_path / "demo")
+    assert done.code == 0, done.err
+    for text in ("generated", "floor: shuffled signatures", "ceiling: second real sample"):
+        assert text in done.out
+    page = (tmp_path / "demo" / "report.html").read_text("utf-8")
+    assert "PLANTED" in page
+    assert 'src="http' not in page
+    scores = pd.read_csv(tmp_path / "demo" / "scores.csv")
+    assert len(scores) >= 4
+
+
+TINY_VAE = (
+    "autoencoder={widths: [8], patch: 4, norm_groups: 4, latent_channels: 4}",
+    "training={steps: 3, batch_size: 4, warmup_steps: 0, checkpoint_every: 1, workers: 0, precision: fp32}",
+)
+TINY_DIFFUSION = (
+    "denoiser={widths: [16], attention: [true], norm_groups: 8, heads: 2}",
+    "condition={tokens: 2, width: 16, hidden: 8, drop: 0.2}",
+    "training={steps: 3, batch_size: 4, warmup_steps: 0, checkpoint_every: 1, workers: 0, precision: fp32}",
+)
+
+
+def settings(changes: tuple[str, ...]) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
+
+
+def write_cells(path: Path, table: Path, seed: int) -> Path:
+    """Two dozen discs under each of the two signatures; planted, and larger under the second."""
+    names = pd.read_csv(table)["Metadata_Perturbation"].tolist()
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:24, :24] - 11.5
+    radius = np.repeat([6.0, 8.0], 24)[:, None, None] + rng.normal(0, 0.3, (48, 1, 1))
+    images = 40 / (1 + np.exp(np.hypot(y, x)[None] - radius)) + rng.gamma(4, 0.3, (48, 24, 24))
+    metadata = pd.DataFrame({"Metadata_Perturbation": np.repeat(names, 24)})
+    Crops(images[:, None].astype(np.float32), metadata).write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cells(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cells(tmp_path_factory.mktemp("cells") / "crops.zarr", table, seed=0)
+
+
+def test_crops_and_signatures_become_a_generator_as_the_readme_types_it(
+    morphgen: Callable[..., Done], cells: Path, table: Path, tmp_path: Path
+) -> None:
+    vae = ("train", "vae", "--data", cells, "--out", tmp_path / "vae", *settings(TINY_VAE), "--json")
+    done = morphgen(*vae)
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert made["steps"] == 3
+    again = morphgen(*vae)
+    assert again.code == 3
+    assert "exists" in again.err
+
+    diffusion = (
+        "train", "diffusion", "--data", cells, "--signatures", table, "--vae", made["bundle"],
+        "--out", tmp_path / "generator", *settings(TINY_DIFFUSION), "--json",
+    )  # fmt: skip
+    done = morphgen(*diffusion)
+    assert done.code == 0, done.err
+    model = Path(json.loads(done.out)["bundle"])
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    before = weights.read_bytes()
+    done = morphgen(*diffusion, "--resume")
+    assert done.code == 0, done.err
+    assert weights.read_bytes() == before
+    for name in ("config.yaml", "run.json", "metrics.jsonl"):
+        assert (tmp_path / "generator" / name).is_file(), name
+
+    done = morphgen(
+        "generate", "--model", model, "--signatures", table, "--n", 2, "--out", tmp_path / "drawn"
+    )
+    assert done.code == 0, done.err
+    drawn = Crops.read(tmp_path / "drawn" / "crops.zarr")
+    assert len(drawn) == 4
+    assert set(drawn.column("Metadata_Origin")) == {"generated"}
+
+
+def test_cells_that_are_real_score_as_real_and_a_table_says_so(
+    morphgen: Callable[..., Done], cells: Path, table: Path, tmp_path: Path
+) -> None:
+    others = [write_cells(tmp_path / f"{seed}.zarr", table, seed) for seed in (1, 2)]
+    words = (
+        "evaluate", "--real", cells, "--generated", others[0], "--training", others[1], "--out", tmp_path / "report",
+    )  # fmt: skip
+    done = morphgen(*words, "--json")
+    assert done.code == 0, done.err
+    scores = {row["arm"]: row for row in json.loads(done.out)["scores"]}
+    own = scores["generated"]["ks_share"]
+    assert own > 0.9
+    assert own > scores["mean image"]["ks_share"] + 0.3
+    assert (tmp_path / "report" / "report.html").is_file()
+    again = morphgen(*words)
+    assert again.code == 3
+    assert "exists" in again.err

@@ -1,0 +1,157 @@
+"""image2reg segment, match, models and train segmenter, as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from small_nuclei import discs, field, grid
+
+from image2reg.cli import main
+from image2reg.images import Image, read, read_plate, write_plate
+
+
+@dataclass
+class Done:
+    stdout: str
+    stderr: str
+
+
+def image2reg(*words: object, code: int = 0) -> Done:
+    """Run the command's own entry point in this process: starting Python costs more than what is tested."""
+    out, err, left = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["image2reg", *map(str, words)])
+        try:
+            main()
+        except SystemExit as leave:
+            left = int(leave.code or 0)
+    assert left == code, err.getvalue() or out.getvalue()
+    return Done(out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """Two good fields with their truth, an empty field, and a file that is no image."""
+    for n in range(2):
+        made = field(n)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "truth").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / f"A0{n + 1}.tif", made.image)
+        tifffile.imwrite(tmp_path / "truth" / f"A0{n + 1}.tif", made.labels.astype(np.uint16))
+    tifffile.imwrite(tmp_path / "images" / "A03.tif", np.full((90, 90), 100, np.uint16))
+    (tmp_path / "images" / "A04.tif").write_bytes(b"II*\0 not a picture")
+    return tmp_path
+
+
+def test_a_folder_with_a_broken_file_is_labelled_and_scored(images) -> None:
+    done = image2reg("segment", images / "images", "--model", "classical", "--diameter-px", 28,
+                     "--out", images / "labels", "--json", code=5)  # fmt: skip
+    said = json.loads(done.stdout)
+    assert [row["n_objects"] for row in said["fields"]] == [12, 12, 0]
+    assert said["fields"][2]["flags"] == ["empty"]
+    with (images / "labels" / "failures.csv").open() as handle:
+        (failure,) = csv.DictReader(handle)
+    assert failure["source"].endswith("A04.tif")
+    assert "A04.tif" in failure["error"]
+    (images / "labels" / "A03.tif").unlink()
+    scores = json.loads(image2reg("match", images / "labels", images / "truth", "--json").stdout)
+    assert scores["pooled"]["0.5"]["f1"] == 1.0
+    assert scores["true"] == scores["predicted"] == 24
+    assert scores["aji"] > 0.8
+    assert "AJI" in image2reg("match", images / "labels", images / "truth").stdout
+
+
+def test_existing_labels_are_not_overwritten_unasked(images) -> None:
+    out = images / "one.tif"
+    words = (
+        "segment",
+        images / "images" / "A01.tif",
+        "--model",
+        "classical",
+        "--diameter-px",
+        28,
+        "--out",
+        out,
+    )
+    assert "12 objects in 1 fields" in image2reg(*words).stdout
+    assert "one.tif" in image2reg(*words, code=3).stderr
+    image2reg(*words, "--overwrite")
+    assert read(out).load().data.max() == 12
+
+
+def test_labels_of_another_size_than_the_truth_are_refused(images) -> None:
+    tifffile.imwrite(images / "small.tif", np.zeros((9, 9), np.uint16))
+    done = image2reg("match", images / "small.tif", images / "truth" / "A01.tif", code=3)
+    assert "truth has shape (210, 210), prediction (9, 9); they must cover the same pixels" in done.stderr
+
+
+def test_a_plate_becomes_a_plate_of_labels(tmp_path) -> None:
+    image, _ = discs((120, 120), grid(2))
+    stack = np.stack([image, image[::-1]]).astype(np.uint16)
+    fields = {
+        (well, "0"): Image(stack, "CYX", (None, 0.5, 0.5), ("BF", "Hoechst")) for well in ("A/01", "B/02")
+    }
+    write_plate(tmp_path / "plate.zarr", fields)
+    refused = image2reg(
+        "segment", tmp_path / "plate.zarr", "--model", "classical", "--out", tmp_path / "l.zarr", code=3
+    )
+    assert "has 2 channels ['BF', 'Hoechst']. Say which shows the objects: --channel NAME" in refused.stderr
+    assert not (tmp_path / "l.zarr").exists()
+    image2reg("segment", tmp_path / "plate.zarr", "--model", "classical", "--channel", "Hoechst",
+              "--out", tmp_path / "l.zarr")  # fmt: skip
+    labels = read_plate(tmp_path / "l.zarr")
+    assert list(labels) == [("A/01", "0"), ("B/02", "0")]
+    made = labels.image("B/02", "0")
+    assert made.load().data.max() == 4
+    assert made.voxel_um[1:] == (0.5, 0.5)
+
+
+def test_stacks_and_time_points_keep_their_axes(tmp_path) -> None:
+    image, _ = discs((120, 120), grid(2))
+    movie = np.stack([np.stack([image] * 3), np.stack([image[::-1]] * 3)])[:, None].astype(np.uint16)
+    Image(movie, "TCZYX", (1.0, 0.5, 0.5), ("Hoechst",)).write(tmp_path / "movie.ome.tif")
+    image2reg(
+        "segment", tmp_path / "movie.ome.tif", "--model", "classical", "--out", tmp_path / "labels.ome.tif"
+    )
+    labels = read(tmp_path / "labels.ome.tif").to_axes("TZYX").load()
+    assert labels.shape == (2, 3, 120, 120)
+    assert [int(frame.max()) for frame in labels.data] == [4, 4]
+    assert labels.voxel_um == (1.0, 0.5, 0.5)
+
+
+def test_a_segmenter_is_trained_on_a_folder(images) -> None:
+    (images / "images" / "A04.tif").unlink()
+    (images / "images" / "A03.tif").unlink()
+    recipe = images / "own.yaml"
+    recipe.write_text(
+        "kind: segmenter\nname: own\npatch: 64\ndesign: {arguments: {widths: [8, 16]}}\n"
+        "split: {validation: 0, test: 0.5}\ntraining: {steps: 3, batch_size: 2, warmup_steps: 1, workers: 0}\n"
+    )
+    done = image2reg("train", "segmenter", "--data", images / "images", "--masks", images / "truth",
+                     "--config", recipe, "--group", "field", "--out", images / "run", "--json")  # fmt: skip
+    said = json.loads(done.stdout)
+    assert said["split"].startswith("by field: train 1 fields of 1 groups")
+    assert {score["name"] for score in said["scores"]} >= {"f1@0.5", "ap@0.5"}
+    image2reg("segment", images / "images" / "A01.tif", "--model", images / "run" / "bundle",
+              "--out", images / "own.tif")  # fmt: skip
+
+
+def test_an_unknown_model_names_those_there_are(images) -> None:
+    words = ("segment", images / "images" / "A01.tif", "--model", "nucleii", "--out", images / "x.tif")
+    assert "no model is called 'nucleii'" in image2reg(*words, code=4).stderr
+
+
+def test_models_are_listed_by_the_installed_program() -> None:
+    program = Path(sys.executable).with_name("image2reg")
+    done = subprocess.run([program, "models", "--json"], capture_output=True, text=True, check=True)
+    assert all(row["problem"] is None for row in json.loads(done.stdout)["models"])

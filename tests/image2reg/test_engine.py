@@ -1,0 +1,233 @@
+"""The engine: one result whatever the runner, the shards and the order; restarts do only what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from engine_work import kill_at_random, nothing, poison, squares
+
+from image2reg.engine import Shard, make_plan, run_plan
+from image2reg.errors import ConfigurationError, DataError
+
+TESTS = Path(__file__).resolve().parents[1]
+HAS_DASK = importlib.util.find_spec("distributed") is not None
+
+
+def plan_of(n_units=40, **settings):
+    return make_plan("test", [{"name": f"u{i}", "seed": i} for i in range(n_units)], settings)
+
+
+def tables(outcome, folder):
+    """Bytes of the two tables."""
+    for name in ("rows", "units"):
+        outcome.results.write(name, folder / f"{name}.parquet", range(outcome.n_units), overwrite=True)
+    return [(folder / f"{name}.parquet").read_bytes() for name in ("rows", "units")]
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serial")
+    return tables(run_plan(plan_of(), squares, folder), folder)
+
+
+def test_rows_are_in_the_order_of_the_plan(tmp_path):
+    outcome = run_plan(plan_of(), squares, tmp_path)
+    rows = outcome.results.read("rows", range(40))
+    assert list(rows.Metadata_Unit) == [f"u{i}" for i in range(40) for _ in range(i % 4)]
+    assert list(outcome.results.read("units", [7, 3]).Metadata_Unit) == ["u7", "u3"]
+    assert (outcome.n_run, outcome.is_complete) == (40, True)
+
+
+def test_processes_give_the_same_bytes(tmp_path, serial):
+    outcome = run_plan(plan_of(), squares, tmp_path, n_workers=2)
+    assert tables(outcome, tmp_path) == serial
+    assert outcome.n_run == 40
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_three_shards_in_any_order_give_the_same_bytes(tmp_path, serial, order):
+    outcomes = [run_plan(plan_of(), squares, tmp_path, shard=Shard(i, 3)) for i in order]
+    assert [o.is_complete for o in outcomes] == [False, False, True]
+    assert sum(o.n_run for o in outcomes) == 40
+    assert tables(outcomes[-1], tmp_path) == serial
+    whole = run_plan(plan_of(), squares, tmp_path)
+    assert whole.n_run == 0
+
+
+@pytest.mark.skipif(not HAS_DASK, reason="dask is not installed")
+def test_dask_gives_the_same_bytes(tmp_path, serial):
+    assert tables(run_plan(plan_of(), squares, tmp_path, engine="dask", n_workers=2), tmp_path) == serial
+
+
+@pytest.mark.skipif(HAS_DASK, reason="dask is installed")
+def test_dask_that_is_absent_is_explained(tmp_path):
+    with pytest.raises(
+        ConfigurationError, match=r"pip install 'virtualstain\[dask\]', or use --engine local"
+    ):
+        run_plan(plan_of(), squares, tmp_path, engine="dask", n_workers=2)
+
+
+@pytest.mark.parametrize(
+    ("engine", "n_kills", "n_units"),
+    [
+        ("local", 2, 60),
+        pytest.param("local", 20, 600, marks=pytest.mark.slow),
+        pytest.param(
+            "dask", 20, 600, marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_DASK, reason="no dask")]
+        ),
+    ],
+)
+def test_workers_killed_at_random_change_nothing(tmp_path, engine, n_kills, n_units):
+    plan, pids = plan_of(n_units), tmp_path / "pids"
+    pids.mkdir()
+    expected = tables(run_plan(plan, squares, tmp_path / "serial"), tmp_path)
+    over = threading.Event()
+    killed = []
+    killer = threading.Thread(target=lambda: killed.append(kill_at_random(pids, n_kills, 7, over.is_set)))
+    killer.start()
+    work = partial(squares, pause_s=0.04, pids=str(pids))
+    outcome = run_plan(plan, work, tmp_path / "killed", engine=engine, n_workers=2)
+    over.set()
+    killer.join()
+    assert killed == [n_kills]
+    assert outcome.results.failed == {}
+    assert tables(outcome, tmp_path) == expected
+
+
+def test_a_unit_that_kills_its_worker_is_listed_and_the_rest_is_done(tmp_path):
+    outcome = run_plan(plan_of(8), poison, tmp_path, n_workers=2)
+    assert [f.unit for f in outcome.results.failed.values()] == ["u5"]
+    assert "died 5 times" in (tmp_path / "failures.csv").read_text()
+    assert len(outcome.results.read("units", range(8))) == 7
+    assert outcome.is_complete
+
+
+RUN = (
+    "import sys; from functools import partial; from engine_work import squares; from image2reg.engine import *\n"
+    "plan = make_plan('test', [{'name': f'u{i}', 'seed': i} for i in range(40)], {})\n"
+    "if __name__ == '__main__':\n"
+    "    run_plan(plan, partial(squares, pause_s=0.03, pids=sys.argv[2]), sys.argv[1], n_workers=int(sys.argv[3]))\n"
+)
+
+
+def started(tmp_path, n_workers):
+    """A run in a process of its own, once a unit is under way."""
+    script, pids = tmp_path / "script.py", tmp_path / "pids"
+    script.write_text(RUN)
+    pids.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "out"), str(pids), str(n_workers)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not list((tmp_path / "out" / "units").glob("*.json")):
+        assert process.poll() is None
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, serial, number, code):
+    process = started(tmp_path, 2)
+    process.send_signal(number)
+    assert process.wait(30) == code
+    outcome = run_plan(plan_of(), squares, tmp_path / "out")
+    assert 0 < outcome.n_run < 40
+    assert tables(outcome, tmp_path) == serial
+
+
+def test_after_the_parent_is_killed_only_unfinished_units_run(tmp_path, serial):
+    process = started(tmp_path, 1)
+    process.kill()
+    process.wait()
+    done = sum(len(json.loads(p.read_text())["units"]) for p in (tmp_path / "out" / "units").glob("*.json"))
+    outcome = run_plan(plan_of(), squares, tmp_path / "out")
+    assert outcome.n_run == 40 - done < 40
+    assert tables(outcome, tmp_path) == serial
+
+
+def test_failures_are_listed_tried_again_and_forgotten_once_they_succeed(tmp_path, serial):
+    outcome = run_plan(plan_of(), partial(squares, fail=("u3", "u9")), tmp_path)
+    listed = pd.read_csv(tmp_path / "failures.csv")
+    assert listed.to_numpy().tolist() == [
+        ["u3", "DataError", "u3: no such image"],
+        ["u9", "DataError", "u9: no such image"],
+    ]
+    assert outcome.is_complete
+    again = run_plan(plan_of(), partial(squares, fail=("u9",)), tmp_path)
+    assert (again.n_run, list(again.results.failed)) == (2, [9])
+    mended = run_plan(plan_of(), squares, tmp_path)
+    assert (mended.n_run, mended.results.failed) == (1, {})
+    assert not (tmp_path / "failures.csv").exists()
+    assert tables(mended, tmp_path) == serial
+
+
+def test_another_plan_is_refused_and_what_differs_is_said(tmp_path):
+    run_plan(plan_of(5, diameter=12), squares, tmp_path)
+    with pytest.raises(DataError, match=r"another plan \(diameter was 12, is 14; 5 units then, 6 now\)"):
+        run_plan(plan_of(6, diameter=14), squares, tmp_path)
+    assert run_plan(plan_of(6, diameter=14), squares, tmp_path, overwrite=True).n_run == 6
+
+
+def test_a_removed_part_is_made_again_and_a_changed_one_is_refused(tmp_path):
+    run_plan(plan_of(4), squares, tmp_path)
+    part = next((tmp_path / "units" / "units").glob("*.parquet"))
+    content = part.read_bytes()
+    part.unlink()
+    outcome = run_plan(plan_of(4), squares, tmp_path)
+    assert outcome.n_run > 0
+    assert part.read_bytes() == content
+    part.write_bytes(content[:-1] + b"x")
+    with pytest.raises(DataError, match=r"differs from what was written \(sha256\)\. Remove it"):
+        tables(run_plan(plan_of(4), squares, tmp_path), tmp_path)
+
+
+def test_a_damaged_marker_is_refused(tmp_path):
+    run_plan(plan_of(4), squares, tmp_path)
+    next((tmp_path / "units").glob("*.json")).write_text("{")
+    with pytest.raises(DataError, match="is no done marker of this program"):
+        run_plan(plan_of(4), squares, tmp_path)
+
+
+def test_units_without_results_cost_one_file_for_hundreds(tmp_path):
+    outcome = run_plan(plan_of(9000), nothing, tmp_path)
+    assert outcome.is_complete
+    assert len(list((tmp_path / "units").glob("*.json"))) <= 20
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
+def test_a_shard_that_is_none_is_explained(text):
+    with pytest.raises(ConfigurationError, match=r"write I/N with 1 <= I <= N"):
+        Shard.parse(text)
+
+
+def test_shards_cover_every_unit_once():
+    for n_units, of in ((10, 3), (2, 5), (4_300_000, 213)):
+        positions = (
+            [p for i in range(1, of + 1) for p in (Shard(i, of).positions(n_units))]
+            if n_units < 100
+            else None
+        )
+        if positions is not None:
+            assert positions == list(range(n_units))
+        assert sum(len(Shard(i, of).positions(n_units)) for i in range(1, of + 1)) == n_units
+
+
+def test_a_name_twice_and_an_empty_plan_are_refused():
+    with pytest.raises(DataError, match=r"1 units have the name of an earlier one, such as \['a'\]"):
+        make_plan("test", [{"name": "a"}, {"name": "a"}], {})
+    with pytest.raises(DataError, match="nothing to do"):
+        make_plan("test", [], {})
+
+
+def test_an_unknown_engine_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"allowed are \['local', 'dask'\]"):
+        run_plan(plan_of(1), nothing, tmp_path, engine="ray")

@@ -1,0 +1,69 @@
+"""A field is flagged when it is saturated, blurred or empty, and for nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from small_nuclei import discs, grid
+
+from image2reg.errors import DataError
+from image2reg.nuclei.quality import field_quality
+
+
+@pytest.fixture(scope="module")
+def sharp() -> np.ndarray:
+    return discs((240, 240), grid(5, 46, 26), noise=4.0)[0]
+
+
+def test_a_sharp_field_has_no_flag(sharp) -> None:
+    judged = field_quality(sharp.astype(np.uint16))
+    assert judged["flags"] == []
+    assert judged["saturated_share"] == 0
+    assert judged["focus"] > 6
+
+
+@pytest.mark.parametrize("change", [lambda x: 3 * x + 500, lambda x: ndimage.zoom(x, 2, order=1)])
+def test_gain_offset_and_magnification_do_not_matter(sharp, change) -> None:
+    assert field_quality(change(sharp))["focus"] == pytest.approx(field_quality(sharp)["focus"], rel=0.25)
+
+
+def test_blur_lowers_the_focus_step_by_step_and_is_flagged(sharp) -> None:
+    focus = [field_quality(ndimage.gaussian_filter(sharp, s))["focus"] for s in (0, 2, 3.5, 5.5)]
+    assert focus == sorted(focus, reverse=True)
+    assert field_quality(ndimage.gaussian_filter(sharp, 6.5))["flags"] == ["blurred"]
+
+
+def test_a_pile_up_at_the_top_is_saturation(sharp) -> None:
+    clipped = np.minimum(sharp, 560).astype(np.uint16)
+    judged = field_quality(clipped)
+    assert judged["flags"] == ["saturated"]
+    assert judged["saturated_share"] == pytest.approx((clipped == 560).mean())
+    few_levels = np.round(sharp / 20) * 20.0  # few grey values are not saturation
+    assert field_quality(few_levels)["saturated_share"] == 0
+
+
+@pytest.mark.parametrize("ceiling", [255, 4095])
+def test_hard_clipping_that_leaves_no_grey_value_below_the_ceiling_is_saturation(sharp, ceiling) -> None:
+    overexposed = np.clip((sharp - sharp.min()) * 60, 0, ceiling)
+    clipped = np.where(overexposed > 0.9 * ceiling, ceiling, overexposed).astype(np.uint16)
+    assert not ((clipped > 0.9 * ceiling) & (clipped < ceiling)).any()
+    judged = field_quality(clipped)
+    assert "saturated" in judged["flags"]
+    assert judged["saturated_share"] == pytest.approx((clipped == ceiling).mean())
+
+
+@pytest.mark.parametrize(
+    "image", [np.full((60, 60), 9, np.uint8), np.random.default_rng(0).normal(100, 5, (200, 200))]
+)
+def test_a_field_without_nuclei_is_empty_and_nothing_else(image) -> None:
+    judged = field_quality(image)
+    assert judged["flags"] == ["empty"]
+    assert np.isnan(judged["focus"])
+
+
+def test_what_is_no_plane_or_not_finite_is_refused() -> None:
+    with pytest.raises(DataError, match=r"shape \(2, 3, 4\); needed is one plane"):
+        field_quality(np.zeros((2, 3, 4)))
+    with pytest.raises(DataError, match=r"1 of 16 pixels are NaN or infinite, first at \(0, 1\)"):
+        field_quality(np.where(np.arange(16).reshape(4, 4) == 1, np.inf, 0.0))

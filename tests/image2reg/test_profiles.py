@@ -1,0 +1,86 @@
+"""Profiles: metadata is text, features are numbers, files pass through unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from image2reg.errors import DataError
+from image2reg.tables import Profiles
+
+
+def table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "Nuclei_AreaShape_Area": [1, 2, 3],
+            "Metadata_Well": ["A01", "=A02", None],
+            "Metadata_Dose_uM": [1.0, 2.5, np.nan],
+            "Nuclei_Texture": [0.1, np.nan, 3.0],
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["profiles.csv", "profiles.parquet"])
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path, name: str) -> None:
+    profiles = Profiles(table())
+    profiles.write(tmp_path / name)
+    again = Profiles.read(tmp_path / name)
+    pd.testing.assert_frame_equal(profiles.frame, again.frame)
+    assert list(again.frame.columns)[:2] == ["Metadata_Well", "Metadata_Dose_uM"]
+    assert again.column("Metadata_Well").tolist() == ["A01", "=A02", ""]
+    assert again.column("Metadata_Dose_uM").tolist() == ["1", "2.5", ""]
+    np.testing.assert_array_equal(again.numbers("Metadata_Dose_uM"), [1.0, 2.5, np.nan])
+    assert again.features == ["Nuclei_AreaShape_Area", "Nuclei_Texture"]
+    assert again.values.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pd.DataFrame({"Metadata_Well": ["A01"]}), "no feature"),
+        (pd.DataFrame({"Metadata_Well": [], "x": []}), "no row"),
+        (pd.DataFrame({"x": ["a"], "y": [1]}), "'x' with 'a'"),
+        (pd.DataFrame([[1, 2]], columns=["x", "x"]), "more than once"),
+    ],
+)
+def test_what_is_no_table_of_profiles_is_refused(frame: pd.DataFrame, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Profiles(frame)
+
+
+def test_tables_with_other_features_are_put_together_only_when_asked() -> None:
+    one, other = Profiles(table()), Profiles(table().rename(columns={"Nuclei_Texture": "Nuclei_Other"}))
+    with pytest.raises(DataError, match=r"2 names.*1 are common"):
+        Profiles.concat([one, other])
+    both = Profiles.concat([one, other], common_features=True)
+    assert len(both) == 6
+    assert both.features == ["Nuclei_AreaShape_Area"]
+
+
+def test_columns_and_rows() -> None:
+    profiles = Profiles(table(), source="mine.csv")
+    with pytest.raises(DataError, match=r"mine.csv: no metadata column 'Metadata_Plate'.*Metadata_Well"):
+        profiles.column("Metadata_Plate")
+    with pytest.raises(DataError, match="must hold numbers"):
+        profiles.numbers("Metadata_Well")
+    assert len(profiles.rows(np.array([True, False, True]))) == 2
+    assert profiles.rows(np.array([2, 0])).values[:, 0].tolist() == [3, 1]
+    with pytest.raises(DataError, match="no row"):
+        profiles.rows(np.zeros(3, bool))
+    changed = profiles.with_values(profiles.values * 2)
+    assert changed.values[1, 0] == 4
+    assert changed.column("Metadata_Well").tolist() == profiles.column("Metadata_Well").tolist()
+
+
+def test_a_damaged_or_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        Profiles.read(tmp_path / "none.csv")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1broken")
+    with pytest.raises(DataError, match=r"broken\.parquet: cannot be read"):
+        Profiles.read(tmp_path / "broken.parquet")
+    (tmp_path / "profiles.txt").write_text("x")
+    with pytest.raises(DataError, match=r"\.csv, \.csv\.gz or \.parquet"):
+        Profiles.read(tmp_path / "profiles.txt")

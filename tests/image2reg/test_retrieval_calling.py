@@ -1,0 +1,282 @@
+"""Calling a mechanism: planted ones are found, permuted ones are not called, and bad tables are refused in words"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted_profiles import planted
+
+from image2reg.errors import ConfigurationError, DataError, ResourceError
+from image2reg.retrieval import CallSettings, Retrieval, arms, retrieve
+from image2reg.retrieval.calibration import (
+    abstention_curve,
+    calibration_floor,
+    expected_calibration_error,
+    fit_temperature,
+    probabilities,
+)
+from image2reg.retrieval.fusion import aligned_arms
+from image2reg.retrieval.scores import Gallery, group_out_ridge, neighbour_scores
+from image2reg.tables import Profiles
+
+QUICK = CallSettings(methods=("neighbours", "linear"), n_folds=4, n_null=499)
+TREATMENT = ["Metadata_Compound", "Metadata_Dose"]
+
+
+def called(wells: Profiles, settings: CallSettings = QUICK, **options: object) -> Retrieval:
+    given = {
+        "label": "Metadata_moa",
+        "different": "Metadata_Compound",
+        "controls": "Metadata_Compound=DMSO",
+        "by": TREATMENT,
+    }
+    return retrieve(wells, settings=settings, **{**given, **options})
+
+
+@pytest.fixture(scope="module")
+def found() -> Retrieval:
+    return called(planted())
+
+
+def test_planted_mechanisms_are_called_and_right(found: Retrieval) -> None:
+    assert len(found.calls) == 32
+    assert found.summary["accuracy"]["value"] > 0.9
+    assert found.summary["majority"] == 0.25
+    assert found.calls["called"].mean() > 0.6
+    assert found.calls["correct"][found.calls["called"]].mean() > 0.9
+    assert found.summary["map"]["p_value"] < 0.01
+
+
+def test_evidence_never_comes_from_the_compound_itself(found: Retrieval) -> None:
+    own = found.calls["Metadata_Compound"].to_numpy()[found.evidence["row"]]
+    assert (own != found.evidence["compound"]).all()
+    first = found.evidence[found.evidence["rank"] == 1]
+    assert (
+        first["similarity"].to_numpy() >= found.evidence[found.evidence["rank"] == 2]["similarity"].to_numpy()
+    ).all()
+    top = found.ranking[found.ranking["rank"] == 1]
+    assert (top["n_compounds"] <= 4).all()
+    right = found.calls["correct"].to_numpy().astype(bool)
+    assert (top["n_compounds"].to_numpy()[right] == 3).all()  # its own compound is no evidence
+
+
+def test_probabilities_sum_to_one_and_features_that_moved_are_named(found: Retrieval) -> None:
+    assert found.ranking.groupby("row")["probability"].sum().to_numpy() == pytest.approx(1)
+    assert found.moved.groupby("row").size().max() == 8
+    strongest = found.moved[found.moved["rank"] == 1]["z"].abs()
+    assert strongest.median() > 2
+
+
+def test_the_ntk_is_one_of_the_methods() -> None:
+    assert called(planted(), replace(QUICK, methods=("ntk",))).summary["accuracy"]["value"] > 0.9
+
+
+def test_permuted_labels_are_not_called() -> None:
+    wells = planted(n_mechanisms=6)
+    names = np.unique(wells.column("Metadata_Compound")[wells.column("Metadata_moa") != ""])
+    shares = []
+    for seed in range(3):
+        moved = np.random.default_rng(seed).permutation([f"moa {i % 6}" for i in range(len(names))])
+        labels = dict(zip(names, moved, strict=True))
+        frame = wells.frame.assign(
+            Metadata_moa=[labels.get(c, "") for c in wells.column("Metadata_Compound")]
+        )
+        silent = called(wells.replace(frame), replace(QUICK, methods=("neighbours",))).calls
+        shares.append(silent["called"].mean())
+    assert np.mean(shares) <= 0.05
+    assert "not better than permuted" in silent["reason"].iloc[0]
+
+
+def test_compounds_without_a_label_are_called_from_all_others() -> None:
+    wells = planted()
+    frame = wells.frame.copy()
+    frame.loc[frame["Metadata_Compound"] == "compound 20", "Metadata_moa"] = ""
+    calls = called(wells.replace(frame)).calls
+    unknown = calls[calls["known"] == ""]
+    assert unknown["Metadata_Compound"].unique().tolist() == ["compound 20"]
+    assert (unknown["mechanism"] == "moa 2").all()
+    assert unknown["correct"].isna().all()
+
+
+def test_a_profile_unlike_all_compounds_is_flagged_as_novel() -> None:
+    wells = planted(n_mechanisms=5, n_compounds=6)
+    frame = wells.frame.copy()
+    frame.loc[frame["Metadata_moa"] == "moa 4", "Metadata_moa"] = ""  # a mechanism that no reference has
+    calls = called(wells.replace(frame), replace(QUICK, novelty=0.1)).calls
+    unknown = (calls["known"] == "").to_numpy()
+    assert calls["novel"][unknown].mean() > 0.8
+    assert calls["novel"][~unknown].mean() < 0.3
+    assert calls["reason"][unknown & calls["novel"]].str.startswith("novel: less similar").all()
+
+
+@pytest.mark.parametrize("fusion", ["late", "early"])
+def test_arms_are_matched_by_key_and_fused(fusion: str) -> None:
+    image, gene = planted(effect=2.5, seed=1), planted(effect=2.5, seed=2)
+    gene = gene.rows(np.random.default_rng(0).permutation(len(gene)))
+    steps = replace(QUICK, fusion=fusion)
+    alone = called(image, steps).summary["nearest"]["value"]
+    both = called({"image": image, "gene": gene}, steps)  # type: ignore[arg-type]
+    assert len(both.calls) == 32
+    assert both.summary["accuracy"]["value"] >= alone - 0.05
+    with pytest.raises(ConfigurationError, match="name them"):
+        called({"image": image, "gene": gene}, steps, by=[])  # type: ignore[arg-type]
+
+
+def test_an_arm_with_duplicate_rows_or_without_common_rows_is_refused() -> None:
+    table = planted(n_wells=1)
+    with pytest.raises(
+        DataError,
+        match=r"values of .* appear more than once",
+    ):
+        aligned_arms({"a": table, "b": table}, key=["Metadata_moa", "Metadata_Dose"])
+    treated = table.rows(table.column("Metadata_moa") != "")
+    other = treated.replace(treated.frame.assign(Metadata_Compound=[f"x{i}" for i in range(len(treated))]))
+    with pytest.raises(DataError, match="no row has the same"):
+        aligned_arms({"a": treated, "b": other}, key=TREATMENT)
+
+
+def test_features_with_gaps_are_named() -> None:
+    wells = planted()
+    values = wells.values
+    values[[3, 4], 2] = np.nan
+    with pytest.raises(
+        DataError, match=r"1 of 12 features have 2 missing or infinite values: 'Nuclei_Texture_02' \(2\)"
+    ):
+        called(wells.with_values(values))
+
+
+def test_rows_that_are_there_twice_are_refused() -> None:
+    wells = planted()
+    twice = wells.rows(np.r_[np.arange(len(wells)), 3])
+    with pytest.raises(
+        DataError, match=r"1 rows repeat an earlier one in every column, the first is row 88 \(moa 0"
+    ):
+        called(twice)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "said"),
+    [
+        ({"Metadata_moa": "one"}, {}, r"1 mechanism\(s\)"),
+        ({"Metadata_moa": ""}, {}, "no row has a value in 'Metadata_moa'"),
+        ({}, {"label": "Metadata_Mechanism"}, "no metadata column 'Metadata_Mechanism'"),
+        ({}, {"controls": "Metadata_Compound=water"}, r"no row has Metadata_Compound in \['water'\]"),
+    ],
+)  # fmt: skip
+def test_tables_nothing_can_be_learned_from_are_refused(change: dict, options: dict, said: str) -> None:
+    wells = planted()
+    with pytest.raises(DataError, match=said):
+        called(wells.replace(wells.frame.assign(**change)), **options)
+
+
+def test_one_compound_per_mechanism_is_refused_with_the_counts() -> None:
+    with pytest.raises(DataError, match=r"no pair to learn from: 4 mechanism\(s\).*'moa 0' \(1\)"):
+        called(planted(n_compounds=1))
+
+
+def test_a_table_too_large_for_memory_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arms, "LARGEST", 20)
+    with pytest.raises(ResourceError, match=r"32 profiles to call.*allowed are 20.*--by"):
+        called(planted())
+
+
+def test_a_batch_that_is_the_mechanism_is_refused() -> None:
+    wells = planted()
+    frame = wells.frame.assign(Metadata_Batch=wells.column("Metadata_moa"))
+    with pytest.raises(DataError, match="the mechanism is the batch in disguise"):
+        called(wells.replace(frame), batch="Metadata_Batch")
+
+
+def test_spellings_are_noted_and_merged_when_asked() -> None:
+    wells = planted()
+    frame = wells.frame.copy()
+    frame["Metadata_moa"] = frame["Metadata_moa"].str.replace("moa", "MOA inhibitor of")
+    odd = frame["Metadata_Compound"].isin(["compound 00", "compound 01"])
+    frame.loc[odd, "Metadata_moa"] = frame.loc[odd, "Metadata_moa"].str.lower()
+    spelled = wells.replace(frame)
+    apart = called(spelled)
+    assert "spelled in several ways" in apart.notes[0]
+    assert apart.summary["n_mechanisms"] == 5
+    merged = called(spelled, replace(QUICK, normalise_labels=True))
+    assert merged.summary["n_mechanisms"] == 4
+    assert merged.notes == ()
+
+
+def test_without_controls_nothing_is_sphered_and_the_reader_is_told() -> None:
+    wells = planted(n_controls=0)
+    assert "not sphered" in called(wells, controls="").notes[0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"methods": ("svm",)}, {"methods": ()}, {"fusion": "middle"}, {"threshold": 2.0}, {"n_folds": 1}],
+)
+def test_settings_are_checked(wrong: dict) -> None:
+    with pytest.raises(ConfigurationError):
+        CallSettings(**wrong)
+
+
+def test_leaving_a_compound_out_in_closed_form_is_refitting_without_it() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(14, 5))
+    members = np.eye(3, dtype=bool)[rng.integers(3, size=14)]
+    compounds = np.arange(14) // 2
+    kernel = values @ values.T
+    gallery = Gallery(kernel, members, compounds, ["a", "b", "c"])
+    rows = np.arange(12)
+    queries, left_out = group_out_ridge(kernel, gallery, np.array([12, 13]), rows, ridge=0.7)
+    level = members[rows].mean(axis=0)
+    for compound in range(6):
+        own, rest = rows[compounds[rows] == compound], rows[compounds[rows] != compound]
+        weights = np.linalg.solve(kernel[np.ix_(rest, rest)] + 0.7 * np.eye(10), members[rest] - level)
+        np.testing.assert_allclose(left_out[own], kernel[np.ix_(own, rest)] @ weights + level, atol=1e-10)
+    assert queries.shape == (2, 3)
+
+
+def test_neighbour_scores_ignore_the_own_compound() -> None:
+    similarity = np.array([[1, 0.9, 0.2], [0.9, 1, 0.1], [0.2, 0.1, 1]])
+    members = np.array([[True, False], [True, False], [False, True]])
+    gallery = Gallery(similarity, members, np.array([0, 0, 1]), ["a", "b"])
+    scores = neighbour_scores(gallery, np.array([0]), np.arange(3))
+    assert scores.tolist() == [[-np.inf, 0.2]]
+    assert probabilities(scores, 1.0).tolist() == [[0, 1]]
+
+
+def test_the_temperature_makes_confidence_the_accuracy() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(4, size=400)
+    scores = rng.normal(size=(400, 4)) + 1.5 * np.eye(4)[truth]
+    temperature, blend, _ = fit_temperature(100 * scores, np.eye(4, dtype=bool)[truth])
+    p = probabilities(100 * scores, temperature, blend=blend)
+    right = p.argmax(axis=1) == truth
+    assert abs(p.max(axis=1).mean() - right.mean()) < 0.03
+    assert expected_calibration_error(p.max(axis=1), right) < calibration_floor(p.max(axis=1))[1] + 0.02
+    with pytest.raises(DataError, match="so no probability can be fitted"):
+        fit_temperature(np.full((2, 2), -np.inf), np.eye(2, dtype=bool))
+
+
+def test_calibration_error_by_hand_and_its_floor() -> None:
+    confidence = np.array([0.95, 0.95, 0.55, 0.55])
+    right = np.array([True, True, True, False])
+    assert expected_calibration_error(confidence, right) == pytest.approx(0.05)
+    mean, high = calibration_floor(np.full(1000, 0.9))
+    assert mean == pytest.approx(
+        np.sqrt(0.09 / 1000) * np.sqrt(2 / np.pi), rel=0.05
+    )  # one bin: a folded normal
+    assert high > mean
+
+
+def test_the_abstention_curve_ends_where_everything_is_called() -> None:
+    coverage, accuracy, threshold = abstention_curve(
+        np.array([0.9, 0.8, 0.8, 0.1]), np.array([1, 0, 1, 0], bool)
+    )
+    assert coverage.tolist() == [0.25, 0.75, 1.0]
+    assert accuracy == pytest.approx([1, 2 / 3, 0.5])
+    assert threshold.tolist() == [0.9, 0.8, 0.1]
+
+
+def test_the_same_seed_gives_the_same_calls() -> None:
+    pd.testing.assert_frame_equal(called(planted()).calls, called(planted()).calls)

@@ -1,0 +1,322 @@
+"""A screen from images to hits: what is right is found, and what is wrong is said, counted and left out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from scipy import ndimage
+from small_plate import planted_field, write_plate
+
+from image2reg.engine import Outcome, Shard
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.report.screening import screen_report
+from image2reg.screen import ScreenSettings, run_screen
+
+CONTROL, POSITIVE = 'Metadata_Control == "negative"', 'Metadata_Control == "positive"'
+RATIO = "Nuclei_RingIntensity_NucleusToRing_GFP"
+SETTINGS = ScreenSettings.model_validate({"measure": {"model": "classical"}})
+
+
+def run(folder, out, **options):
+    settings = options.pop("settings", SETTINGS)
+    data = options.pop("data", None) or folder / "manifest.csv"
+    return run_screen(data, out, control=CONTROL, positive=POSITIVE, settings=settings, **options)
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plate")
+    write_plate(folder, doses=(1, 4, 8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(plate, tmp_path_factory):
+    out = tmp_path_factory.mktemp("screen") / "out"
+    return out, run(plate, out)
+
+
+def changed_plate(tmp_path, change):
+    """A plate of its own, with a changed manifest."""
+    frame = write_plate(tmp_path / "plate", n_rows=2, doses=(1, 16))
+    change(frame, tmp_path / "plate").to_csv(tmp_path / "plate" / "manifest.csv", index=False)
+    return tmp_path / "plate"
+
+
+def test_planted_doses_are_hits_and_controls_are_not(finished):
+    _, result = finished
+    ratio = result.quality.set_index("readout").loc[RATIO]
+    assert ratio["z_prime"] > 0.5
+    assert result.wells.loc[result.wells["Metadata_Control"] == "negative", "Hit"].sum() == 0
+    assert result.wells.loc[result.wells["Metadata_Control"] == "positive", "Hit"].all()
+    hits = result.hits[result.hits["hit"] & (result.hits["score"] == f"RobustZ_{RATIO}")]
+    assert {"drug 4", "drug 8", "drug B 20"} <= set(hits["name"])
+    (curve,) = [c for c in result.curves if c.readout == RATIO]
+    assert curve.fit.reason.startswith("3 doses above 0 in 18 wells")
+
+
+def test_files_of_a_screen(finished):
+    out, result = finished
+    assert {p.name for p in out.iterdir()} >= {
+        "plan.jsonl", "nuclei.parquet", "fields.csv", "wells.csv", "plate_quality.csv", "hits.csv", "dose_response.csv",
+        "run.json",
+    }  # fmt: skip
+    assert not (out / "failures.csv").exists()
+    nuclei = pd.read_parquet(out / "nuclei.parquet")
+    assert len(nuclei) == result.n_nuclei == 21 * 9
+    assert set(nuclei["Metadata_Perturbation"]) == {"DMSO", "drug", "drug B"}
+    assert pd.read_csv(out / "wells.csv")["Nuclei_Count"].eq(9).all()
+
+
+def test_the_report_shows_plates_curves_and_crops(finished, tmp_path):
+    _, result = finished
+    path = screen_report(
+        tmp_path / "r.html", result, SETTINGS.call, title="<b>Screen</b>", command="image2reg screen"
+    )
+    text = path.read_text()
+    assert "&lt;b&gt;Screen" in text
+    assert text.count('class="crops"') == 4 * len(result.exhibits) > 0
+    assert text.count("<svg") == 3 + 3
+
+
+def test_profiles_give_the_hits_that_images_gave(finished, tmp_path):
+    out, result = finished
+    again = run(None, tmp_path / "nuclei", data=out / "nuclei.parquet")
+    pd.testing.assert_series_equal(again.wells[RATIO], result.wells[RATIO], check_exact=False, rtol=1e-6)
+    assert list(again.hits["hit"]) == list(result.hits["hit"])
+    assert again.fields is None
+
+
+def test_two_shards_and_a_call_that_finishes(plate, finished, tmp_path):
+    for index in (2, 1):
+        part = run(plate, tmp_path / "out", shard=Shard(index, 2))
+        assert isinstance(part, Outcome)
+        assert part.n_run == {1: 10, 2: 11}[index]
+    assert not (tmp_path / "out" / "hits.csv").exists()
+    result = run(plate, tmp_path / "out")
+    assert result.seconds == 0.0  # nothing was left to measure
+    for name in ("nuclei.parquet", "wells.csv", "hits.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (finished[0] / name).read_bytes()
+
+
+def test_a_finished_screen_is_kept_unless_told(finished, plate, tmp_path):
+    out = Path(shutil.copytree(finished[0], tmp_path / "out"))
+    with pytest.raises(DataError, match=r"hits\.csv: already exists.*--overwrite"):
+        run(plate, out)
+    stricter = SETTINGS.model_copy(update={"call": SETTINGS.call.model_copy(update={"fdr": 0.01})})
+    assert run(plate, out, settings=stricter, overwrite=True).seconds == 0.0  # nothing is measured again
+
+
+def test_bad_fields_are_flagged_counted_and_kept_out(tmp_path):
+    def spoil(frame, folder):
+        rng = np.random.default_rng(1)
+        blurred = ndimage.gaussian_filter(planted_field(rng, 0.9)[0].astype(float), 9)
+        tifffile.imwrite(folder / "A04_DNA.tif", blurred.astype(np.uint16))
+        soft = ndimage.gaussian_filter(planted_field(rng, 0.9)[0].astype(float), 1.2)
+        tifffile.imwrite(folder / "A05_DNA.tif", np.minimum(soft, 300).astype(np.uint16))
+        noise = np.random.default_rng(2).normal(100, 3, (120, 120)).astype(np.uint16)
+        tifffile.imwrite(folder / "B04_DNA.tif", noise)
+        tifffile.imwrite(folder / "B05_DNA.tif", planted_field(rng, 0.9, n_nuclei=1)[0])
+        return frame
+
+    folder = changed_plate(tmp_path, spoil)
+    result = run(folder, tmp_path / "out")
+    flags = result.fields.set_index("Metadata_Well")["Metadata_Flags"]
+    assert "blurred" in flags["A04"]
+    assert "saturated" in flags["A05"]
+    assert "empty" in flags["B04"]
+    assert result.n_kept_out == 2
+    wells = result.wells.set_index("Metadata_Well")
+    assert wells.loc[["A04", "A05"], "Nuclei_Count"].isna().all()  # judged by no field
+    assert wells.loc["B04", "Nuclei_Count"] == 0  # a finding, not a fault
+    assert wells.loc["B05", "Nuclei_Count"] == 1
+    assert np.isnan(wells.loc["B05", RATIO])
+    assert wells.loc[["A04", "A05", "B04"], "Hit"].sum() == 0
+    text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
+    assert "1 fields are saturated" in text
+    everything = ScreenSettings.model_validate({"measure": {"model": "classical"}, "call": {"keep_out": []}})
+    assert run(folder, tmp_path / "out", settings=everything, overwrite=True).n_kept_out == 0
+
+
+def test_an_unreadable_frame_is_listed_and_the_rest_is_done(tmp_path):
+    def spoil(frame, folder):
+        (folder / "B01_GFP.tif").write_bytes(b"II*\0 not a picture")
+        (folder / "A05_DNA.tif").unlink()
+        return frame
+
+    folder = changed_plate(tmp_path, spoil)
+    result = run(folder, tmp_path / "out")
+    listed = pd.read_csv(tmp_path / "out" / "failures.csv")
+    assert list(listed["unit"]) == ["p1/A05", "p1/B01"]
+    assert listed["error"].str.contains(r"A05_DNA.tif|B01_GFP.tif").all()
+    assert len(result.wells) == 10
+    text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
+    assert "2 fields failed (failures.csv), the first p1/A05" in text
+
+
+def test_a_file_that_is_not_the_one_of_the_manifest_is_a_failure(tmp_path):
+    folder = changed_plate(
+        tmp_path, lambda frame, _: frame.assign(sha256=np.where(frame.index == 3, "0" * 64, ""))
+    )
+    result = run(folder, tmp_path / "out")
+    assert [f[0] for f in result.failures] == ["p1/A02"]
+    assert "differs from the sha256 in the manifest" in result.failures[0][2]
+
+
+def test_all_fields_failing_is_an_error(tmp_path):
+    def spoil(frame, folder):
+        for path in frame["path"]:
+            (folder / path).unlink()
+        return frame
+
+    with pytest.raises(DataError, match=r"all 12 fields failed; the first: .*no such file"):
+        run(changed_plate(tmp_path, spoil), tmp_path / "out")
+
+
+def test_a_plate_without_controls_is_refused_before_any_image_is_read(tmp_path):
+    def bare(frame, _folder):
+        other = frame.assign(
+            Metadata_Plate="p2", Metadata_Control="", path=["gone/" + p for p in frame["path"]]
+        )
+        return pd.concat([frame, other])
+
+    with pytest.raises(DataError, match=r"1 of 2 plates have no well with .*\['p2'\]"):
+        run(changed_plate(tmp_path, bare), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_well_twice_is_refused(finished, tmp_path):
+    def twice(frame, _folder):
+        return pd.concat([frame, frame[frame["Metadata_Well"] == "A01"].assign(Metadata_Well="A1")])
+
+    with pytest.raises(DataError, match=r"4 problems in 26 rows"):
+        run(changed_plate(tmp_path, twice), tmp_path / "out")
+
+    def other_content(frame, _folder):
+        site = frame[frame["Metadata_Well"] == "A04"].assign(Metadata_Site="2", Metadata_Perturbation="other")
+        return pd.concat([frame, site.assign(path=["gone/" + p for p in site["path"]])])
+
+    with pytest.raises(DataError, match="well p1/A04 has fields with different Metadata_Perturbation"):
+        run(changed_plate(tmp_path / "b", other_content), tmp_path / "out")
+    wells = pd.read_csv(finished[0] / "wells.csv")
+    pd.concat([wells, wells[:2]]).to_csv(tmp_path / "wells.csv", index=False)
+    with pytest.raises(DataError, match=r"2 wells occur more than once, such as \['p1/A01', 'p1/A02'\]"):
+        run(None, tmp_path / "other", data=tmp_path / "wells.csv")
+
+
+def test_channels_of_different_size_fail_as_one_field(tmp_path):
+    def spoil(frame, folder):
+        tifffile.imwrite(folder / "A04_GFP.tif", np.zeros((50, 60), np.uint16))
+        return frame
+
+    result = run(changed_plate(tmp_path, spoil), tmp_path / "out")
+    assert (
+        "channel 'GFP' is (50, 60), the first channel of field p1/A04 is (120, 120)" in result.failures[0][2]
+    )
+
+
+def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):
+    frame = pd.read_csv(plate / "manifest.csv", dtype=str).drop_duplicates("Metadata_Well")
+    layout = frame[["Metadata_Well", "Metadata_Perturbation", "Metadata_Dose_uM", "Metadata_Control"]]
+    layout = layout.set_axis(["Well", "Perturbation", "Dose_uM", "Control"], axis=1)
+    layout.to_csv(tmp_path / "layout.csv", index=False)
+    pixels = SETTINGS.model_copy(
+        update={"measure": SETTINGS.measure.model_copy(update={"diameter_px": 17.5})}
+    )
+    (tmp_path / "images").mkdir()
+    for path in plate.glob("*.tif"):
+        (tmp_path / "images" / path.name).write_bytes(path.read_bytes())
+    result = run(
+        None, tmp_path / "out", data=tmp_path / "images", channels=["DNA", "GFP"], layout=tmp_path / "layout.csv",
+        settings=pixels,
+    )  # fmt: skip
+    np.testing.assert_allclose(result.wells[RATIO], finished[1].wells[RATIO], rtol=1e-3)
+    layout[1:].to_csv(tmp_path / "short.csv", index=False)
+    with pytest.raises(DataError, match="1 wells of the data are not in the layout, such as A01"):
+        run(
+            None,
+            tmp_path / "x",
+            data=tmp_path / "images",
+            channels=["DNA", "GFP"],
+            layout=tmp_path / "short.csv",
+        )
+    pd.concat([layout, layout[:1]]).to_csv(tmp_path / "double.csv", index=False)
+    with pytest.raises(DataError, match="1 wells are described twice, such as A01"):
+        run(
+            None,
+            tmp_path / "x",
+            data=tmp_path / "images",
+            channels=["DNA", "GFP"],
+            layout=tmp_path / "double.csv",
+        )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            {"readouts": ["Nuclei_Areashape"]},
+            r"readout 'Nuclei_Areashape' is not measured; near are \['Nuclei_AreaShape",
+        ),
+        (
+            {"group_by": ["Metadata_siRNA"]},
+            "no column 'Metadata_siRNA': it is not known which wells are replicates",
+        ),
+        ({"dose": "Metadata_Perturbation"}, "--dose Metadata_Perturbation: 'DMSO' is no number"),
+    ],
+)
+def test_wrong_columns_are_explained(finished, tmp_path, call, message):
+    settings = ScreenSettings.model_validate({"call": call})
+    with pytest.raises(DataError, match=message):
+        run(None, tmp_path / "out", data=finished[0] / "nuclei.parquet", settings=settings)
+
+
+def test_wrong_options_are_explained(plate, finished, tmp_path):
+    rule = ScreenSettings.model_validate({"call": {"rule": "best"}})
+    with pytest.raises(ConfigurationError, match=r"--rule 'best' is not known; there is \['aits-sirna'\]"):
+        run(plate, tmp_path / "out", settings=rule)
+    with pytest.raises(ConfigurationError, match="a folder needs its channels"):
+        run(plate, tmp_path / "out", data=plate)
+    with pytest.raises(ConfigurationError, match="these profiles are measured already"):
+        run(None, tmp_path / "out", data=finished[0] / "nuclei.parquet", shard=Shard(1, 2))
+    other = ScreenSettings.model_validate({"measure": {"model": "classical", "nuclei": "RFP"}})
+    with pytest.raises(
+        ConfigurationError, match=r"--nuclei RFP: no such input channel; there are \['DNA', 'GFP'\]"
+    ):
+        run(plate, tmp_path / "out", settings=other)
+
+
+def test_the_published_rule_and_genes_with_pathways(finished, tmp_path):
+    wells = pd.read_csv(finished[0] / "wells.csv", dtype={"Metadata_Well": str})
+    wells = wells[
+        [n for n in wells if n.startswith("Metadata_") or n in ("Nuclei_Count", "Nuclei_AreaShape_Area")]
+    ]
+    names = {
+        (p, d): f"{p}{d}"
+        for p, d in zip(wells["Metadata_Perturbation"], wells["Metadata_Dose_uM"], strict=True)
+    }
+    genes = [
+        names[p, d] for p, d in zip(wells["Metadata_Perturbation"], wells["Metadata_Dose_uM"], strict=True)
+    ]
+    lost = wells["Metadata_Dose_uM"] == 8
+    wells["Nuclei_Count"] = np.where(lost, 0.5, wells["Nuclei_Count"] + np.linspace(0, 0.5, len(wells)))
+    wells["Metadata_Gene"] = genes
+    second = wells.assign(Metadata_Plate="p2", Metadata_Gene=wells["Metadata_Gene"] + "b", Nuclei_Count=9.0)
+    second["Nuclei_Count"] += np.linspace(0, 0.5, len(second))
+    pd.concat([wells, second]).to_csv(tmp_path / "wells.csv", index=False)
+    (tmp_path / "sets.gmt").write_text("doses\tx\tdrug1\tdrug4\tdrug8\tdrug1b\tdrug4b\n")
+    settings = ScreenSettings.model_validate(
+        # one true hit on small plates: 3 wells against 9 cannot have a smaller p than 1/220
+        {"call": {"rule": "aits-sirna", "readouts": ["Nuclei_Count", "Nuclei_AreaShape_Area"], "fdr": 0.2}}
+    )
+    result = run(
+        None, tmp_path / "out", data=tmp_path / "wells.csv", settings=settings, gmt=tmp_path / "sets.gmt"
+    )
+    assert set(result.wells.loc[result.wells["Metadata_Rule"] != "", "Metadata_Gene"]) == {"drug8"}
+    assert list(result.genes.loc[result.genes["hit"], "Metadata_Gene"]) == ["drug8"]
+    assert result.pathways.loc[0, "n_hits"] == 1

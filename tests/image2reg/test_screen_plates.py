@@ -1,0 +1,100 @@
+"""Plates and queries: wells, grids, controls; nothing of a query is evaluated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.screen import parse_well, select_rows
+from image2reg.screen.plates import control_columns, plate_grid, plate_shape, well_name
+
+FRAME = pd.DataFrame(
+    {
+        "Metadata_Plate": ["1", "1", "1", "2", "2"],
+        "Metadata_Drug": ["DMSO", "A", "it's", "DMSO", "B"],
+        "Metadata_Dose_uM": ["0", "1", "10", "", "3.0"],
+    }
+)
+
+
+@given(st.integers(0, 31), st.integers(0, 47))
+def test_well_names_go_there_and_back(row, column):
+    assert parse_well(well_name(row, column)) == (row, column)
+
+
+@pytest.mark.parametrize("name", ["", "A", "7", "A0", "A49", "AG1", "A1B", "A01; DROP"])
+def test_a_well_that_is_none_is_refused(name):
+    with pytest.raises(DataError, match="write row and column, A01 to P24"):
+        parse_well(name)
+
+
+def test_grids():
+    assert plate_shape(["A01", "H12"]) == (8, 12)
+    assert plate_shape(["A01", "I01"]) == (16, 24)
+    grid = plate_grid(["A01", "B3"], np.array([1.0, 2.0]))
+    assert grid.shape == (2, 3)
+    assert grid[1, 2] == 2.0
+    assert np.isnan(grid[0, 1])
+
+
+def test_a_well_twice_is_refused():
+    with pytest.raises(DataError, match=r"wells \['A01'\] occur more than once on one plate"):
+        plate_grid(["A01", "A1", "B02"], np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ('Metadata_Drug == "DMSO"', [1, 0, 0, 1, 0]),
+        ("Metadata_Drug != 'DMSO'", [0, 1, 1, 0, 1]),
+        ("Metadata_Drug == \"it's\"", [0, 0, 1, 0, 0]),
+        ("Metadata_Dose_uM == 3", [0, 0, 0, 0, 1]),
+        ("Metadata_Dose_uM >= 1 and Metadata_Dose_uM < 10", [0, 1, 0, 0, 1]),
+        ("not Metadata_Dose_uM < 3", [0, 0, 1, 1, 1]),
+        ('Metadata_Drug in ["A", "B"]', [0, 1, 0, 0, 1]),
+        ('Metadata_Drug not in ["A", "B"]', [1, 0, 1, 1, 0]),
+        ("Metadata_Drug == 'A' or Metadata_Plate == 2 and Metadata_Drug == 'DMSO'", [0, 1, 0, 1, 0]),
+        ("(Metadata_Drug == 'A' or Metadata_Plate == \"2\") and Metadata_Drug == 'DMSO'", [0, 0, 0, 1, 0]),
+    ],
+)  # fmt: skip
+def test_queries(query, expected):
+    assert select_rows(FRAME, query).tolist() == [bool(e) for e in expected]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "Metadata_Drug", "Metadata_Drug = 'A'", "Metadata_Drug == A", "Metadata_Drug == 'A", "(Metadata_Drug == 'A'",
+     "Metadata_Drug == 'A' extra", "Metadata_Drug in 'A'", "Metadata_Drug in ['A'", "Metadata_Drug < 'A'",
+     "__import__('os').system('x')", "Metadata_Drug == 'A' and", "((((" * 20 + "Metadata_Drug == 'A'", "x" * 3000],
+)  # fmt: skip
+def test_a_query_that_is_none_is_explained(query):
+    with pytest.raises((ConfigurationError, DataError), match=r"query"):
+        select_rows(FRAME, query)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_explained(text):
+    with pytest.raises((ConfigurationError, DataError), match="query"):
+        select_rows(FRAME, text)
+
+
+def test_a_query_of_what_is_not_there():
+    with pytest.raises(DataError, match="no column 'Metadata_Compound'; there are"):
+        select_rows(FRAME, "Metadata_Compound == 'A'")
+    with pytest.raises(DataError, match="holds 'DMSO', which is no number"):
+        select_rows(FRAME, "Metadata_Drug > 3")
+
+
+def test_controls_and_what_is_wrong_with_them():
+    kinds = control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug in ['A', 'B']")
+    assert kinds.tolist() == ["negative", "positive", "", "negative", "positive"]
+    with pytest.raises(DataError, match=r"1 of 2 plates have no well with Metadata_Drug == 'A': \['2'\]"):
+        control_columns(FRAME, "Metadata_Drug == 'A'")
+    with pytest.raises(DataError, match="2 rows are negative and positive control at once"):
+        control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'DMSO'")
+    with pytest.raises(DataError, match="no well with Metadata_Drug == 'C'"):
+        control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'C'")

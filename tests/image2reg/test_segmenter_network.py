@@ -1,0 +1,168 @@
+"""A network as a segmenter: any magnification and size, empty fields, one nucleus, stacks, images on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from small_nuclei import bright_segmenter, discs, grid
+
+from image2reg.errors import BundleError, ConfigurationError, DataError
+from image2reg.images.lazy import LazyArray
+from image2reg.nuclei.match import match
+from image2reg.nuclei.segmenters.catalogue import load_segmenter
+from image2reg.nuclei.segmenters.interface import Segmenter, diameter_in_pixels
+from image2reg.nuclei.segmenters.stack import link_planes, segment_stack
+from image2reg.nuclei.size import typical_diameter
+
+
+@pytest.mark.parametrize("diameter", [14.0, 28.0, 60.0])
+def test_any_magnification_gives_outlines_on_the_images_own_grid(diameter) -> None:
+    scale = diameter / 28
+    side = round(200 * scale)
+    image, labels = discs(
+        (side, side), [(r * scale, c * scale) for r, c in grid(4)], diameter, blur=0.6 * scale
+    )
+    segmenter = bright_segmenter()
+    found = match(labels, segmenter.segment(image, diameter_px=diameter)).at(0.85)
+    assert (found["tp"], found["fp"], found["fn"]) == (16, 0, 0)
+    assert max(segmenter.network.seen[0]) == 208  # what the network saw: 200 pixels, padded to its divisor
+
+
+@pytest.mark.parametrize("diameter", [12.0, 70.0])
+def test_without_a_size_it_is_measured(diameter) -> None:
+    scale = diameter / 28
+    side = round(200 * scale)
+    image, labels = discs((side, side), [(r * scale, c * scale) for r, c in grid(4)], diameter)
+    segmenter = bright_segmenter()
+    assert segmenter.measure_diameter(image) == pytest.approx(diameter, rel=0.1)
+    assert match(labels, segmenter.segment(image)).at(0.7)["tp"] == 16
+
+
+def test_brightness_does_not_matter() -> None:
+    image, _ = discs((200, 200), grid(4))
+    segmenter = bright_segmenter()
+    once = segmenter.segment(image, diameter_px=28)
+    np.testing.assert_array_equal(once > 0, segmenter.segment(7 * image - 4000, diameter_px=28) > 0)
+
+
+def test_a_pixel_size_stands_for_nuclei_of_14_um() -> None:
+    assert diameter_in_pixels(None, voxel_um=0.5) == 28
+    assert diameter_in_pixels(None, 10.0, (None, 0.5, 0.5)) == 20
+    assert diameter_in_pixels(None, voxel_um=(None, None, None)) is None
+    assert diameter_in_pixels(12.0, voxel_um=0.5) == 12
+
+
+@pytest.mark.parametrize("name", ["classical", "brightness"])
+def test_no_nucleus_and_one_nucleus(name) -> None:
+    segmenter = bright_segmenter() if name == "brightness" else load_segmenter(name)
+    assert isinstance(segmenter, Segmenter)
+    assert segmenter.segment(np.full((90, 80), 7, np.uint16)).max() == 0
+    noise = np.random.default_rng(0).normal(100, 3, (90, 80))
+    assert segmenter.segment(noise, diameter_px=28).max() == 0
+    image, labels = discs((90, 80), [(45, 40)])
+    found = segmenter.segment(image)
+    assert found.shape == image.shape
+    assert found.dtype == np.int32
+    assert match(labels, found).at(0.8)["f1"] == 1.0
+
+
+def test_what_is_no_plane_is_refused() -> None:
+    segmenter = bright_segmenter()
+    with pytest.raises(DataError, match=r"shape \(3, 20, 20\); needed is one plane .* segment_stack"):
+        segmenter.segment(np.zeros((3, 20, 20)))
+    broken = discs((90, 80), [(45, 40)])[0]
+    broken[3, 4] = np.nan
+    for each in (segmenter, load_segmenter("classical"), load_segmenter("texture")):
+        with pytest.raises(DataError, match=r"1 of 7200 pixels are NaN or infinite, first at \(3, 4\)"):
+            each.segment(broken, diameter_px=28)
+    with pytest.raises(ConfigurationError, match="given twice: diameter_px=20 and diameter_um=10"):
+        segmenter.segment(np.ones((20, 20)), diameter_px=20, diameter_um=10)
+    with pytest.raises(ConfigurationError, match="needs the pixel size, voxel_um is None"):
+        segmenter.segment(np.ones((20, 20)), diameter_um=10)
+    with pytest.raises(ConfigurationError, match="diameter is 2 px; at least 3 px"):
+        segmenter.segment(np.ones((20, 20)), diameter_px=2)
+    with pytest.raises(DataError, match="pixels are not square"):
+        segmenter.segment(np.ones((20, 20)), voxel_um=(1.0, 0.5, 0.7))
+
+
+class OnDisk(LazyArray):
+    """Counts the pixels of the largest window that was read."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__(values.shape, values.dtype)
+        self._values, self.largest = values, 0
+
+    def _read(self, box):
+        part = self._values[box]
+        self.largest = max(self.largest, part.size)
+        return part
+
+
+def test_a_large_image_is_read_in_windows_and_gives_the_same_nuclei(monkeypatch) -> None:
+    from image2reg.nuclei.segmenters import network
+
+    image, labels = discs((600, 600), grid(12))
+    segmenter = bright_segmenter()
+    whole = segmenter.segment(image, diameter_px=28)
+    monkeypatch.setattr(network, "_BLOCK_PIXELS", 200)
+    lazy = OnDisk(image)
+    pieces: list[tuple[int, int]] = []
+    blocks = segmenter.segment(lazy, diameter_px=28, progress=lambda *done: pieces.append(done))
+    assert pieces[-1] == (9, 9)
+    assert match(labels, blocks, thresholds=[0.9]).at(0.9)["tp"] == whole.max() == 144
+    np.testing.assert_array_equal(blocks > 0, whole > 0)
+    assert lazy.largest <= max((200 + 2 * 84) ** 2, image.size)
+
+
+def test_planes_are_linked_to_nuclei() -> None:
+    rng = np.random.default_rng(0)
+    z, y, x = np.indices((9, 120, 120))
+    truth = np.zeros(z.shape, np.int32)
+    truth[((z - 3) * 5) ** 2 + (y - 30) ** 2 + (x - 30) ** 2 < 14**2] = 1
+    truth[((z - 5) * 5) ** 2 + (y - 32) ** 2 + (x - 80) ** 2 < 14**2] = 2
+    truth[((z - 4) * 5) ** 2 + (y - 85) ** 2 + (x - 60) ** 2 < 14**2] = 3
+    stack = ndimage.gaussian_filter(100 + 400.0 * (truth > 0), (0, 1, 1)) + rng.normal(0, 2, truth.shape)
+    found = segment_stack(bright_segmenter(), stack, diameter_px=28)
+    assert found.max() == 3
+    assert match(truth, found).at(0.7)["tp"] == 3
+    assert segment_stack(bright_segmenter(), stack).max() == 3  # size measured on one plane
+    with pytest.raises(DataError, match=r"the stack has shape \(120, 120\); needed is \(Z, Y, X\)"):
+        segment_stack(bright_segmenter(), stack[0])
+
+
+def test_linking_is_one_to_one_and_drops_what_one_plane_has() -> None:
+    planes = np.zeros((3, 4, 12), np.int32)
+    planes[0, :, :6], planes[1, :, 1:6], planes[2, :, 1:6] = 1, 1, 1
+    planes[1, :, 8:], planes[1, :, 7] = 2, 3
+    linked = link_planes(planes)
+    assert linked.max() == 1
+    assert (linked[1, :, 7:] == 0).all()
+    assert link_planes(planes, min_planes=1).max() == 3
+    assert link_planes(np.zeros((2, 3, 3), np.int32)).max() == 0
+
+
+def test_a_bundle_of_another_kind_is_refused(tmp_path) -> None:
+    from small_models import small_bundle
+
+    small_bundle(tmp_path / "stain")
+    with pytest.raises(
+        BundleError, match="is a bundle of kind 'staining'; segmenting needs one of kind 'segmenter'"
+    ):
+        load_segmenter(tmp_path / "stain")
+
+
+def test_the_typical_diameter_is_not_that_of_specks() -> None:
+    _, labels = discs((200, 200), grid(4))
+    labels[::20, 3] = np.arange(100, 110)
+    assert typical_diameter(labels) == pytest.approx(28, rel=0.03)
+    assert np.isnan(typical_diameter(np.zeros((4, 4), int)))
+
+
+def test_an_unknown_device_is_refused() -> None:
+    from image2reg.nuclei.segmenters.network import _device
+
+    with pytest.raises(ConfigurationError, match="device 'tpu' is unknown; allowed: auto, cpu, cuda"):
+        _device("tpu")
+    assert _device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,163 @@
+"""Tokens differ, every part can be left out, genes go by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from small_generators import GENES, small_signatures
+
+from image2reg.errors import DataError
+from morphgen.condition import Condition, ConditionEncoder
+from morphgen.descriptors import DESCRIPTORS, describe
+from morphgen.signature_condition import condition_of
+
+
+def encoder(**changes) -> ConditionEncoder:
+    torch.manual_seed(0)
+    settings = {"genes": GENES, "tokens": 3, "width": 8, "hidden": 6, "dose": True, "time": True,
+                "cell_lines": ["A549", "U2OS"], "compound_size": 5, "descriptors": 3}  # fmt: skip
+    return ConditionEncoder(**{**settings, **changes}).eval()
+
+
+def condition(n: int = 4) -> Condition:
+    torch.manual_seed(1)
+    return Condition(
+        torch.randn(n, len(GENES)),
+        torch.randn(n, 5),
+        torch.randn(n),
+        torch.rand(n) * 48,
+        torch.tensor([0, 1, -1, 0]),
+        torch.randn(n, 3),
+    )
+
+
+def test_every_token_has_parameters_of_its_own() -> None:
+    with torch.no_grad():
+        tokens, pooled = encoder()(condition())
+    assert tokens.shape == (4, 3 + 5, 8)
+    assert pooled.shape == (4, 8)
+    distances = torch.cdist(tokens, tokens) + torch.eye(8) * 9
+    assert float(distances.min()) > 0.1
+
+
+def test_tokens_follow_the_signature() -> None:
+    with torch.no_grad():
+        tokens, _ = encoder()(condition())
+    assert float((tokens[0, :3] - tokens[1, :3]).abs().min(1).values.max()) > 1e-4
+
+
+@pytest.mark.parametrize("part", ["expression", "compound", "dose", "time", "cell_line"])
+def test_each_part_can_be_left_out_alone(part: str) -> None:
+    net, full = encoder(), condition()
+    parts = {**full._parts()}
+    parts.pop(part)
+    tokens, _ = net(Condition(**parts))
+    whole, _ = net(full)
+    changed = (tokens - whole).abs().amax((0, 2)) > 1e-6
+    own = {"expression": range(3), "compound": [3], "dose": [4], "time": [5], "cell_line": [6]}[part]
+    assert torch.nonzero(changed).flatten().tolist() == list(own)
+    null = net.null[part].detach()
+    assert torch.equal(tokens[0, list(own)], null)
+
+
+def test_unknown_values_in_a_row_become_the_null_there_alone() -> None:
+    net, full = encoder(), condition()
+    full.dose[1] = torch.nan
+    tokens, _ = net(full)
+    assert torch.equal(tokens[1, 4], net.null["dose"][0])
+    assert torch.equal(tokens[2, 6], net.null["cell_line"][0])  # cell line -1
+    assert not torch.equal(tokens[0, 4], net.null["dose"][0])
+
+
+def test_dropping_everything_is_the_null_condition() -> None:
+    net = encoder()
+    dropped, pooled = net(condition(), drop=torch.tensor([True, True, True, True]))
+    null, null_pooled = net(None, batch=4)
+    assert torch.equal(dropped, null)
+    assert torch.equal(pooled, null_pooled)
+
+
+def test_a_missing_gene_is_masked_not_zero_expression() -> None:
+    net = encoder()
+    net.fit(torch.randn(50, len(GENES)) + 3)
+    net.read_mask.weight.data.normal_()
+    given = condition()
+    known, _ = net(given)
+    given.expression[:, 2] = torch.nan
+    missing, _ = net(given)
+    at_mean = Condition(
+        given.expression.nan_to_num(float(net.centre[2])),
+        *[given._parts()[k] for k in ("compound", "dose", "time", "cell_line")],
+    )
+    assert not torch.allclose(missing, known)
+    assert not torch.allclose(missing, net(at_mean)[0])
+
+
+def test_principal_components_are_those_of_the_training_signatures() -> None:
+    net = encoder(components=2)
+    line = torch.randn(40, 1) @ torch.randn(1, len(GENES))
+    net.fit(line + 0.01 * torch.randn(40, len(GENES)))
+    assert torch.allclose(net.basis.T @ net.basis, torch.eye(2), atol=1e-5)
+    x, _ = net.standardise(line)
+    assert float((x - x @ net.basis @ net.basis.T).norm() / x.norm()) < 0.1
+
+
+def test_signatures_are_aligned_by_name_whatever_the_order_of_columns() -> None:
+    table = small_signatures(3, Metadata_Dose_uM="10", Metadata_CellLine="U2OS")
+    turned = table.replace(table.frame[table.frame.columns[::-1]])
+    first, second = (condition_of(t, GENES, ("A549", "U2OS")) for t in (table, turned))
+    assert torch.equal(first.expression, second.expression)
+    assert first.dose.tolist() == [1.0, 1.0, 1.0]
+    assert first.cell_line.tolist() == [1, 1, 1]
+
+
+def test_missing_genes_are_named() -> None:
+    table = small_signatures(3)
+    short = table.replace(table.frame.drop(columns=["GENE3", "GENE7"]))
+    with pytest.raises(
+        DataError, match=r"2 of the model's 12 genes are missing, such as \['GENE3', 'GENE7'\]"
+    ):
+        condition_of(short, GENES)
+
+
+def test_another_number_of_genes_is_refused() -> None:
+    with pytest.raises(DataError, match="signatures of 5 genes, the model reads 12"):
+        encoder()(Condition(torch.randn(2, 5)))
+
+
+def test_morphology_is_expected_from_everything_but_itself() -> None:
+    net, own = encoder(), condition()
+    other = replace(own, morphology=own.morphology + 5)
+    with torch.no_grad():
+        (tokens, pooled), (changed, moved) = net(own), net(other)
+        assert torch.equal(net.measured(tokens), net.measured(changed))
+    assert not torch.allclose(pooled, moved)  # while the image is told of it
+
+
+def test_drawn_morphology_has_the_spread_of_the_cells_it_was_fitted_on() -> None:
+    net, own = encoder(), condition()
+    rng = np.random.default_rng(0)
+    factor = np.array([[0.5, 0, 0], [0.3, 0.2, 0], [-0.1, 0.0, 0.4]], np.float32)
+    index = torch.arange(4).repeat_interleave(5000)
+    with torch.no_grad():
+        expected = net.measured(net(own)[0])
+        cells = expected[index] + torch.from_numpy(rng.normal(size=(20_000, 3)).astype(np.float32) @ factor.T)
+        net.fit_morphology(own, index, cells)
+        white = torch.from_numpy(rng.normal(size=(20_000, 3)).astype(np.float32))
+        drawn = net.with_morphology(own.rows(index), white).morphology
+    assert np.allclose(np.cov(drawn[index == 2].T.numpy()), factor @ factor.T, atol=0.02)
+    assert torch.allclose(drawn[index == 2].mean(0), expected[2], atol=0.02)
+
+
+def test_bright_spots_and_dark_gaps_are_told_apart() -> None:
+    y, x = np.mgrid[:48, :48] - 23.5
+    nucleus = gaussian_filter(np.where(np.hypot(y, x) < 14, 0.5, 0.0), 3)
+    spot = 0.3 * np.exp(-((y - 4) ** 2 + (x + 5) ** 2) / 3)
+    images = np.stack([nucleus, nucleus + spot, nucleus - spot])[:, None].astype(np.float32) * 2 - 1
+    skewness = describe(torch.from_numpy(images))[:, DESCRIPTORS.index("fine_skewness")]
+    assert skewness[1] > skewness[0] + 0.5
+    assert skewness[2] < skewness[0] - 0.5

@@ -1,0 +1,52 @@
+"""A killed training loses at most one checkpoint interval and ends in the very weights of an uninterrupted one."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from small_generators import FACTS, diffusion_recipe, small_crops, vae_recipe
+
+from image2reg.errors import DataError
+from image2reg.models.bundle import load_bundle
+from morphgen.train import train_diffusion, train_vae
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ADVERSARY = "loss={adversary: 0.5, adversary_start: 1, adversary_width: 4, adversary_layers: 1}"
+
+
+def killed_after(run: Path, copy: Path, step: int) -> Path:
+    """What ``kill -9`` between `step` and the next checkpoint leaves behind."""
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "bundle")
+    for checkpoint in (copy / "checkpoints").iterdir():
+        if int(checkpoint.name.rpartition("_")[2]) > step:
+            shutil.rmtree(checkpoint)
+    return copy
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    bundle = load_bundle(run / "bundle")
+    return {n: bundle.file(n).read_bytes() for n in bundle.spec.files if n.endswith(".safetensors")}
+
+
+def test_both_trainings_resume_bitwise(tmp_path) -> None:
+    crops, changes = small_crops(), ("training.keep_checkpoints=5",)
+    vae = train_vae(
+        crops, crops, vae_recipe(ADVERSARY, *changes), tmp_path / "vae", facts=FACTS, device="cpu"
+    )
+    again = killed_after(tmp_path / "vae", tmp_path / "vae2", 2)
+    train_vae(crops, crops, vae_recipe(ADVERSARY, *changes), again, facts=FACTS, resume=True, device="cpu")
+    assert weights(tmp_path / "vae") == weights(again)
+
+    recipe = diffusion_recipe("condition.noise=0.2", "condition.gene_dropout=0.1", "auxiliary=0.1", *changes)
+    train_diffusion(crops, None, vae, recipe, tmp_path / "d", facts=FACTS, device="cpu")
+    again = killed_after(tmp_path / "d", tmp_path / "d2", 1)
+    train_diffusion(crops, None, vae, recipe, again, facts=FACTS, resume=True, device="cpu")
+    assert weights(tmp_path / "d") == weights(again)
+
+    with pytest.raises(DataError, match="holds a training run"):
+        train_diffusion(crops, None, vae, recipe, tmp_path / "d", facts=FACTS, device="cpu")
