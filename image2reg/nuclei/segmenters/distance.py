@@ -61,7 +61,7 @@ def targets(labels: Labels) -> Floats:
     inner = nucleus & (ndimage.minimum_filter(labels, 3) == highest)
     distance = ndimage.distance_transform_edt(inner).astype(np.float32) + 0.5 * nucleus
     deepest = np.zeros(int(labels.max()) + 1, dtype=np.float32)
-    np.maximum.at(deepest, labels.ravel(), distance.ravel())
+    np.maximum.at(deepest, labels[nucleus], distance[nucleus])
     depth = distance / np.maximum(deepest, 1.0)[labels]
     rim = (ndimage.maximum_filter(highest, 3) > 0) & ~ndimage.binary_erosion(inner)
     return np.stack([nucleus, touching, depth * nucleus, 1.0 + 2.0 * rim]).astype(np.float32)
