@@ -1,4 +1,4 @@
-"""Trained generators as bundles in diffusers' folder layout, and back: ``vae/ unet/ condition/ scheduler/``."""
+"""Trained generators as bundles in diffusers' folder layout, and back: ``vae/ unet/ condition/ prior/ scheduler/``."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from morphgen.autoencoder import MorphologyAutoencoder
 from morphgen.condition import ConditionEncoder
 from morphgen.crops import IntensityRange
 from morphgen.denoiser import ConditionalDenoiser
+from morphgen.prior import MorphologyPrior
 from morphgen.recipe import DiffusionRecipe, VaeRecipe
 
 __all__ = [
@@ -40,13 +41,14 @@ __all__ = [
     "golden_options",
     "load_autoencoder",
     "load_denoiser",
+    "load_prior",
     "part_files",
     "specification",
 ]
 
 VAE_KIND, DIFFUSION_KIND = "morphgen-vae", "morphgen-diffusion"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-VAE, UNET, CONDITION = f"vae/{WEIGHTS}", f"unet/{WEIGHTS}", f"condition/{WEIGHTS}"
+VAE, UNET, CONDITION, PRIOR = (f"{part}/{WEIGHTS}" for part in ("vae", "unet", "condition", "prior"))
 SHORTCUT = "vae/shortcut.safetensors"
 
 
@@ -86,6 +88,7 @@ def part_files(
     denoiser: ConditionalDenoiser | None,
     arguments: Mapping[str, Mapping[str, Any]],
     *,
+    prior: MorphologyPrior | None = None,
     scheduler: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """Files of the parts: a ``config.json`` and weights for each; a scheduler has no weights."""
@@ -102,6 +105,9 @@ def part_files(
         files[UNET] = _weights(denoiser.unet)
         files["condition/config.json"] = json.dumps(dict(arguments["condition"]), indent=1).encode()
         files[CONDITION] = _weights(denoiser.condition)
+    if prior is not None:
+        files["prior/config.json"] = json.dumps(dict(arguments["prior"]), indent=1).encode()
+        files[PRIOR] = _weights(prior)
     if scheduler is not None:
         files["scheduler/config.json"] = json.dumps(dict(scheduler), indent=1).encode()
     return files
@@ -149,6 +155,13 @@ def load_denoiser(bundle: Bundle) -> ConditionalDenoiser:
     model = ConditionalDenoiser(**arguments["unet"], condition=minimal)
     model.unet, model.condition = unet, condition  # type: ignore[assignment]
     return model.eval()
+
+
+def load_prior(bundle: Bundle) -> MorphologyPrior | None:
+    """Rebuild what expects a morphology of a signature; None for a generator without."""
+    if "prior" not in bundle.spec.architecture.arguments:
+        return None
+    return _part(bundle, "prior", MorphologyPrior, PRIOR).eval()  # type: ignore[return-value]
 
 
 def _refuse_kind(bundle: Bundle, *kinds: str) -> None:

@@ -4,17 +4,14 @@ Every token has parameters of its own: with all tokens alike, softmax attention 
 nothing but a constant to the whole image. The encoder is trained with the model, and each part can be left out:
 a learned null stands in for it, which is also what classifier-free guidance (Ho and Salimans 2022) is made of.
 
-Between signature and image stands measured morphology (`morphgen.descriptors`): ``p(image | signature)`` is learnt as
-``p(image | morphology, signature) p(morphology | signature)``. In training the U-Net is told the measurements of the
-very crop, which vary from cell to cell and explain much of it; what the signature says of them is a regression. In
-sampling each image's measurements are drawn from that regression. It is the prior of Ramesh et al. (2022, unCLIP,
-section 2) with measurements in place of an embedding.
+One part is no property of the perturbation but of the cell: its measured morphology, which `morphgen.prior` predicts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +21,8 @@ from image2reg.errors import DataError
 __all__ = ["PARTS", "Condition", "ConditionEncoder"]
 
 PARTS = ("expression", "compound", "dose", "time", "cell_line", "morphology")
+
+_PREFIX = "condition."
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,15 @@ class Condition:
         """Move to a device."""
         return Condition(**{name: value.to(device) for name, value in self._parts().items()})
 
+    def as_batch(self) -> dict[str, Tensor]:
+        """Give the parts as entries of a training batch."""
+        return {f"{_PREFIX}{name}": value for name, value in self._parts().items()}
+
+    @classmethod
+    def of_batch(cls, batch: Mapping[str, Any]) -> Condition:
+        """Read what `as_batch` wrote among other entries."""
+        return cls(**{k.removeprefix(_PREFIX): v for k, v in batch.items() if k.startswith(_PREFIX)})
+
 
 class ConditionEncoder(nn.Module):
     """Tokens (B, K, width) of a `Condition`, and one pooled vector (B, width) of them.
@@ -87,7 +95,7 @@ class ConditionEncoder(nn.Module):
         Whether there is a token for the dose, the time.
     cell_lines : sequence of str
     descriptors : int
-        Number of measurements between signature and image; 0 for none.
+        Length of the measured morphology; 0 for none.
     noise, gene_dropout, drop_each : float
         See `morphgen.recipe.ConditionSettings`; act in training mode alone.
 
@@ -100,7 +108,6 @@ class ConditionEncoder(nn.Module):
     centre: Tensor
     scale: Tensor
     basis: Tensor
-    spread: Tensor
 
     def __init__(
         self,
@@ -146,11 +153,7 @@ class ConditionEncoder(nn.Module):
                 self.embed[name] = nn.Sequential(nn.Linear(1, hidden), nn.SiLU(), nn.Linear(hidden, width))
         if cell_lines:
             self.embed["cell_line"] = nn.Embedding(len(cell_lines), width)
-        self.measure: nn.Module | None = None
         if descriptors:
-            self.measure = nn.Linear(width * (tokens + len(self.embed)), descriptors)
-            self.register_buffer("spread", torch.zeros(descriptors, descriptors))
-            # The last token: what comes before it is what it can be predicted from.
             self.embed["morphology"] = nn.Sequential(
                 nn.Linear(descriptors, hidden), nn.SiLU(), nn.Linear(hidden, width)
             )
@@ -205,37 +208,6 @@ class ConditionEncoder(nn.Module):
         if drop is not None:
             tokens = torch.where(drop[:, None, None], torch.cat(nulls)[None].to(tokens.dtype), tokens)
         return tokens, self.pool(tokens.flatten(1))
-
-    def measured(self, tokens: Tensor) -> Tensor:
-        """Give the expected morphology (B, M), from the tokens of everything else."""
-        assert self.measure is not None
-        return self.measure(tokens[:, :-1].flatten(1))
-
-    @torch.no_grad()
-    def fit_morphology(self, condition: Condition, index: Tensor, morphology: Tensor) -> None:
-        """Measure how cells of one perturbation spread about what is expected of it.
-
-        Parameters
-        ----------
-        condition : Condition
-            S perturbations.
-        index : (N,) int64
-            Perturbation of each cell.
-        morphology : (N, M)
-            Standardised.
-        """
-        expected = torch.cat(
-            [self.measured(self(condition.rows(part))[0]) for part in torch.arange(len(condition)).split(512)]
-        )
-        residual = (morphology - expected[index]).double()
-        covariance = residual.T @ residual / len(residual)
-        jitter = 1e-6 * torch.eye(len(covariance), dtype=covariance.dtype)
-        self.spread.copy_(torch.linalg.cholesky(covariance + jitter))
-
-    def with_morphology(self, condition: Condition, white: Tensor) -> Condition:
-        """Draw the morphology of one cell per row from white noise (B, M)."""
-        expected = self.measured(self(condition)[0])
-        return replace(condition, morphology=(expected + white @ self.spread.T).clamp(-6, 6))
 
     def _expression(self, expression: Tensor | None, n: int) -> Tensor:
         null = self.null["expression"].expand(n, -1, -1)

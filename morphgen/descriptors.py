@@ -1,17 +1,35 @@
-"""Rotation-invariant measurements of crops in one pass: what the condition alone can be asked to predict."""
+"""Rotation-invariant measurements of crops in one pass, with gradients: what is told, predicted and corrected.
+
+They answer to the families of nucleus features (size, shape, brightness, radial distribution, texture, co-location), but
+with soft outlines, so that a drawn crop can be pulled towards what it was told to be (`morphgen.correction`).
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-__all__ = ["DESCRIPTORS", "describe"]
+__all__ = ["DESCRIPTORS", "describe", "descriptor_names"]
 
 DESCRIPTORS = (
-    "log_total", "log_area", "log_axis_ratio", "mean", "rim_to_centre", "fine", "middle", "coarse", "brightest",
-    "fine_kurtosis", "fine_skewness", "middle_skewness",
+    "log_total", "log_area", "log_axis_ratio", "log_mean", "ring_1", "ring_2", "ring_3", "ring_4", "log_extent",
+    "log_form_factor", "fine", "middle", "coarse", "fine_skewness", "middle_skewness", "coarse_skewness",
+    "fine_kurtosis", "middle_kurtosis", "brightest",
 )  # fmt: skip
+"""Of each channel. Each channel's place on every other comes after them (`descriptor_names`)."""
+
+_OUTLINE, _SOFTNESS = 0.35, 0.06
+_TEXTURE_PX = (0.8, 1.6, 3.2)
+_BRIGHTEST_PX, _RING_PX = 12, 3.0
+
+
+def descriptor_names(channels: Sequence[str]) -> tuple[str, ...]:
+    """Names of the columns of `describe` for these channels."""
+    own = [f"{channel}_{name}" for channel in channels for name in DESCRIPTORS]
+    return (*own, *(f"{a}_in_to_around_{b}" for a in channels for b in channels if a != b))
 
 
 def describe(crops: Tensor) -> Tensor:
@@ -24,20 +42,80 @@ def describe(crops: Tensor) -> Tensor:
 
     Returns
     -------
-    (N, C * len(DESCRIPTORS)) float32
-        Logarithms of total, of the area above half of the mean signal and of the axis ratio (second moments); mean
-        signal, brightness at the rim against the centre; root-mean-square of three band-pass filtered images inside,
-        relative to the mean; the brightest place; peakedness of the fine band (spots); skewness of the
-        fine and the middle band (bright spots against dark gaps).
+    (N, C * len(DESCRIPTORS) + C * (C - 1)) float32
+        In the order of `descriptor_names`. By channel: logarithms of total, of the area within the outline (about a
+        third of the typical brightness), of the axis ratio (second moments of the outline), of the mean brightness;
+        mean brightness in four elliptic rings relative to that mean; logarithms of extent (second moments over area) and form factor
+        (perimeter squared over area): dents and pieces; logarithm of the root mean square of three bands of texture away
+        from the outline, their skewness (bright spots against dark gaps), peakedness of the finer two; the brightest
+        places. Then, for each pair of channels, the logarithm of the first's brightness inside the second's outline
+        relative to around it, the nearer the more.
     """
     if crops.ndim == 5:
         crops = crops.amax(2)
     n, c, height, width = crops.shape
     x = (crops.reshape(n * c, 1, height, width) + 1).clamp_min(0)
     total = x.sum((1, 2, 3)) + 1e-3
-    y_axis = torch.arange(height, device=x.device, dtype=x.dtype)[:, None]
-    x_axis = torch.arange(width, device=x.device, dtype=x.dtype)[None]
-    weight = x[:, 0] / total[:, None, None]
+    typical = (x.square().sum((1, 2, 3)) / total).clamp_min(1e-3)
+    inside = torch.sigmoid((_blurred(x / _wide(typical), 0.7) - _OUTLINE) / _SOFTNESS)
+    area = inside.sum((1, 2, 3)) + 1
+    log_axis_ratio, log_extent, radius = _ellipse(inside, area)
+    mean = ((x * inside).sum((1, 2, 3)) / area).clamp_min(1e-3)
+    relative = x / _wide(mean)
+    rings = [
+        _mean_of(relative, inside * _between(radius, (ring - 1) / 4, ring / 4, 0.03)) for ring in range(1, 5)
+    ]
+    core = inside * torch.sigmoid((0.85 - radius) / 0.05)
+    bands = [_Moments(band, core) for band in _bands(relative, inside)]
+    brightest = (relative * inside).flatten(1).topk(_BRIGHTEST_PX, dim=1).values.mean(1)
+    columns = [
+        total.log(), area.log(), log_axis_ratio, mean.log(), *rings, log_extent, _log_form_factor(inside, area),
+        *(0.5 * band.second.log() for band in bands), *(band.standardised(3) for band in bands),
+        *(band.standardised(4).clamp_min(1).log() for band in bands[:2]), brightest,
+    ]  # fmt: skip
+    own = torch.stack(columns, 1).reshape(n, c * len(DESCRIPTORS))
+    if c == 1:
+        return own
+    shape = (n, c, height, width)
+    return torch.cat([own, _placement(x.reshape(shape), inside.reshape(shape))], 1)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+def _mean_of(x: Tensor, weight: Tensor) -> Tensor:
+    return (x * weight).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) + 1)
+
+
+def _between(x: Tensor, low: float, high: float, softness: float) -> Tensor:
+    return torch.sigmoid((x - low) / softness) * torch.sigmoid((high - x) / softness)
+
+
+def _blurred(x: Tensor, sigma: float) -> Tensor:
+    # As products with banded matrices: one-channel convolutions are slow on a processor, and so are their gradients.
+    down, across = (_band(size, sigma, x) for size in x.shape[2:])
+    return down @ x @ across.T
+
+
+def _band(size: int, sigma: float, like: Tensor) -> Tensor:
+    place = torch.arange(size, device=like.device, dtype=like.dtype)
+    reach = math.ceil(3 * sigma)
+    steps = torch.arange(-reach, reach + 1, device=like.device, dtype=like.dtype)
+    distance = place[:, None] - place
+    return (
+        torch.exp(-0.5 * (distance / sigma) ** 2)
+        * (distance.abs() <= reach)
+        / torch.exp(-0.5 * (steps / sigma) ** 2).sum()
+    )
+
+
+def _ellipse(inside: Tensor, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logarithms of axis ratio and extent, and where each pixel lies: squared radius, 1 on the ellipse of equal moments."""
+    height, width = inside.shape[2:]
+    weight = (inside / _wide(area))[:, 0]
+    y_axis = torch.arange(height, device=inside.device, dtype=inside.dtype)[:, None]
+    x_axis = torch.arange(width, device=inside.device, dtype=inside.dtype)[None]
     dy = y_axis - (weight * y_axis).sum((1, 2))[:, None, None]
     dx = x_axis - (weight * x_axis).sum((1, 2))[:, None, None]
     yy, xx, xy = (
@@ -47,35 +125,47 @@ def describe(crops: Tensor) -> Tensor:
     )
     spread = ((yy - xx).square() + 4 * xy.square() + 1e-6).sqrt()
     trace = yy + xx + 1e-3
-    inside = (x > 0.25 * x.amax((2, 3), keepdim=True)).to(x.dtype)
-    area = inside.sum((1, 2, 3)) + 1
-    mean = (x * inside).sum((1, 2, 3)) / area
-    radius = ((dy.square() + dx.square()) / trace[:, None, None])[:, None]
-    rim = (x * inside * (radius > 0.9)).sum((1, 2, 3)) / ((inside * (radius > 0.9)).sum((1, 2, 3)) + 1)
-    centre = (x * (radius < 0.5)).sum((1, 2, 3)) / ((radius < 0.5).sum((1, 2, 3)) + 1)
-    relative = x / mean[:, None, None, None].clamp_min(1e-3)
-    bands = _bands(relative)
-    energy = [((band.square() * inside).sum((1, 2, 3)) / area).sqrt() for band in bands]
-    fine = bands[0] * inside
-    kurtosis = (fine**4).sum((1, 2, 3)) * area / (fine.square().sum((1, 2, 3)).square() + 1e-6)
-    skewness = [_skewness(band, inside, area) for band in bands[:2]]
-    columns = [
-        total.log(), area.log(), 0.5 * ((trace + spread) / (trace - spread).clamp_min(1e-3)).log(), mean,
-        (rim - centre) / mean.clamp_min(1e-3), *energy, relative.amax((1, 2, 3)),
-        kurtosis.clamp_min(1).log(), *skewness,
-    ]  # fmt: skip
-    return torch.stack(columns, 1).reshape(n, c * len(DESCRIPTORS))
+    ratio = 0.5 * ((trace + spread) / (trace - spread).clamp_min(1e-3)).log()
+    determinant = (yy * xx - xy.square()).clamp_min(1e-3)[:, None, None]
+    along = (
+        dx.square() * yy[:, None, None] + dy.square() * xx[:, None, None] - 2 * dx * dy * xy[:, None, None]
+    )
+    # A filled ellipse has second moments of a quarter of its squared axes.
+    return ratio, (2 * math.pi * trace / area).log(), (along / determinant / 4)[:, None]
 
 
-def _skewness(band: Tensor, inside: Tensor, area: Tensor) -> Tensor:
-    band = band * inside
-    second = band.square().sum((1, 2, 3)) / area
-    return (band**3).sum((1, 2, 3)) / area / (second + 1e-8) ** 1.5
+def _log_form_factor(inside: Tensor, area: Tensor) -> Tensor:
+    down = inside[:, :, 1:, :-1] - inside[:, :, :-1, :-1]
+    right = inside[:, :, :-1, 1:] - inside[:, :, :-1, :-1]
+    perimeter = ((down.square() + right.square() + 1e-6).sqrt() - 1e-3).sum((1, 2, 3)).clamp_min(1)
+    return (perimeter.square() / (4 * math.pi * area)).log()
 
 
-def _bands(x: Tensor) -> list[Tensor]:
-    """Differences of box-smoothed images: details of about 1 to 3, 3 to 7 and 7 to 13 pixels."""
-    smooth = [
-        functional.avg_pool2d(x, k, stride=1, padding=k // 2, count_include_pad=False) for k in (3, 7, 13)
-    ]
-    return [x - smooth[0], smooth[0] - smooth[1], smooth[1] - smooth[2]]
+def _bands(relative: Tensor, inside: Tensor) -> list[Tensor]:
+    """Differences of smoothings that do not look across the outline: finer than 0.8, 0.8 to 1.6, 1.6 to 3.2 pixels."""
+    levels = [relative]
+    for sigma in _TEXTURE_PX:
+        levels.append(_blurred(relative * inside, sigma) / _blurred(inside, sigma).clamp_min(1e-3))
+    return [finer - coarser for finer, coarser in zip(levels, levels[1:], strict=False)]
+
+
+class _Moments:
+    """Moments of a band about 0, under a weight."""
+
+    def __init__(self, band: Tensor, weight: Tensor) -> None:
+        self.band, self.weight = band, weight
+        self.second = _mean_of(band.square(), weight) + 1e-6
+
+    def standardised(self, order: int) -> Tensor:
+        return _mean_of(self.band**order, self.weight) / self.second ** (order / 2)
+
+
+def _placement(x: Tensor, inside: Tensor) -> Tensor:
+    """(N, C * (C - 1)): brightness of one channel inside another's outline against around it, logarithmic."""
+    around = _blurred(inside, _RING_PX) * (1 - inside)
+    within, beside = (
+        torch.einsum("nayx,nbyx->nab", x, mask) / (mask.sum((2, 3)) + 1)[:, None] for mask in (inside, around)
+    )
+    ratio = within.clamp_min(1e-3).log() - beside.clamp_min(1e-3).log()
+    others = ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    return ratio[:, others]

@@ -26,7 +26,7 @@ from morphgen.reconstruction import turn
 if TYPE_CHECKING:
     from morphgen.autoencoder import MorphologyAutoencoder
 
-__all__ = ["SCHEDULE", "DiffusionTask", "LatentTable", "encode_all", "standardised_descriptors"]
+__all__ = ["SCHEDULE", "DiffusionTask", "LatentTable", "descriptors_of", "encode_all"]
 
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -96,18 +96,13 @@ class LatentTable:
         view = torch.from_numpy(rng.integers(views, size=n))
         batch: dict[str, Any] = {"z": self.latents[view, rows].float(), "ids": rows.tolist()}
         condition = self.condition.rows(self.index[rows])
-        batch |= {f"condition.{name}": value for name, value in condition._parts().items()}
+        batch |= condition.as_batch()
         if self.descriptors is not None:
             batch["condition.morphology"] = self.descriptors[rows]
         if self.controls is not None:
             chosen = torch.from_numpy(rng.integers(self.controls.shape[1], size=n))
             batch["control"] = self.controls[0, chosen].float()
         return batch
-
-
-def _condition_of(batch: dict[str, Any]) -> Condition:
-    prefix = "condition."
-    return Condition(**{k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)})
 
 
 class DiffusionTask:
@@ -165,21 +160,13 @@ class DiffusionTask:
         return noisy, told.float(), target
 
     def loss(self, phase: str, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Prediction error, and the error of the morphology predicted from the rest of the condition."""
+        """Prediction error, absolute or squared."""
         del phase
         noisy, told, target = self._path(batch)
-        condition = _condition_of(batch)
+        condition = Condition.of_batch(batch)
         tokens, pooled = self.model.condition(condition, drop=batch["drop"])
         error = self.model(noisy, told, tokens, pooled).float() - target
-        terms = {"denoising": error.abs().mean() if self.recipe.norm == "l1" else error.square().mean()}
-        if condition.morphology is not None:
-            wrong = self.model.condition.measured(tokens).float() - condition.morphology
-            kept = (~batch["drop"]).to(wrong.dtype)
-            terms["morphology"] = (
-                self.recipe.auxiliary * (wrong.square().mean(1) * kept).sum() / kept.sum().clamp_min(1)
-            )
-        terms["loss"] = torch.stack(list(terms.values())).sum()
-        return terms
+        return {"loss": error.abs().mean() if self.recipe.norm == "l1" else error.square().mean()}
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Error on unseen perturbations with their own and with shuffled conditions.
@@ -194,27 +181,15 @@ class DiffusionTask:
         batch = self._noised(self.validation.draw(256, rng), rng)
         batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
         noisy, told, target = self._path(batch)
-        condition = _condition_of(batch)
+        condition = Condition.of_batch(batch)
         shuffled = condition.rows(torch.from_numpy(rng.permutation(256)).to(device))
         own, others = (
             float((module.predict(noisy, told, c).float() - target).square().mean())
             for c in (condition, shuffled)
         )
-        scores = {"denoising": own, "use": others / own - 1, "score": -own}
-        if condition.morphology is not None:
-            predicted, truth = (
-                module.condition.measured(module.condition(condition)[0]).float(),
-                condition.morphology,
-            )
-            residual = (predicted - truth).square().sum(0)
-            scores["morphology_r2"] = float((1 - residual / (truth - truth.mean(0)).square().sum(0)).mean())
-        return scores
+        return {"denoising": own, "use": others / own - 1, "score": -own}
 
 
-def standardised_descriptors(
-    crops: np.ndarray, reference: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Measure crops in [-1, 1]; standardise with `reference` (mean, deviation), or with their own."""
-    values = torch.cat([describe(torch.from_numpy(crops[i : i + 256])) for i in range(0, len(crops), 256)])
-    mean, deviation = reference or (values.mean(0), values.std(0).clamp_min(1e-3))
-    return ((values - mean) / deviation).clamp(-6, 6), (mean, deviation)
+def descriptors_of(crops: np.ndarray) -> Tensor:
+    """Measure crops in [-1, 1] (`morphgen.descriptors.describe`)."""
+    return torch.cat([describe(torch.from_numpy(crops[i : i + 256])) for i in range(0, len(crops), 256)])

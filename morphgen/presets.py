@@ -40,7 +40,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "denoiser={widths: [192, 384, 384, 768, 768], attention: [true, true, true, true, false], blocks: 2, "
             "heads: 8, norm_groups: 32}",
             "condition={tokens: 16, width: 64, hidden: 64, noise: 0.0, drop: 0.1}",
-            "auxiliary=0.0",
+            "prior.members=0",
             "process=epsilon",
             "norm=l1",
             "sampler=ddim",

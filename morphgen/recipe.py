@@ -13,6 +13,7 @@ __all__ = [
     "ConditionSettings",
     "DenoiserSettings",
     "DiffusionRecipe",
+    "PriorRecipe",
     "ReconstructionSettings",
     "VaeRecipe",
 ]
@@ -189,6 +190,25 @@ class DenoiserSettings(_Strict):
         return self
 
 
+class PriorRecipe(_Strict):
+    """Everything that decides what morphology is expected of a signature (`morphgen.prior`).
+
+    Attributes
+    ----------
+    members : int
+        Networks whose mean is taken; 0 leaves morphology out of the condition.
+    condition : ConditionSettings
+        Size of each, and its noise; nothing is dropped.
+    """
+
+    members: Annotated[int, Field(ge=0)] = 3
+    condition: ConditionSettings = ConditionSettings(hidden=128, noise=0.5, drop=0.0)
+    training: TrainingSettings = TrainingSettings(
+        steps=3000, batch_size=128, learning_rate=1e-3, warmup_steps=100, weight_decay=0.3, betas=(0.9, 0.99),
+        ema_decay=0.99, gradient_clip=1.0, validate_every=500, checkpoint_every=500,
+    )  # fmt: skip
+
+
 class DiffusionRecipe(_Strict):
     """Everything that decides a latent diffusion model besides crops and signatures.
 
@@ -203,11 +223,10 @@ class DiffusionRecipe(_Strict):
         Standard deviation of the noise on a control latent.
     norm : "l2" or "l1"
         Of the prediction error (MorphDiff: l1).
-    auxiliary : float
-        Weight of predicting a crop's measured morphology from its signature; 0 leaves morphology out of the condition.
+    prior : PriorRecipe
     views : int
         How many of the eight turns and mirrorings of each crop, drawn at random, are trained on.
-    steps, sampler, guidance, strength, residual
+    steps, sampler, guidance, strength, residual, corrections
         What the model is sampled with when nothing else is asked for (`morphgen.sample.Sampling`).
     """
 
@@ -221,13 +240,14 @@ class DiffusionRecipe(_Strict):
     source: Literal["noise", "control"] = "noise"
     source_noise: Weight = 0.5
     norm: Literal["l2", "l1"] = "l2"
-    auxiliary: Weight = 0.1
+    prior: PriorRecipe = PriorRecipe()
     views: Annotated[int, Field(gt=0, le=8)] = 1
     sampler: Literal["euler", "heun", "ddim", "dpm"] = "heun"
     steps: Count = 6
     guidance: Weight = 1.0
     strength: Annotated[float, Field(ge=0, le=1)] = 0.55
     residual: Weight = 0.0
+    corrections: Annotated[int, Field(ge=0)] = 3
     training: TrainingSettings = TrainingSettings(
         steps=4000, batch_size=32, learning_rate=1e-3, warmup_steps=100, weight_decay=1e-2, betas=(0.9, 0.99),
         ema_decay=0.998, gradient_clip=1.0, precision="bf16", validate_every=500, checkpoint_every=250,

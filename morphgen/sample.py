@@ -20,9 +20,11 @@ from image2reg.models.registry import find_bundle
 from image2reg.nuclei.crops import Crops
 from image2reg.randomness import integer_seed
 from image2reg.tables.profiles import Profiles
-from morphgen.bundling import load_autoencoder, load_denoiser
+from morphgen.bundling import load_autoencoder, load_denoiser, load_prior
 from morphgen.condition import Condition
+from morphgen.correction import corrected
 from morphgen.crops import IntensityRange
+from morphgen.descriptors import describe
 from morphgen.domain import LIMIT, SignatureDomain
 from morphgen.residual import ResidualTexture
 from morphgen.samplers import denoise, flow, invert, noise_to
@@ -73,6 +75,8 @@ class Sampling:
         Of the noise of "sdedit", 0 to 1. At 0 the control's round trip through the autoencoder comes back.
     residual : float
         How much of the fine texture that the autoencoder does not keep is drawn (`morphgen.residual`); 0 for none.
+    corrections : int
+        Steps by which a drawn nucleus is pulled to its told morphology (`morphgen.correction`), where the model has one.
     seed : int
     batch : int
         Images at once. Decides memory and time, and nothing else.
@@ -84,6 +88,7 @@ class Sampling:
     route: Route = "sdedit"
     strength: float | None = None
     residual: float | None = None
+    corrections: int | None = None
     seed: int = 0
     batch: int = 32
 
@@ -108,6 +113,8 @@ class MorphologyGenerator:
         self.bundle, self.device = bundle, torch.device(device)
         self.autoencoder = load_autoencoder(bundle).to(self.device)
         self.denoiser = load_denoiser(bundle).to(self.device)
+        prior = load_prior(bundle)
+        self.prior = None if prior is None else prior.to(self.device)
         arguments = bundle.spec.architecture.arguments
         self.sampling: dict[str, Any] = arguments["sampling"]
         self.crop_size = tuple(arguments["crop_size"])
@@ -205,7 +212,7 @@ class MorphologyGenerator:
         own, name = self.sampling, self.bundle.spec.name
         options = {
             k: (own[k] if getattr(given, k) is None else getattr(given, k))
-            for k in ("steps", "sampler", "guidance", "strength", "residual")
+            for k in ("steps", "sampler", "guidance", "strength", "residual", "corrections")
         }
         options |= {"seed": given.seed, "batch": given.batch, "route": given.route, "process": own["process"]}
         if n < 1 or options["steps"] < 1 or given.batch < 1 or not 0 <= options["strength"] <= 1:
@@ -268,10 +275,10 @@ class MorphologyGenerator:
         self, condition: Condition, name: str, numbers: range, start: Tensor | None, options: dict[str, Any]
     ) -> NDArray[np.float32]:
         condition = condition.to(self.device)
-        if self.denoiser.condition.measure is not None:
-            size = (len(self.denoiser.condition.spread),)
-            drawn = torch.stack([_noise(size, options["seed"], f"morphology {name}", k) for k in numbers])
-            condition = self.denoiser.condition.with_morphology(condition, drawn.to(self.device))
+        if self.prior is not None:
+            drawn = [_noise((self.prior.n_kept,), options["seed"], f"morphology {name}", k) for k in numbers]
+            uniform = torch.special.ndtr(torch.stack(drawn)).clamp(1e-7, 1 - 1e-7)
+            condition = self.prior.draw(condition, uniform.to(self.device))
         shape = self.denoiser.latent_shape
         noise = torch.stack([_noise(shape, options["seed"], name, k) for k in numbers]).to(self.device)
         plain = {"steps": options["steps"], "guidance": options["guidance"], "sampler": options["sampler"]}
@@ -283,12 +290,18 @@ class MorphologyGenerator:
             if options["route"] == "sdedit" and strength == 0:
                 return self.autoencoder.decode(begin).float().cpu().numpy()
             z = self._from_control(begin, noise, condition, options, plain)
+        if condition.morphology is not None and options["guidance"]:
+            z = corrected(z, condition.morphology, self._measured, steps=options["corrections"])
         decoded = self.autoencoder.decode(z).float()
         if self.residual is not None and options["residual"]:
             shape = (len(self.channels), *self.crop_size)
             white = torch.stack([_noise(shape, options["seed"], f"texture {name}", k) for k in numbers])
             decoded = self.residual.draw(decoded, options["residual"] * white.to(self.device))
         return decoded.cpu().numpy()
+
+    def _measured(self, z: Tensor) -> Tensor:
+        assert self.prior is not None
+        return self.prior.standardise(describe(self.autoencoder.decode(z).float()))
 
     def _from_control(
         self,

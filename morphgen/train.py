@@ -29,9 +29,10 @@ from morphgen.bundling import (
 from morphgen.condition import Condition
 from morphgen.crops import CropSet, IntensityRange, refuse_thin_perturbations
 from morphgen.denoiser import ConditionalDenoiser
-from morphgen.diffusion import SCHEDULE, DiffusionTask, LatentTable, encode_all, standardised_descriptors
+from morphgen.diffusion import SCHEDULE, DiffusionTask, LatentTable, descriptors_of, encode_all
 from morphgen.domain import SignatureDomain
-from morphgen.recipe import DiffusionRecipe, VaeRecipe
+from morphgen.prior import MorphologyPrior, PriorTask, means_of
+from morphgen.recipe import DiffusionRecipe, PriorRecipe, VaeRecipe
 from morphgen.reconstruction import AutoencoderTask, Perceptual
 from morphgen.residual import ResidualTexture
 from morphgen.sample import MorphologyGenerator
@@ -182,12 +183,15 @@ def train_diffusion(
         )
     cell_lines = _cell_lines(signatures)
     condition = condition_of(signatures, genes, cell_lines)
-    table, reference = _table(training, condition, autoencoder, intensity, recipe, views=recipe.views)
+    table = _table(training, condition, autoencoder, intensity, recipe, views=recipe.views)
     held_out = None
     if validation is not None and validation.signatures is not None:
         other = condition_of(validation.signatures, genes, cell_lines)
-        held_out, _ = _table(validation, other, autoencoder, intensity, recipe, views=0, reference=reference)
-    settings = recipe.condition.model_dump(mode="json", exclude={"drop"})
+        held_out = _table(validation, other, autoencoder, intensity, recipe, views=0)
+    known: dict[str, Any] = {
+        "genes": list(genes), "cell_lines": list(cell_lines),
+        "dose": condition.dose is not None, "time": condition.time is not None,
+    }  # fmt: skip
     arguments: dict[str, Any] = {
         "vae": vae.spec.architecture.arguments["vae"],
         "unet": {
@@ -196,27 +200,34 @@ def train_diffusion(
             "settings": recipe.denoiser.model_dump(mode="json"),
         },
         "condition": {
-            "genes": list(genes), **settings, "cell_lines": list(cell_lines),
-            "dose": condition.dose is not None, "time": condition.time is not None,
+            **known, **recipe.condition.model_dump(mode="json", exclude={"drop"}),
             "descriptors": table.descriptors.shape[1] if table.descriptors is not None else 0,
         },
         "sampling": recipe.model_dump(
             mode="json",
-            include={"process", "source", "source_noise", "sampler", "steps", "guidance", "strength", "residual"},
+            include={
+                "process", "source", "source_noise", "sampler", "steps", "guidance", "strength", "residual", "corrections",
+            },
         ) | {"dropout": recipe.condition.drop},
         "crop_size": list(training.images.shape[2:]),
     }  # fmt: skip
+    assert condition.expression is not None
+    prior = None
+    if table.descriptors is not None:
+        arguments["prior"] = {
+            "descriptors": table.descriptors.shape[1], "members": recipe.prior.members,
+            "condition": {**known, **recipe.prior.condition.model_dump(mode="json", exclude={"drop"})},
+        }  # fmt: skip
+        prior = _trained_prior(
+            arguments["prior"], recipe.prior, table, held_out, out / "prior", resume=resume, device=device
+        )
     torch.manual_seed(integer_seed(seed, "denoiser"))
     model = ConditionalDenoiser(**arguments["unet"], condition=arguments["condition"])
-    assert condition.expression is not None
     model.condition.fit(condition.expression)
     result = fit(
         DiffusionTask(model, recipe, table, held_out), recipe.training, out, resume=resume, device=device
     )
     model.cpu().load_state_dict(result.best_state or result.last_state)
-    if table.descriptors is not None:
-        model.eval()
-        model.condition.fit_morphology(condition, table.index, table.descriptors)
     domain, references = _domain(model, condition.expression, signatures, seed)
     spec = specification(
         recipe, arguments, channels=training.channels, dims=training.dims, voxel_um=training.voxel_um,
@@ -225,7 +236,7 @@ def train_diffusion(
     )  # fmt: skip
     schedule = {"process": recipe.process, **(SCHEDULE if recipe.process != "flow" else {})}
     files: dict[str, Any] = {
-        **part_files(autoencoder, model, arguments, scheduler=schedule),
+        **part_files(autoencoder, model, arguments, prior=prior, scheduler=schedule),
         **recipe_file(recipe, result.history_path),
         "condition/references.safetensors": references,
     }
@@ -233,6 +244,34 @@ def train_diffusion(
     return _with_generated(
         out / "bundle", spec, files, signatures.rows(np.arange(1)), begin, overwrite=resume
     )
+
+
+def _trained_prior(
+    arguments: dict[str, Any],
+    recipe: PriorRecipe,
+    training: LatentTable,
+    validation: LatentTable | None,
+    out: Path,
+    *,
+    resume: bool,
+    device: str,
+) -> MorphologyPrior:
+    """Train the prior on the tables' measurements; standardise those in place with what it calls usual."""
+    assert training.descriptors is not None
+    assert training.condition.expression is not None
+    torch.manual_seed(integer_seed(recipe.training.seed, "prior"))
+    prior = MorphologyPrior(**arguments)
+    prior.fit(training.condition.expression, training.descriptors)
+    means = []
+    for table in (training, *([validation] if validation is not None else [])):
+        assert table.descriptors is not None
+        table.descriptors = prior.standardise(table.descriptors)
+        means.append((table.condition, means_of(table.descriptors, table.index, len(table.condition))))
+    result = fit(PriorTask(prior, recipe, *means), recipe.training, out, resume=resume, device=device)
+    prior.cpu().load_state_dict(result.best_state or result.last_state)
+    prior.eval()
+    prior.keep_deviations(training.condition, training.index, training.descriptors)
+    return prior
 
 
 def _with_generated(
@@ -271,14 +310,11 @@ def _table(
     recipe: DiffusionRecipe,
     *,
     views: int,
-    reference: tuple[Tensor, Tensor] | None = None,
-) -> tuple[LatentTable, tuple[Tensor, Tensor] | None]:
+) -> LatentTable:
     x = intensity.apply(crops.images)
     autoencoder.refuse(x)
     latents = encode_all(autoencoder, x, views=views, seed=recipe.training.seed) * autoencoder.latent_scale
-    descriptors = None
-    if recipe.auxiliary:
-        descriptors, reference = standardised_descriptors(x, reference)
+    descriptors = descriptors_of(x) if recipe.prior.members else None
     controls = None
     if recipe.source == "control":
         if crops.controls is None:
@@ -288,7 +324,7 @@ def _table(
         made = encode_all(autoencoder, intensity.apply(crops.controls))
         controls = made * autoencoder.latent_scale
     index = torch.from_numpy(crops.signature_index)
-    return LatentTable(latents, index, condition, descriptors=descriptors, controls=controls), reference
+    return LatentTable(latents, index, condition, descriptors=descriptors, controls=controls)
 
 
 def _domain(

@@ -29,6 +29,8 @@ VAE = (
 DIFFUSION = (
     "denoiser={widths: [16, 16], attention: [false, true], norm_groups: 8, heads: 2}",
     "condition={tokens: 2, width: 16, hidden: 8, drop: 0.2}",
+    "prior={members: 2, condition: {tokens: 2, width: 16, hidden: 8, drop: 0.0}, training: {steps: 20, batch_size: 4, "
+    "warmup_steps: 0, checkpoint_every: 10, workers: 0}}",
     "training={steps: 3, batch_size: 4, warmup_steps: 0, validate_every: 2, checkpoint_every: 1, log_every: 1, "
     "workers: 0, precision: fp32, learning_rate: 0.002}",
 )

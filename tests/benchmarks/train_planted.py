@@ -102,7 +102,7 @@ def main() -> None:
         )
     vae = find_bundle(out / "vae" / "bundle", [])
     generator = load_config(DiffusionRecipe, ROOT / "configs" / "planted-nuclei.yaml", overrides=changes)
-    training = crops("train", 8, doses=DOSES, wells=True)
+    training = crops("train", 20, doses=DOSES, wells=True)
     bundle = train_diffusion(
         training, crops("validation", 16), vae, generator, out / generator.name, facts=facts("consensus and wells"),
         resume=True,

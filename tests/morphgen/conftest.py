@@ -17,5 +17,5 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> MorphologyGenerator:
     from morphgen.sample import MorphologyGenerator
 
     torch.manual_seed(0)
-    bundle = small_generator(tmp_path_factory.mktemp("small"), "auxiliary=0.1")
+    bundle = small_generator(tmp_path_factory.mktemp("small"))
     return MorphologyGenerator(bundle)

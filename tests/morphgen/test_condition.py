@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 from small_generators import GENES, small_signatures
 
 from image2reg.errors import DataError
 from morphgen.condition import Condition, ConditionEncoder
-from morphgen.descriptors import DESCRIPTORS, describe
 from morphgen.signature_condition import condition_of
 
 
@@ -129,35 +126,11 @@ def test_another_number_of_genes_is_refused() -> None:
         encoder()(Condition(torch.randn(2, 5)))
 
 
-def test_morphology_is_expected_from_everything_but_itself() -> None:
+def test_told_morphology_reaches_the_tokens_and_the_pooled_vector() -> None:
     net, own = encoder(), condition()
     other = replace(own, morphology=own.morphology + 5)
     with torch.no_grad():
         (tokens, pooled), (changed, moved) = net(own), net(other)
-        assert torch.equal(net.measured(tokens), net.measured(changed))
-    assert not torch.allclose(pooled, moved)  # while the image is told of it
-
-
-def test_drawn_morphology_has_the_spread_of_the_cells_it_was_fitted_on() -> None:
-    net, own = encoder(), condition()
-    rng = np.random.default_rng(0)
-    factor = np.array([[0.5, 0, 0], [0.3, 0.2, 0], [-0.1, 0.0, 0.4]], np.float32)
-    index = torch.arange(4).repeat_interleave(5000)
-    with torch.no_grad():
-        expected = net.measured(net(own)[0])
-        cells = expected[index] + torch.from_numpy(rng.normal(size=(20_000, 3)).astype(np.float32) @ factor.T)
-        net.fit_morphology(own, index, cells)
-        white = torch.from_numpy(rng.normal(size=(20_000, 3)).astype(np.float32))
-        drawn = net.with_morphology(own.rows(index), white).morphology
-    assert np.allclose(np.cov(drawn[index == 2].T.numpy()), factor @ factor.T, atol=0.02)
-    assert torch.allclose(drawn[index == 2].mean(0), expected[2], atol=0.02)
-
-
-def test_bright_spots_and_dark_gaps_are_told_apart() -> None:
-    y, x = np.mgrid[:48, :48] - 23.5
-    nucleus = gaussian_filter(np.where(np.hypot(y, x) < 14, 0.5, 0.0), 3)
-    spot = 0.3 * np.exp(-((y - 4) ** 2 + (x + 5) ** 2) / 3)
-    images = np.stack([nucleus, nucleus + spot, nucleus - spot])[:, None].astype(np.float32) * 2 - 1
-    skewness = describe(torch.from_numpy(images))[:, DESCRIPTORS.index("fine_skewness")]
-    assert skewness[1] > skewness[0] + 0.5
-    assert skewness[2] < skewness[0] - 0.5
+    assert torch.equal(tokens[:, :-1], changed[:, :-1])
+    assert not torch.allclose(tokens[:, -1], changed[:, -1])
+    assert not torch.allclose(pooled, moved)

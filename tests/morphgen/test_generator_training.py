@@ -42,9 +42,15 @@ def test_both_trainings_resume_bitwise(tmp_path) -> None:
     train_vae(crops, crops, vae_recipe(ADVERSARY, *changes), again, facts=FACTS, resume=True, device="cpu")
     assert weights(tmp_path / "vae") == weights(again)
 
-    recipe = diffusion_recipe("condition.noise=0.2", "condition.gene_dropout=0.1", "auxiliary=0.1", *changes)
+    recipe = diffusion_recipe("condition.noise=0.2", "condition.gene_dropout=0.1", *changes)
     train_diffusion(crops, None, vae, recipe, tmp_path / "d", facts=FACTS, device="cpu")
     again = killed_after(tmp_path / "d", tmp_path / "d2", 1)
+    train_diffusion(crops, None, vae, recipe, again, facts=FACTS, resume=True, device="cpu")
+    assert weights(tmp_path / "d") == weights(again)
+
+    shutil.rmtree(again)
+    shutil.copytree(tmp_path / "d" / "prior", again / "prior")
+    shutil.rmtree(again / "prior" / "checkpoints" / "step_000020")  # killed while the prior was trained
     train_diffusion(crops, None, vae, recipe, again, facts=FACTS, resume=True, device="cpu")
     assert weights(tmp_path / "d") == weights(again)
 
