@@ -160,6 +160,10 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="1: plain; above: further away from unconditional.")
     ] = None,
+    corrections: Annotated[
+        int | None,
+        typer.Option("--corrections", help="Gradients that pull a nucleus to its told morphology; 0: none."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed draws the same images.")] = 0,
     batch: Annotated[int, typer.Option("--batch", help="Images at once; changes time and memory only.")] = 32,
     shard: Annotated[
@@ -188,7 +192,10 @@ def generate(
         refuse_existing(out, overwrite=overwrite)
     generator = load(model, device=device)
     table = open_signatures(signatures, genes=list(generator.genes), fill=fill_missing)
-    chosen = {"steps": steps, "sampler": sampler, "guidance": guidance, "strength": strength, "route": route}
+    chosen = {
+        "steps": steps, "sampler": sampler, "guidance": guidance, "strength": strength, "route": route,
+        "corrections": corrections,
+    }  # fmt: skip
     with progress_bar("images", silent=as_json) as progress:
         done = generate_to(
             out, generator, table, n=n, control=open_crops(control) if control else None, shard=part, strict=strict,

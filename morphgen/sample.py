@@ -215,10 +215,12 @@ class MorphologyGenerator:
             for k in ("steps", "sampler", "guidance", "strength", "residual", "corrections")
         }
         options |= {"seed": given.seed, "batch": given.batch, "route": given.route, "process": own["process"]}
-        if n < 1 or options["steps"] < 1 or given.batch < 1 or not 0 <= options["strength"] <= 1:
+        few = n < 1 or options["steps"] < 1 or given.batch < 1 or options["corrections"] < 0
+        if few or not 0 <= options["strength"] <= 1:
             raise ConfigurationError(
-                f"n={n}, steps={options['steps']}, batch={given.batch}, strength={options['strength']}: the first "
-                "three are at least 1, strength lies between 0 and 1."
+                f"n={n}, steps={options['steps']}, batch={given.batch}, strength={options['strength']}, "
+                f"corrections={options['corrections']}: the first three are at least 1, strength lies between 0 and 1, "
+                "corrections are 0 or more."
             )
         if options["guidance"] != 1 and not own["dropout"]:
             raise ConfigurationError(

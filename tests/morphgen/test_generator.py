@@ -72,6 +72,12 @@ def test_guidance_one_is_plain_and_more_changes_images(model) -> None:
     assert np.abs(plain - images(model, guidance=3.0)).max() > 1e-4
 
 
+def test_corrections_change_what_is_told_and_leave_the_unconditional_alone(model) -> None:
+    assert np.abs(images(model, corrections=0) - images(model, corrections=4)).max() > 1e-3
+    free = images(model, guidance=0.0, corrections=0)
+    assert np.array_equal(free, images(model, guidance=0.0, corrections=4))
+
+
 def test_guidance_without_dropout_is_refused_with_the_reason(model) -> None:
     untaught = MorphologyGenerator(model.bundle)
     untaught.sampling = {**model.sampling, "dropout": 0.0}
@@ -131,6 +137,7 @@ def test_a_signature_far_outside_warns_and_is_refused_when_strict(model) -> None
             "was trained to begin at noise: --route flow needs a model trained with source=control",
         ),
         ({"strength": 1.5}, "strength lies between 0 and 1"),
+        ({"corrections": -1}, "corrections=-1.*0 or more"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(model, options: dict, text: str) -> None:
