@@ -1,13 +1,14 @@
 """Rotation-invariant measurements of crops in one pass, with gradients: what is told, predicted and corrected.
 
-They answer to the families of nucleus features (size, shape, brightness, radial distribution, texture, co-location), but
-with soft outlines, so that a drawn crop can be pulled towards what it was told to be (`morphgen.correction`).
+They answer to the families of nucleus features (size, shape, brightness, radial distribution, texture, placement), with
+soft outlines, so that a drawn crop can be pulled towards what it was told to be (`morphgen.correction`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -45,11 +46,11 @@ def describe(crops: Tensor) -> Tensor:
     (N, C * len(DESCRIPTORS) + C * (C - 1)) float32
         In the order of `descriptor_names`. By channel: logarithms of total, of the area within the outline (about a
         third of the typical brightness), of the axis ratio (second moments of the outline), of the mean brightness;
-        mean brightness in four elliptic rings relative to that mean; logarithms of extent (second moments over area) and form factor
-        (perimeter squared over area): dents and pieces; logarithm of the root mean square of three bands of texture away
-        from the outline, their skewness (bright spots against dark gaps), peakedness of the finer two; the brightest
-        places. Then, for each pair of channels, the logarithm of the first's brightness inside the second's outline
-        relative to around it, the nearer the more.
+        mean brightness in four elliptic rings relative to that mean; logarithms of extent (second moments over area)
+        and form factor (perimeter squared over area): dents and pieces; logarithm of the root mean square of three
+        bands of texture away from the outline, their skewness (bright spots against dark gaps), peakedness of the finer
+        two; the brightest places. Then, for each pair of channels, the logarithm of the first's brightness inside the
+        second's outline relative to around it, the nearer the more.
     """
     if crops.ndim == 5:
         crops = crops.amax(2)
@@ -111,7 +112,7 @@ def _band(size: int, sigma: float, like: Tensor) -> Tensor:
 
 
 def _ellipse(inside: Tensor, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logarithms of axis ratio and extent, and where each pixel lies: squared radius, 1 on the ellipse of equal moments."""
+    """Logarithms of axis ratio and extent; squared radius of each pixel, 1 on the ellipse of equal moments."""
     height, width = inside.shape[2:]
     weight = (inside / _wide(area))[:, 0]
     y_axis = torch.arange(height, device=inside.device, dtype=inside.dtype)[:, None]
@@ -144,9 +145,8 @@ def _log_form_factor(inside: Tensor, area: Tensor) -> Tensor:
 def _bands(relative: Tensor, inside: Tensor) -> list[Tensor]:
     """Differences of smoothings that do not look across the outline: finer than 0.8, 0.8 to 1.6, 1.6 to 3.2 pixels."""
     levels = [relative]
-    for sigma in _TEXTURE_PX:
-        levels.append(_blurred(relative * inside, sigma) / _blurred(inside, sigma).clamp_min(1e-3))
-    return [finer - coarser for finer, coarser in zip(levels, levels[1:], strict=False)]
+    levels += [_blurred(relative * inside, s) / _blurred(inside, s).clamp_min(1e-3) for s in _TEXTURE_PX]
+    return [finer - coarser for finer, coarser in pairwise(levels)]
 
 
 class _Moments:

@@ -116,7 +116,7 @@ class MorphologyPrior(nn.Module):
         self.reach.fill_(_reach_of(self._squared(self.kept_expected[:_CELLS_ASKED])))
 
     def draw(self, condition: Condition, noise: Tensor) -> Condition:
-        """Draw the morphology of one cell per row: what is expected, and how a like cell of training deviated from that.
+        """Draw the morphology of one cell per row: what is expected, and how a like cell of training deviated from it.
 
         Like cells are those of which about the same was expected, so spread, skewness and what goes together follow
         the phenotype. The draw is Gumbel's (one uniform number per kept cell), so that rounding does not decide it.

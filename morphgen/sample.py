@@ -76,7 +76,7 @@ class Sampling:
     residual : float
         How much of the fine texture that the autoencoder does not keep is drawn (`morphgen.residual`); 0 for none.
     corrections : int
-        Steps by which a drawn nucleus is pulled to its told morphology (`morphgen.correction`), where the model has one.
+        Steps by which a drawn nucleus is pulled to its told morphology (`morphgen.correction`), if the model has one.
     seed : int
     batch : int
         Images at once. Decides memory and time, and nothing else.

@@ -206,7 +206,8 @@ def train_diffusion(
         "sampling": recipe.model_dump(
             mode="json",
             include={
-                "process", "source", "source_noise", "sampler", "steps", "guidance", "strength", "residual", "corrections",
+                "process", "source", "source_noise", "sampler", "steps", "guidance", "strength", "residual",
+                "corrections",
             },
         ) | {"dropout": recipe.condition.drop},
         "crop_size": list(training.images.shape[2:]),
