@@ -243,7 +243,7 @@ class DiffusionRecipe(_Strict):
     prior: PriorRecipe = PriorRecipe()
     views: Annotated[int, Field(gt=0, le=8)] = 1
     sampler: Literal["euler", "heun", "ddim", "dpm"] = "heun"
-    steps: Count = 6
+    steps: Count = 4
     guidance: Weight = 1.0
     strength: Annotated[float, Field(ge=0, le=1)] = 0.55
     residual: Weight = 0.0

@@ -241,6 +241,8 @@ def train_diffusion(
         **recipe_file(recipe, result.history_path),
         "condition/references.safetensors": references,
     }
+    if prior is not None:
+        files["prior/training.jsonl"] = out / "prior" / "metrics.jsonl"
     begin = training.controls[:4] if recipe.source == "control" and training.controls is not None else None
     return _with_generated(
         out / "bundle", spec, files, signatures.rows(np.arange(1)), begin, overwrite=resume
