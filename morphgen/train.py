@@ -269,7 +269,8 @@ def _trained_prior(
     for table in (training, *([validation] if validation is not None else [])):
         assert table.descriptors is not None
         table.descriptors = prior.standardise(table.descriptors)
-        means.append((table.condition, means_of(table.descriptors, table.index, len(table.condition))))
+        shown, place = table.index.unique(return_inverse=True)  # a signature may have no crops
+        means.append((table.condition.rows(shown), means_of(table.descriptors, place, len(shown))))
     result = fit(PriorTask(prior, recipe, *means), recipe.training, out, resume=resume, device=device)
     prior.cpu().load_state_dict(result.best_state or result.last_state)
     prior.eval()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from small_generators import FACTS, diffusion_recipe, small_crops, vae_recipe
+from small_generators import FACTS, diffusion_recipe, small_crops, small_signatures, vae_recipe
 
 from image2reg.errors import DataError
 from image2reg.models.bundle import load_bundle
+from morphgen.sample import MorphologyGenerator
 from morphgen.train import train_diffusion, train_vae
 
 if TYPE_CHECKING:
@@ -56,3 +59,13 @@ def test_both_trainings_resume_bitwise(tmp_path) -> None:
 
     with pytest.raises(DataError, match="holds a training run"):
         train_diffusion(crops, None, vae, recipe, tmp_path / "d", facts=FACTS, device="cpu")
+
+
+def test_signatures_without_crops_are_allowed(tmp_path) -> None:
+    crops = small_crops()
+    kept = crops.signature_index != 3
+    fewer = dataclasses.replace(crops, images=crops.images[kept], signature_index=crops.signature_index[kept])
+    vae = train_vae(crops, crops, vae_recipe(), tmp_path / "vae", facts=FACTS, device="cpu")
+    bundle = train_diffusion(fewer, fewer, vae, diffusion_recipe(), tmp_path / "d", facts=FACTS, device="cpu")
+    made = MorphologyGenerator(bundle).generate(small_signatures(), n=1)
+    assert np.isfinite(np.asarray(made.images)).all()
