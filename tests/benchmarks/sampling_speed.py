@@ -106,6 +106,9 @@ def seconds_per_image(name: str, *, batch: int) -> tuple[float, int, float]:
     timed = recipe.steps if recipe.process == "flow" else TIMED
     warm = condition if prior is None else prior.draw(condition, torch.rand(batch, prior.n_kept))
     model.predict(z, torch.full((batch,), 500.0), warm)
+    if warm.morphology is not None:
+        corrected(z, warm.morphology, own.measured, steps=1)
+    autoencoder.decode(z)
     began = time.process_time()
     if prior is not None:
         condition = prior.draw(condition, torch.rand(batch, prior.n_kept))

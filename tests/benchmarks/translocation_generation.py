@@ -341,9 +341,7 @@ def tables(found: dict[str, pd.DataFrame], truth: Truth) -> list[dict[str, Any]]
                 "too: on this plate most features hardly depend on the dose.",
                 f"Retrieval: medians of wells of {WELL_CELLS} cells find the real wells of their dose and half-plate among all 72; "
                 f"generated over real: {interval(keys['dose_retrieval_ci95'])}.",
-                f"What is short is the denoiser: {STUDY.diffusion.training.steps} steps of {STUDY.diffusion.training.batch_size} "
-                "cells reach neither the textures that the autoencoder keeps nor the full step of the GFP ratio. The odd doses' "
-                "training began with a schedule of 1,600 steps.",
+                f"Generators of {STUDY.diffusion.training.steps} steps of {STUDY.diffusion.training.batch_size} cells each.",
                 "One plate, three wells per dose and half. The scale of the dose is a sigmoid fitted to the doses trained on.",
             ],
         },
