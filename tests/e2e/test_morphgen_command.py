@@ -118,6 +118,8 @@ TINY_VAE = (
 TINY_DIFFUSION = (
     "denoiser={widths: [16], attention: [true], norm_groups: 8, heads: 2}",
     "condition={tokens: 2, width: 16, hidden: 8, drop: 0.2}",
+    "prior={members: 1, condition: {tokens: 1, width: 8, hidden: 8, drop: 0.0}, training: {steps: 3, batch_size: 4, "
+    "warmup_steps: 0, workers: 0}}",
     "training={steps: 3, batch_size: 4, warmup_steps: 0, checkpoint_every: 1, workers: 0, precision: fp32}",
 )
 
