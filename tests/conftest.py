@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +28,8 @@ settings.load_profile("default")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Start a test's random numbers anew, before its fixtures: the order of tests is drawn, their numbers are not."""
+    import torch  # after the environment above is set, which torch reads when it is loaded
+
     torch.manual_seed(0)
     generator = getattr(getattr(item, "module", None), "RNG", None)
     if generator is not None:

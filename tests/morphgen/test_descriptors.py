@@ -85,7 +85,7 @@ def test_channels_are_measured_by_themselves_and_against_each_other() -> None:
     assert np.allclose(values[:, len(DESCRIPTORS) : 2 * len(DESCRIPTORS)], alone, atol=1e-5)
     ratio = values[:, names.index("GFP_in_to_around_DNA")]
     assert ratio[0] > ratio[1] + 0.2
-    assert ratio[1] == pytest.approx(0, abs=0.05)
+    assert ratio[1] == pytest.approx(0, abs=0.1)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
