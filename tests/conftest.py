@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -28,7 +27,9 @@ settings.load_profile("default")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Start a test's random numbers anew, before its fixtures: the order of tests is drawn, their numbers are not."""
-    import torch  # after the environment above is set, which torch reads when it is loaded
+    # Here, when the environment above is set: both read it as they are loaded.
+    import numpy as np
+    import torch
 
     torch.manual_seed(0)
     generator = getattr(getattr(item, "module", None), "RNG", None)
