@@ -19,6 +19,8 @@ __all__ = ["corrected"]
 
 _OUTLIER = 2.0
 """Deviations beyond count linearly: what no nucleus can be must not outweigh the rest."""
+_FARTHEST = 0.25
+"""Longest step, root mean square in standard deviations of latents: where gradients vanish Polyak's has no end."""
 
 
 def corrected(z: Tensor, wanted: Tensor, measure: Callable[[Tensor], Tensor], *, steps: int) -> Tensor:
@@ -41,5 +43,7 @@ def corrected(z: Tensor, wanted: Tensor, measure: Callable[[Tensor], Tensor], *,
             loss = functional.huber_loss(measure(z), wanted, reduction="none", delta=_OUTLIER).sum(1)
             (gradient,) = torch.autograd.grad(loss.sum(), z)
         squared = gradient.square().sum(along).clamp_min(1e-8)
-        z = z.detach() - (loss.detach() / squared).reshape(-1, *(1 for _ in along)) * gradient
+        farthest = _FARTHEST * (gradient[0].numel() / squared).sqrt()
+        step = torch.minimum(loss.detach() / squared, farthest)
+        z = z.detach() - step.reshape(-1, *(1 for _ in along)) * gradient
     return z.detach()
