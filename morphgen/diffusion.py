@@ -73,7 +73,7 @@ class LatentTable:
     condition : Condition
         One row per perturbation.
     descriptors : (N, D) float32, optional
-        Standardised.
+        As measured, until the prior that is trained on them standardises them.
     controls : (1, M, z, *latent), optional
     """
 
