@@ -20,6 +20,8 @@ LEAST_FOR_FRECHET = 4
 
 _KERNEL_BLOCK = 1000
 _FRECHET_SIZES, _FRECHET_DRAWS = 5, 3
+# Of the training images' standard deviation: a distance that is rounding.
+_SAME = 1e-5
 
 
 def _frechet_once(first: Floats, second: Floats) -> float:
@@ -120,8 +122,20 @@ def memorisation(
         ``nearest_other``, ``nearest_real``: medians. ``ratio``: of the first to the second; well below 1 is copying.
         ``low``, ``high``: range of that ratio for two random halves of the held-out real images (95 %).
         ``closer``: share of other images nearer to a training image than all but 1 % of the held-out real ones.
+
+    Raises
+    ------
+    DataError
+        Half of the held-out images or more are training images.
     """
     generated, real = (_nearest(cloud, training, 1)[0][:, 0] for cloud in (other, held_out))
+    same = real <= _SAME * np.linalg.norm(training.std(axis=0))
+    if np.mean(same) >= 0.5:
+        raise DataError(
+            f"memorisation: {np.count_nonzero(same)} of {len(real)} held-out real images are in the training "
+            "images too, so they cannot tell what is near. Give real images that were not trained on, or leave the "
+            "training images out."
+        )
     rng = generator(0, "memorisation")
     halves = np.array([rng.permutation(real) for _ in range(500)])
     half = len(real) // 2

@@ -132,6 +132,18 @@ class MorphologyPrior(nn.Module):
         chosen = (-self._squared(expected) / (2 * self.reach**2) - noise.log().neg().log()).argmax(1)
         return replace(condition, morphology=(expected + self.kept_deviation[chosen]).clamp(-6, 6))
 
+    def carried(self, condition: Condition, own: Tensor) -> Condition:
+        """Tell each control nucleus what it would measure: what is expected, and how it deviates from other controls.
+
+        Parameters
+        ----------
+        condition : Condition
+            B rows.
+        own : (B, M)
+            Standardised deviation of each control from the mean of the controls.
+        """
+        return replace(condition, morphology=(self.expected(condition) + own).clamp(-6, 6))
+
     def _squared(self, expected: Tensor) -> Tensor:
         # Not by way of a matrix product, whose rounding would tell equal ones apart.
         mode = "donot_use_mm_for_euclid_dist"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -91,6 +91,20 @@ class Sampling:
     corrections: int | None = None
     seed: int = 0
     batch: int = 32
+
+
+class _Controls(NamedTuple):
+    """Control nuclei that images begin at.
+
+    Attributes
+    ----------
+    latents : (M, z, *latent)
+    morphology : (M, K) or None
+        What each measures, standardised.
+    """
+
+    latents: Tensor
+    morphology: Tensor | None
 
 
 class MorphologyGenerator:
@@ -195,7 +209,7 @@ class MorphologyGenerator:
         distances = self.outside(signatures)
         names = _names(signatures)
         self._warn(distances, names, strict=strict)
-        start = None if control is None else self._control_latents(control)
+        start = None if control is None else self._controls(control)
         for row, name in enumerate(names):
             for first in range(0, n, options["batch"]):
                 numbers = range(first, min(first + options["batch"], n))
@@ -261,23 +275,32 @@ class MorphologyGenerator:
             raise DataError(f"{text}. Leave them out, or generate without --strict and distrust the images.")
         warnings.warn(f"{text}. Their images are extrapolations.", stacklevel=3)
 
-    def _control_latents(self, control: NDArray[Any]) -> Tensor:
+    def _controls(self, control: NDArray[Any]) -> _Controls:
         control = np.asarray(control)
         expected = (len(self.channels), *self.crop_size)
         if control.shape[1:] != expected or not len(control):
             raise DataError(
                 f"control crops {control.shape}: the model needs (N, {', '.join(map(str, expected))})."
             )
-        x = torch.from_numpy(self.intensity.apply(control))
+        parts = torch.from_numpy(self.intensity.apply(control)).to(self.device).split(64)
         with torch.no_grad():
-            return torch.cat([self.autoencoder.encode(part.to(self.device)) for part in x.split(64)])
+            latents = torch.cat([self.autoencoder.encode(part) for part in parts])
+            if self.prior is None:
+                return _Controls(latents, None)
+            measured = torch.cat([describe(part) for part in parts])
+            return _Controls(latents, self.prior.standardise(measured))
 
     @torch.no_grad()
     def _draw(
-        self, condition: Condition, name: str, numbers: range, start: Tensor | None, options: dict[str, Any]
+        self,
+        condition: Condition,
+        name: str,
+        numbers: range,
+        start: _Controls | None,
+        options: dict[str, Any],
     ) -> NDArray[np.float32]:
         condition = condition.to(self.device)
-        if self.prior is not None:
+        if self.prior is not None and start is None:
             drawn = [_noise((self.prior.n_kept,), options["seed"], f"morphology {name}", k) for k in numbers]
             uniform = torch.special.ndtr(torch.stack(drawn)).clamp(1e-7, 1 - 1e-7)
             condition = self.prior.draw(condition, uniform.to(self.device))
@@ -288,10 +311,15 @@ class MorphologyGenerator:
         if start is None:
             z = self._run(noise, condition, process, plain)
         else:
-            begin = start[torch.tensor([k % len(start) for k in numbers], device=start.device)]
+            rows = torch.tensor([k % len(start.latents) for k in numbers], device=self.device)
+            begin = start.latents[rows]
             if options["route"] == "sdedit" and strength == 0:
                 return self.autoencoder.decode(begin).float().cpu().numpy()
-            z = self._from_control(begin, noise, condition, options, plain)
+            before = None if self.sampling["dropout"] else condition
+            if self.prior is not None and start.morphology is not None:
+                before = replace(condition, morphology=start.morphology[rows])
+                condition = self.prior.carried(condition, start.morphology[rows] - start.morphology.mean(0))
+            z = self._from_control(begin, noise, (before, condition), options, plain)
         if condition.morphology is not None and options["guidance"]:
             z = corrected(z, condition.morphology, self._measured, steps=options["corrections"])
         decoded = self.autoencoder.decode(z).float()
@@ -309,17 +337,17 @@ class MorphologyGenerator:
         self,
         begin: Tensor,
         noise: Tensor,
-        condition: Condition,
+        conditions: tuple[Condition | None, Condition],
         options: dict[str, Any],
         plain: dict[str, Any],
     ) -> Tensor:
+        before, condition = conditions
         process, strength = options["process"], options["strength"]
         if options["route"] == "flow":
             return self._run(begin + self.sampling["source_noise"] * noise, condition, process, plain)
         same = {"process": process, "steps": options["steps"], "sampler": options["sampler"]}
         if options["route"] == "inversion":
-            without = None if self.sampling["dropout"] else condition
-            return self._run(invert(self.denoiser, begin, without, **same), condition, process, plain)
+            return self._run(invert(self.denoiser, begin, before, **same), condition, process, plain)
         noisy = noise_to(begin, noise, strength=strength, **same)
         return self._run(noisy, condition, process, plain, strength=strength)
 

@@ -26,6 +26,11 @@ def accelerator_for(settings: TrainingSettings, device: str) -> Accelerator:
     device : "auto", "cpu" or "cuda"
         "auto" takes the GPU where torch sees one.
 
+    Notes
+    -----
+    A processor without instructions for bfloat16 would emulate them, many times slower than float32 and not more
+    precise, so there "bf16" is computed in float32.
+
     Raises
     ------
     ConfigurationError
@@ -44,4 +49,15 @@ def accelerator_for(settings: TrainingSettings, device: str) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
     precision = "no" if settings.precision == "fp32" else settings.precision
+    if on_cpu and precision == "bf16" and not _computes_bfloat16():
+        precision = "no"
     return Accelerator(cpu=on_cpu, mixed_precision=precision, gradient_accumulation_steps=settings.accumulate)
+
+
+def _computes_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16; one that torch does not describe is believed to."""
+    tell = getattr(torch.cpu, "get_capabilities", None)
+    found = tell() if tell else {}
+    if found.get("architecture") != "x86_64":
+        return True
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "avx10_2"))

@@ -17,6 +17,7 @@ from torch import nn
 
 from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.interruption import Interrupted
+from image2reg.models import devices
 from image2reg.models.history import read_history
 from image2reg.models.settings import learning_rate_at
 from image2reg.models.state import TrainingState, WeightAverage
@@ -279,11 +280,29 @@ def test_layout_in_memory_survives_a_resume(tmp_path):
     assert same_tensors(result.last_state, whole.last_state)
 
 
-def test_precision_can_differ_between_runs_of_one_process(tmp_path):
+def test_precision_can_differ_between_runs_of_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr("image2reg.models.devices._computes_bfloat16", lambda: True)
     half = run(TwoPhases(), tmp_path / "a", precision="bf16")
     full = run(TwoPhases(), tmp_path / "b", precision="fp32")
     assert all(v.dtype in {torch.float32, torch.int64} for v in half.last_state.values())
     assert not same_tensors(half.last_state, full.last_state)
+
+
+def test_a_processor_without_bfloat16_computes_float32(tmp_path, monkeypatch):
+    lacking = {"architecture": "x86_64", "avx2": True, "avx512_bf16": False, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: lacking, raising=False)
+    asked = run(TwoPhases(), tmp_path / "a", precision="bf16")
+    assert same_tensors(asked.last_state, run(TwoPhases(), tmp_path / "b", precision="fp32").last_state)
+
+
+@pytest.mark.parametrize(
+    ("processor", "computes"),
+    [({"architecture": "x86_64", "avx512_bf16": True}, True), ({"architecture": "aarch64"}, True), ({}, True),
+     ({"architecture": "x86_64", "avx2": True}, False)],
+)  # fmt: skip
+def test_only_a_processor_known_to_lack_bfloat16_is_said_to(monkeypatch, processor, computes):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
+    assert devices._computes_bfloat16() is computes
 
 
 def test_an_occupied_directory_is_refused(tmp_path):

@@ -130,6 +130,12 @@ def test_copies_of_training_images_are_seen():
     assert fresh["low"] < fresh["ratio"] < fresh["high"]
 
 
+def test_training_images_are_no_held_out_ones():
+    training = RNG.normal(size=(50, 10))
+    with pytest.raises(DataError, match=r"50 of 50 held-out real images are in the training images too"):
+        memorisation(training, RNG.normal(size=(20, 10)), training)
+
+
 def test_closeness_sees_each_channel():
     real = np.hstack([RNG.normal(size=(400, 10)), RNG.normal(size=(400, 10))])
     other = real.copy()

@@ -28,11 +28,13 @@ from image2reg.tables.profiles import Profiles
 from morphgen.catalogue import verify_bundle
 from morphgen.crops import CropSet
 from morphgen.denoiser import ConditionalDenoiser
+from morphgen.descriptors import describe
 from morphgen.generate import generate_to
 from morphgen.presets import PRESETS
 from morphgen.recipe import DiffusionRecipe, VaeRecipe
 from morphgen.sample import MorphologyGenerator
 from morphgen.samplers import evaluations, flow
+from morphgen.signature_condition import condition_of
 from morphgen.train import train_diffusion, train_vae
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lie outside the range.*:UserWarning")
@@ -104,6 +106,23 @@ def test_routes_from_a_control_give_other_images_than_it(model, route: str) -> N
     made = images(model, control=control, route=route, strength=0.8)
     assert made.shape == (9, 1, 16, 16)
     assert np.abs(made - images(model, control=control, strength=0.0)).max() > 1e-3
+
+
+def test_each_control_keeps_what_told_it_from_the_other_controls(model) -> None:
+    """A control is told what the signature lets one expect and its own deviation from the mean control."""
+    told = []
+    carried = model.prior.carried
+    model.prior.carried = lambda *given: told.append(carried(*given)) or told[-1]
+    control, one = small_crops().controls[:3], SIGNATURES.rows(np.array([0]))
+    try:
+        images(model, signatures=one, control=control, n=6, route="inversion", batch=4)
+    finally:
+        del model.prior.carried
+    morphology = torch.cat([condition.morphology for condition in told])
+    assert torch.allclose(morphology[:3], morphology[3:], atol=1e-5)  # image i begins at control i modulo 3
+    own = model.prior.standardise(describe(torch.from_numpy(model.intensity.apply(control))))
+    expected = model.prior.expected(condition_of(one, model.genes)).detach()
+    assert torch.allclose(morphology[:3], (expected + own - own.mean(0)).clamp(-6, 6), atol=1e-5)
 
 
 def test_running_a_flow_backwards_and_forwards_returns_the_start(model) -> None:
