@@ -70,7 +70,8 @@ class Sampling:
         1: the plain conditional model; 0: the unconditional one.
     route : "sdedit", "inversion" or "flow"
         From control nuclei: noise and denoise; run the model backwards and forwards again; a flow that was trained to
-        begin at controls.
+        begin at controls. Where the model has a prior, each control is told what the signature lets one expect and its
+        own deviation from the mean of all the controls given; inversion runs backwards under what it measures.
     strength : float
         Of the noise of "sdedit", 0 to 1. At 0 the control's round trip through the autoencoder comes back.
     residual : float

@@ -59,6 +59,8 @@ LEVELS, HALVES = range(11), ("AC", "EG")
 TARGETS = [f"{half}{level}" for half in HALVES for level in range(1, 10)]
 RATIO = "Nuclei_RingIntensity_NucleusToRing_GFP"
 N_CELLS, WELL_CELLS, N_WELLS = 90, 60, 3
+# From control cells: settled on the validation genes of the planted benchmark.
+ROUTE: dict[str, Any] = {"route": "inversion", "guidance": 1.5, "corrections": 6}
 # Of the dose's coordinate: what one level adds to the logarithm of the fitted GFP ratio.
 PER_LEVEL = 0.1
 STUDY = Study(
@@ -141,22 +143,40 @@ def trained_autoencoder(runs: Path) -> tuple[Bundle, Crops]:
 
 
 def drawn(vae: Bundle, crops: Crops, ratio: pd.DataFrame, runs: Path) -> dict[str, Cells]:
-    """Draw the left-out doses with each fold's generator, under their condition and under none; measure."""
-    level = crops.column("Metadata_Level").astype(int)
-    made, n = [], WELL_CELLS * N_WELLS
-    for doses in LEFT_OUT:
-        folder = runs / f"without_{'_'.join(map(str, doses))}"
-        table = conditions(fitted_effect(ratio, doses))
-        seen = crops.rows(~np.isin(level, doses))
-        model = STUDY.generator(STUDY.crop_set(seen.images, keys_of(seen), table), vae, folder)
-        targets = [half + str(dose) for half in HALVES for dose in doses]
-        wanted = table.rows(np.isin(table.column(KEY).astype(str), targets))
-        own = STUDY.drawn(model, wanted, n, folder / "generated")
-        free = STUDY.drawn(model, wanted.rows(np.arange(1)), n, folder / "unconditional", guidance=0.0)
-        made.append((own, renamed(free, dict.fromkeys(targets, str(free.groups[0])))))
+    """Draw the left-out doses with each fold's generator: from noise, under no condition, from control cells; measure."""
+    made = [fold(doses, vae, crops, ratio, runs) for doses in LEFT_OUT]
+    return {name: together([arms[name] for arms in made]) for name in made[0]}
+
+
+def fold(
+    doses: tuple[int, ...], vae: Bundle, crops: Crops, ratio: pd.DataFrame, runs: Path
+) -> dict[str, Cells]:
+    """Train the generator that never sees these doses, and draw them."""
+    folder, n = runs / f"without_{'_'.join(map(str, doses))}", WELL_CELLS * N_WELLS
+    effect = fitted_effect(ratio, doses)
+    table = conditions(effect)
+    seen = crops.rows(~np.isin(crops.column("Metadata_Level").astype(int), doses))
+    model = STUDY.generator(STUDY.crop_set(seen.images, keys_of(seen), table), vae, folder)
+    targets = [half + str(dose) for half in HALVES for dose in doses]
+    wanted = table.rows(np.isin(table.column(KEY).astype(str), targets))
+    own = STUDY.drawn(model, wanted, n, folder / "generated")
+    free = STUDY.drawn(model, wanted.rows(np.arange(1)), n, folder / "unconditional", guidance=0.0)
+    carried = []
+    for row, key in enumerate(wanted.column(KEY).astype(str)):
+        begin = nearest_controls(key, effect, seen, n)
+        path = folder / f"from_controls_{key}"
+        carried.append(STUDY.drawn(model, wanted.rows(np.array([row])), n, path, control=begin, **ROUTE))
     return {
-        name: together(parts) for name, parts in zip(("own", "free"), zip(*made, strict=True), strict=True)
-    }
+        "own": own, "free": renamed(free, dict.fromkeys(targets, str(free.groups[0]))), "carried": together(carried),
+    }  # fmt: skip
+
+
+def nearest_controls(key: str, effect: pd.Series, seen: Crops, n: int) -> np.ndarray:
+    """Cells of the same half-plate's negative or positive wells, whichever the sigmoid says are more alike."""
+    ends = [f"{key[:2]}{level}" for level in (LEVELS[0], LEVELS[-1])]
+    nearer = min(ends, key=lambda end: abs(effect[end] - effect[key]))
+    rows = np.flatnonzero(keys_of(seen) == nearer)
+    return np.asarray(seen.images[np.sort(generator(0, "controls", key).permutation(rows)[:n])], np.float32)
 
 
 def keys_of(crops: Crops) -> np.ndarray:
@@ -291,6 +311,7 @@ def measured(runs: Path) -> dict[str, Any]:
     )
     found = {
         "generated": truth.scores(made["own"]),
+        "generated from control cells": truth.scores(made["carried"]),
         "floor: generated, conditions exchanged": truth.scores(shuffled(made["own"])),
         "floor: unconditional model": truth.scores(made["free"]),
         **{name: truth.scores(arm) for name, arm in floors(real, crops).items()},
