@@ -56,7 +56,7 @@ def generate_to(
     strict : bool
         Refuse signatures outside the training range.
     **sampling
-        Fields of `morphgen.sample.Sampling`.
+        Fields of `morphgen.sampling.Sampling`.
 
     Returns
     -------

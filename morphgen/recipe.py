@@ -227,7 +227,7 @@ class DiffusionRecipe(_Strict):
     views : int
         How many of the eight turns and mirrorings of each crop, drawn at random, are trained on.
     steps, sampler, guidance, strength, residual, corrections
-        What the model is sampled with when nothing else is asked for (`morphgen.sample.Sampling`).
+        What the model is sampled with when nothing else is asked for (`morphgen.sampling.Sampling`).
     """
 
     schema_version: Literal[1] = 1
