@@ -13,14 +13,13 @@ from morphgen import planted
 from morphgen.fidelity import evaluate, measure_cells, shuffled
 from morphgen.report import arm_lines, arm_rows, mosaic, write_report
 from morphgen.sample import load
+from morphgen.sampling import FROM_CONTROL
 
 __all__ = ["GENES", "run_demo"]
 
 MODEL = "planted-nuclei"
 # Three of the test genes are shown; the follow test needs more perturbations than three.
 GENES, N_FOLLOWED, N_CELLS, N_SHOWN = 3, 16, 16, 10
-# From a control to the same nucleus perturbed: settled on validation genes.
-ROUTE: dict[str, Any] = {"route": "inversion", "guidance": 1.5, "corrections": 6}
 
 
 def run_demo(out: Path) -> dict[str, Any]:
@@ -65,7 +64,11 @@ def run_demo(out: Path) -> dict[str, Any]:
         own = np.flatnonzero(groups[real.signature_index] == name)[:N_SHOWN]
         drawn = np.flatnonzero(crops.column("Metadata_Perturbation") == name)[:N_SHOWN]
         same = model.generate(
-            real.signatures.rows(groups == name), n=len(own), control=real.controls[own], seed=0, **ROUTE
+            real.signatures.rows(groups == name),
+            n=len(own),
+            control=real.controls[own],
+            seed=0,
+            **FROM_CONTROL,
         )
         pictures[f"{name} over-expressed (signature never trained on)"] = [
             ("control nuclei", mosaic(real.controls[own, 0], top=top)),

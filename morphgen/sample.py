@@ -247,7 +247,7 @@ class MorphologyGenerator:
             if options["route"] == "sdedit" and strength == 0:
                 return self.autoencoder.decode(begin).float().cpu().numpy()
             before = None if self.sampling["dropout"] else condition
-            if self.prior is not None and start.morphology is not None:
+            if self.prior is not None and start.morphology is not None and options["guidance"]:
                 before = replace(condition, morphology=start.morphology[rows])
                 condition = self.prior.carried(condition, start.morphology[rows] - start.morphology.mean(0))
             z = self._from_control(begin, noise, (before, condition), options, plain)

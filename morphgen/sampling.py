@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 from image2reg.errors import ConfigurationError
 
-__all__ = ["Sampling", "settled"]
+__all__ = ["FROM_CONTROL", "Sampling", "settled"]
 
 Route = Literal["sdedit", "inversion", "flow"]
+
+FROM_CONTROL: dict[str, Any] = {"route": "inversion", "guidance": 1.5, "corrections": 6}
+"""From a control to the same nucleus perturbed: settled on the validation genes of the planted benchmark."""
 
 
 @dataclass(frozen=True)

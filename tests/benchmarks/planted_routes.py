@@ -23,6 +23,7 @@ from morphgen import planted
 from morphgen.crop_features import crop_features
 from morphgen.ruler import Ruler, parameter_r2
 from morphgen.sample import MorphologyGenerator, load
+from morphgen.sampling import FROM_CONTROL
 
 MODEL = "planted-nuclei"
 N_CELLS, EVERY, SEED = 24, 3, 21
@@ -30,7 +31,7 @@ ROUTES: dict[str, dict[str, Any]] = {
     "SDEdit": {"route": "sdedit"},
     "SDEdit, strength 0.8": {"route": "sdedit", "strength": 0.8},
     "inversion": {"route": "inversion"},
-    "inversion, guidance 1.5, 6 corrections": {"route": "inversion", "guidance": 1.5, "corrections": 6},
+    "inversion, guidance {guidance:g}, {corrections} corrections".format_map(FROM_CONTROL): FROM_CONTROL,
 }
 HEAD = ["images", "R² of planted parameters", "r with its own nucleus", "pixel r", "CPU s per image"]
 

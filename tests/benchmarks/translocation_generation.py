@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,13 @@ from morphgen.crops import CropSet, IntensityRange
 from morphgen.fidelity import Cells, shuffled
 from morphgen.recipe import DiffusionRecipe, VaeRecipe
 from morphgen.residual import ResidualTexture
+from morphgen.sampling import FROM_CONTROL
 
 LEFT_OUT = ((1, 3, 5, 7, 9), (2, 4, 6, 8))
 LEVELS, HALVES = range(11), ("AC", "EG")
 TARGETS = [f"{half}{level}" for half in HALVES for level in range(1, 10)]
 RATIO = "Nuclei_RingIntensity_NucleusToRing_GFP"
 N_CELLS, WELL_CELLS, N_WELLS = 90, 60, 3
-# From control cells: settled on the validation genes of the planted benchmark.
-ROUTE: dict[str, Any] = {"route": "inversion", "guidance": 1.5, "corrections": 6}
 # Of the dose's coordinate: what one level adds to the logarithm of the fitted GFP ratio.
 PER_LEVEL = 0.1
 STUDY = Study(
@@ -114,6 +114,13 @@ def fitted_effect(ratio: pd.DataFrame, left_out: tuple[int, ...]) -> pd.Series:
     return pd.concat(curves)
 
 
+def left_out_effects(ratio: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """Each left-out half and dose, with the sigmoid that was fitted without it."""
+    for doses in LEFT_OUT:
+        effect = fitted_effect(ratio, doses)
+        yield from ((half + str(dose), effect) for half in HALVES for dose in doses)
+
+
 def conditions(effect: pd.Series) -> Profiles:
     """Dose on the scale of its effect, half-plate and their product, so that each half has a curve of its own.
 
@@ -165,7 +172,9 @@ def fold(
     for row, key in enumerate(wanted.column(KEY).astype(str)):
         begin = nearest_controls(key, effect, seen, n)
         path = folder / f"from_controls_{key}"
-        carried.append(STUDY.drawn(model, wanted.rows(np.array([row])), n, path, control=begin, **ROUTE))
+        carried.append(
+            STUDY.drawn(model, wanted.rows(np.array([row])), n, path, control=begin, **FROM_CONTROL)
+        )
     return {
         "own": own, "free": renamed(free, dict.fromkeys(targets, str(free.groups[0]))), "carried": together(carried),
     }  # fmt: skip
@@ -210,13 +219,7 @@ def floors(real: Cells, crops: Crops, ratio: pd.DataFrame) -> dict[str, Cells]:
     both = together((below, above))
     both = both.take(generator(0, "mixed").permutation(len(both)))
     mean = STUDY.measured(np.asarray(crops.images, np.float32).mean(axis=0, keepdims=True), ["mean"])
-    ends = {
-        half + str(dose): nearest_end(half + str(dose), effect)
-        for doses in LEFT_OUT
-        for effect in [fitted_effect(ratio, doses)]
-        for half in HALVES
-        for dose in doses
-    }
+    ends = {key: nearest_end(key, effect) for key, effect in left_out_effects(ratio)}
     return {
         "floor: mean image": mean.take(
             np.zeros(len(TARGETS) * N_CELLS, np.int64), np.repeat(TARGETS, N_CELLS)
@@ -281,9 +284,7 @@ class Truth:
 
 def curve_alone(ratio: pd.DataFrame, truth: Truth) -> pd.DataFrame:
     """The sigmoid through the trained doses, read at the left-out ones: a ratio without any image."""
-    effect = pd.concat(
-        [fitted_effect(ratio, doses)[[h + str(d) for h in HALVES for d in doses]] for doses in LEFT_OUT]
-    )[TARGETS]
+    effect = pd.Series({key: found[key] for key, found in left_out_effects(ratio)})[TARGETS]
     error = (effect - truth.middle[TARGETS]).abs()
     return pd.DataFrame({"log_ratio": effect, "error": error, "within": error <= truth.reach[TARGETS]})
 

@@ -108,6 +108,12 @@ def test_routes_from_a_control_give_other_images_than_it(model, route: str) -> N
     assert np.abs(made - images(model, control=control, strength=0.0)).max() > 1e-3
 
 
+def test_unconditional_inversion_returns_the_control(model) -> None:
+    control = small_crops().controls
+    back = images(model, control=control, route="inversion", guidance=0.0, steps=40)
+    assert np.abs(back - images(model, control=control, strength=0.0)).max() < 0.02
+
+
 def test_each_control_keeps_what_told_it_from_the_other_controls(model) -> None:
     """A control is told what the signature lets one expect and its own deviation from the mean control."""
     told = []
