@@ -87,8 +87,8 @@ class ConditionEncoder(nn.Module):
         Names, in the order of the expression vectors. Part of the model.
     tokens, width, hidden : int
         Tokens of the signature, length of a token, hidden units of each token's own network.
-    components : int
-        Principal components of the training signatures that are handed to the networks; 0: the genes themselves.
+    programmes : int
+        Learned sums of genes that the networks are handed in place of the genes; 0: the genes themselves.
     compound_size : int
         Length of a compound vector; 0 for none.
     dose, time : bool
@@ -102,12 +102,11 @@ class ConditionEncoder(nn.Module):
     Notes
     -----
     Expression is standardised by gene with the buffers ``centre`` and ``scale`` (`fit`), missing genes become 0 and a
-    mask bit: each token sees ``(expression, mask)``.
+    mask bit: each token sees ``(expression, mask)``. In a programme a missing gene counts as an average one.
     """
 
     centre: Tensor
     scale: Tensor
-    basis: Tensor
 
     def __init__(
         self,
@@ -116,7 +115,7 @@ class ConditionEncoder(nn.Module):
         tokens: int = 4,
         width: int = 64,
         hidden: int = 64,
-        components: int = 0,
+        programmes: int = 0,
         compound_size: int = 0,
         dose: bool = False,
         time: bool = False,
@@ -134,12 +133,13 @@ class ConditionEncoder(nn.Module):
         self.genes, self.cell_lines = tuple(genes), tuple(cell_lines)
         self.n_tokens, self.width, self.noise, self.gene_dropout = tokens, width, noise, gene_dropout
         self.drop_each = drop_each
-        n_in = components or len(genes)
         self.register_buffer("centre", torch.zeros(len(genes)))
         self.register_buffer("scale", torch.ones(len(genes)))
-        self.register_buffer("basis", torch.zeros(len(genes), components))
-        self.read = nn.Linear(n_in, tokens * hidden)
-        self.read_mask = nn.Linear(len(genes), tokens * hidden, bias=False)
+        self.programmes = nn.Linear(len(genes), programmes, bias=False) if programmes else None
+        self.read = nn.Linear(programmes or len(genes), tokens * hidden)
+        if not programmes:
+            self.read_mask = nn.Linear(len(genes), tokens * hidden, bias=False)
+            nn.init.zeros_(self.read_mask.weight)
         self.inner = nn.Parameter(torch.randn(tokens, hidden, hidden) / hidden**0.5)
         self.write = nn.Parameter(torch.randn(tokens, hidden, width) / hidden**0.5)
         self.place = nn.Parameter(0.5 * torch.randn(tokens, width))
@@ -163,12 +163,11 @@ class ConditionEncoder(nn.Module):
                 **{name: nn.Parameter(0.5 * torch.randn(1, width)) for name in self.embed},
             }
         )
-        nn.init.zeros_(self.read_mask.weight)
         self.pool = nn.Linear(width * (tokens + len(self.embed)), width)
 
     @torch.no_grad()
     def fit(self, expression: Tensor) -> None:
-        """Measure centre, scale and principal components over training signatures (S, G); NaN is left out."""
+        """Measure centre and scale over training signatures (S, G); NaN is left out."""
         known = ~expression.isnan()
         n = known.sum(0).clamp_min(1)
         filled = expression.nan_to_num()
@@ -176,11 +175,6 @@ class ConditionEncoder(nn.Module):
         deviation = (filled - self.centre) * known
         spread = (deviation.square().sum(0) / n).sqrt()
         self.scale.copy_(spread.clamp_min(float(spread.median()) / 20 or 1.0))
-        if self.basis.shape[1]:
-            rotation = torch.linalg.svd(deviation / self.scale, full_matrices=False).Vh
-            n_found = min(len(rotation), self.basis.shape[1])
-            self.basis.zero_()
-            self.basis[:, :n_found] = rotation[:n_found].T
 
     def standardise(self, expression: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised expression with 0 for missing genes, and the mask (1 measured, 0 missing)."""
@@ -224,9 +218,11 @@ class ConditionEncoder(nn.Module):
         if self.training and self.gene_dropout:
             kept = (torch.rand_like(x) >= self.gene_dropout).to(x.dtype)
             x, mask = x * kept, mask * kept
-        seen = x @ self.basis if self.basis.shape[1] else x
-        # Division by the root of the number of genes keeps the first layer's output of order one.
-        hidden = self.read(seen * (4.0 / len(self.genes) ** 0.5)) + self.read_mask(mask - 1)
+        if self.programmes is None:
+            # Division by the root of the number of genes keeps the first layer's output of order one.
+            hidden = self.read(x * (4.0 / len(self.genes) ** 0.5)) + self.read_mask(mask - 1)
+        else:
+            hidden = self.read(self.programmes(x))
         hidden = nn.functional.silu(hidden).unflatten(1, (self.n_tokens, -1))
         hidden = nn.functional.silu(torch.einsum("bkh,khj->bkj", hidden, self.inner))
         tokens = torch.einsum("bkh,khw->bkw", hidden, self.write) + self.place

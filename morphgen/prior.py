@@ -93,6 +93,11 @@ class MorphologyPrior(nn.Module):
         """Give the expected morphology (B, M), standardised."""
         return self.each(condition).mean(0)
 
+    def genes_read(self) -> Tensor:
+        """Sum of the absolute weights of genes in programmes, mean over members; 0 where there are none."""
+        sums = [m.programmes.weight.abs().sum() for m in self._encoders() if m.programmes is not None]
+        return torch.stack(sums).mean() if sums else torch.zeros((), device=self.usual.device)
+
     @torch.no_grad()
     def keep_deviations(self, condition: Condition, index: Tensor, morphology: Tensor) -> None:
         """Keep how some cells of training deviate from what is expected of their perturbation.
@@ -197,11 +202,12 @@ class PriorTask:
         return {**condition.rows(rows).as_batch(), "wanted": means[rows], "ids": rows.tolist()}
 
     def loss(self, phase: str, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Mean squared error of each member by itself."""
+        """Mean squared error of each member by itself, and the price of the genes it reads."""
         model = self.phases[phase]
         assert isinstance(model, MorphologyPrior)
-        error = model.each(Condition.of_batch(batch)).float() - batch["wanted"]
-        return {"loss": error.square().mean()}
+        error = (model.each(Condition.of_batch(batch)).float() - batch["wanted"]).square().mean()
+        genes = self.recipe.sparsity * model.genes_read()
+        return {"loss": error + genes, "error": error, "genes": genes}
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Coefficient of determination on unseen perturbations, mean over measurements."""

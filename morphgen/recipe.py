@@ -132,8 +132,8 @@ class ConditionSettings(_Strict):
         Length of a token.
     hidden : int
         Hidden units of each token's network.
-    components : int
-        Principal components of the training signatures the networks see; 0 hands over the genes themselves.
+    programmes : int
+        Learned sums of genes the networks see (`PriorRecipe.sparsity`); 0 hands over the genes themselves.
     noise : float
         Gaussian noise added to the standardised expression in training.
     gene_dropout : float
@@ -147,7 +147,7 @@ class ConditionSettings(_Strict):
     tokens: Count = 4
     width: Count = 64
     hidden: Count = 256
-    components: Annotated[int, Field(ge=0)] = 0
+    programmes: Annotated[int, Field(ge=0)] = 0
     noise: Weight = 0.5
     gene_dropout: Share = 0.0
     drop: Share = 0.1
@@ -199,12 +199,16 @@ class PriorRecipe(_Strict):
         Networks whose mean is taken; 0 leaves morphology out of the condition.
     condition : ConditionSettings
         Size of each, and its noise; nothing is dropped.
+    sparsity : float
+        What every standardised gene costs in a programme, times its absolute weight (Tibshirani 1996). Phenotypes
+        depend on some dozens of genes each; without it, the other hundreds are learned by heart.
     """
 
     members: Annotated[int, Field(ge=0)] = 3
-    condition: ConditionSettings = ConditionSettings(hidden=128, noise=0.5, drop=0.0)
+    condition: ConditionSettings = ConditionSettings(hidden=128, programmes=32, noise=0.0, drop=0.0)
+    sparsity: Weight = 1e-3
     training: TrainingSettings = TrainingSettings(
-        steps=3000, batch_size=128, learning_rate=1e-3, warmup_steps=100, weight_decay=0.3, betas=(0.9, 0.99),
+        steps=3000, batch_size=128, learning_rate=3e-3, warmup_steps=100, weight_decay=0.05, betas=(0.9, 0.99),
         ema_decay=0.99, gradient_clip=1.0, validate_every=500, checkpoint_every=500,
     )  # fmt: skip
 

@@ -70,6 +70,8 @@ def _diffusion(steps: int) -> DiffusionRecipe:
             "denoiser={widths: [96, 144], attention: [true, true]}",
             "condition={tokens: 2, width: 32, hidden: 64, noise: 0.0, drop: 0.1}",
             "prior={condition: {tokens: 2, width: 32, hidden: 64, noise: 0.05, drop: 0.0}}",
+            "prior.training.learning_rate=0.001",
+            "prior.training.weight_decay=0.3",
             "views=4",
             f"training={{steps: {steps}, batch_size: 32, learning_rate: 0.0015, warmup_steps: 50, ema_decay: 0.99, "
             "validate_every: 3000, checkpoint_every: 100}",

@@ -91,7 +91,7 @@ def read_parameters(cells: Cells, names: np.ndarray) -> np.ndarray:
 
 
 def from_signatures_alone(test: Profiles) -> np.ndarray:
-    """What can be known of the parameters from the training signatures and their true parameters, without an image."""
+    """What a dense kernel ridge, from training signatures to their true parameters, says of others without an image."""
     known = planted.signature_table("train", wells=True).values
     known = np.vstack([known * dose for dose in DOSES])
     parameters = planted.phenotype_map()(known)
@@ -186,9 +186,9 @@ def main() -> None:
             "Planted phenotypes; real nuclei of test fields are the truth. KS: share of features not rejected at FDR 5 %, "
             "perturbation by perturbation; pooled: all perturbations in one sample.",
             f"A kernel ridge from the training signatures to their true parameters, without any image, reaches "
-            f"R² {limit['mean']:.3f} here: what these signatures let anyone know. Real nuclei deformed by just what it "
-            f"predicts, {N_CELLS} for each signature, measure {perfect['mean']:.3f}: what a generator that drew as well "
-            "as a camera would reach with it.",
+            f"R² {limit['mean']:.3f} here, and real nuclei deformed by just what it predicts, {N_CELLS} for each "
+            f"signature, measure {perfect['mean']:.3f}: with every gene counting alike, a camera would do no better. The "
+            "generator knows the parameters from images alone, but its prior is charged for every gene it reads.",
             f"R² of generated: 95 % interval {interval['low']:.3f} to {interval['high']:.3f} over genes.",
         ]
         title = f"{'Signatures never seen' if split == 'unseen' else 'Signatures of training'}, test nuclei ({len(table)} signatures x {N_CELLS})"
@@ -200,8 +200,11 @@ def main() -> None:
                 "head": ["arm", *planted.PARAMETERS, "mean"],
                 "rows": [[name, *(f"{v:.3f}" for v in r2[name].values())] for name in parameters]
                 + [
-                    ["signatures alone, no image", *(f"{v:.3f}" for v in limit.values())],
-                    ["signatures alone, rendered perfectly", *(f"{v:.3f}" for v in perfect.values())],
+                    ["kernel ridge on signatures, no image", *(f"{v:.3f}" for v in limit.values())],
+                    [
+                        "kernel ridge on signatures, rendered perfectly",
+                        *(f"{v:.3f}" for v in perfect.values()),
+                    ],
                 ],
             }
         )

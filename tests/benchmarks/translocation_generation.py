@@ -85,6 +85,8 @@ STUDY = Study(
             "denoiser={widths: [96, 160], attention: [true, true]}",
             "condition={tokens: 2, width: 32, hidden: 64, noise: 0.0, drop: 0.1}",
             "prior={condition: {tokens: 2, width: 32, hidden: 64, noise: 0.05, drop: 0.0}}",
+            "prior.training.learning_rate=0.001",
+            "prior.training.weight_decay=0.3",
             "views=2",
             "training={steps: 3600, batch_size: 32, learning_rate: 0.001, warmup_steps: 50, ema_decay: 0.995, "
             "validate_every: 3000, checkpoint_every: 100}",

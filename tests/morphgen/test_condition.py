@@ -94,13 +94,23 @@ def test_a_missing_gene_is_masked_not_zero_expression() -> None:
     assert not torch.allclose(missing, net(at_mean)[0])
 
 
-def test_principal_components_are_those_of_the_training_signatures() -> None:
-    net = encoder(components=2)
-    line = torch.randn(40, 1) @ torch.randn(1, len(GENES))
-    net.fit(line + 0.01 * torch.randn(40, len(GENES)))
-    assert torch.allclose(net.basis.T @ net.basis, torch.eye(2), atol=1e-5)
-    x, _ = net.standardise(line)
-    assert float((x - x @ net.basis @ net.basis.T).norm() / x.norm()) < 0.1
+def test_a_programme_is_all_the_networks_see_and_a_missing_gene_counts_as_an_average_one() -> None:
+    net = encoder(programmes=2)
+    net.fit(torch.randn(50, len(GENES)) + 3)
+    net.programmes.weight.data.zero_()[:, 2] = 1.0
+    given = condition()
+    told, missing, other = (given.expression.clone() for _ in range(3))
+    missing[:, 2] = torch.nan
+    other[:, 3] += 5.0  # in no programme
+    average = told.clone()
+    average[:, 2] = net.centre[2]
+    tokens = {
+        name: net(replace(given, expression=e))[0]
+        for name, e in {"told": told, "missing": missing, "other": other, "average": average}.items()
+    }
+    assert torch.equal(tokens["told"], tokens["other"])
+    assert torch.allclose(tokens["missing"], tokens["average"])
+    assert not torch.allclose(tokens["told"], tokens["missing"])
 
 
 def test_signatures_are_aligned_by_name_whatever_the_order_of_columns() -> None:

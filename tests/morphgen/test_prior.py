@@ -97,3 +97,43 @@ def test_it_learns_what_the_signature_says_and_is_scored_on_others(tmp_path) -> 
     result = fit(task, recipe.training, tmp_path, device="cpu", progress=False)
     assert before < 0.2
     assert result.best_score > 0.7
+
+
+def test_sparse_programmes_find_the_genes_that_matter_and_predict_unseen_perturbations_better(
+    tmp_path,
+) -> None:
+    genes = tuple(f"G{i}" for i in range(200))
+    rng = np.random.default_rng(7)
+    causes = rng.permutation(200)[:6]
+
+    def planted(n: int) -> tuple[Condition, torch.Tensor]:
+        expression = rng.normal(size=(n, 200))
+        drive = expression[:, causes] @ np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, -1, 1]]).T / 2
+        return Condition(torch.tensor(expression, dtype=torch.float32)), torch.tensor(
+            np.tanh(drive), dtype=torch.float32
+        )
+
+    training, unseen = planted(150), planted(100)
+    found = {}
+    for sparsity in (0.0, 3e-3):
+        recipe = PriorRecipe(
+            members=1,
+            condition=ConditionSettings(tokens=1, width=8, hidden=16, programmes=4, noise=0.0, drop=0.0),
+            sparsity=sparsity,
+            training=TrainingSettings(
+                steps=400, batch_size=64, learning_rate=1e-2, workers=0, validate_every=400
+            ),
+        )
+        torch.manual_seed(0)
+        net = MorphologyPrior(
+            descriptors=2,
+            members=1,
+            condition={"genes": genes, **recipe.condition.model_dump(exclude={"drop"})},
+        )
+        net.fit(training[0].expression, training[1])
+        task = PriorTask(net, recipe, training, unseen)
+        result = fit(task, recipe.training, tmp_path / str(sparsity), device="cpu", progress=False)
+        read = net.members[0].programmes.weight.detach().abs().sum(0)
+        found[sparsity] = (result.best_score, float(read[causes].sum() / read.sum()))
+    assert found[3e-3][0] > 0.8 > found[0.0][0] + 0.2
+    assert found[3e-3][1] > 0.7 > found[0.0][1]
