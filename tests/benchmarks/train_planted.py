@@ -54,8 +54,8 @@ def facts(recipe: str) -> Facts:
         limits=(
             "PLANTED: which signature changes a nucleus in which way was drawn at random; no image says anything of biology.",
             "U2OS nuclei of 64 x 64 pixels at 0.656 um, 978 landmark z-scores (level 4 or 5) of the size of L1000's.",
-            "Trained on one processor core that was shared; images are a little softer than real ones, and pieces of "
-            "fragmented nuclei are hardly drawn.",
+            "Trained on one processor core that was shared; images are a little softer than real ones, and so are the "
+            "cracks of fragmented nuclei.",
         ),
     )  # fmt: skip
 
