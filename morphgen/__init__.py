@@ -6,7 +6,7 @@ Examples
 --------
 >>> import morphgen as mg
 >>> data = mg.dataset("unseen", n_per_signature=1, signatures=["AKT1S1_WT.1"])  # doctest: +SKIP
->>> crops = mg.load("planted-nuclei").generate(data.signatures, n=8, steps=4, seed=0)  # doctest: +SKIP
+>>> crops = mg.load("planted-nuclei").generate(data.signatures, n=8, steps=6, seed=0)  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -155,7 +155,8 @@ def generate(
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps; default: the model's own.")] = None,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="euler or heun (flow), ddim or dpm (diffusion).")
+        str | None,
+        typer.Option("--sampler", help="multistep, heun or euler (flow), ddim or dpm (diffusion)."),
     ] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="1: plain; above: further away from unconditional.")

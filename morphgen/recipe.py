@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from image2reg.models.settings import TrainingSettings
 
 __all__ = [
+    "SAMPLERS",
     "AutoencoderSettings",
     "ConditionSettings",
     "DenoiserSettings",
@@ -22,6 +23,13 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+SAMPLERS = {
+    "flow": ("multistep", "heun", "euler"),
+    "v": ("ddim", "dpm"),
+    "epsilon": ("ddim", "dpm"),
+}
+"""Samplers of each process, the best first (`morphgen.samplers`)."""
 
 
 class _Strict(BaseModel):
@@ -246,8 +254,8 @@ class DiffusionRecipe(_Strict):
     norm: Literal["l2", "l1"] = "l2"
     prior: PriorRecipe = PriorRecipe()
     views: Annotated[int, Field(gt=0, le=8)] = 1
-    sampler: Literal["euler", "heun", "ddim", "dpm"] = "heun"
-    steps: Count = 4
+    sampler: Literal["multistep", "heun", "euler", "ddim", "dpm"] = "multistep"
+    steps: Count = 6
     guidance: Weight = 1.0
     strength: Annotated[float, Field(ge=0, le=1)] = 0.55
     residual: Weight = 0.0
@@ -259,7 +267,7 @@ class DiffusionRecipe(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> DiffusionRecipe:
-        fits = {"flow": ("euler", "heun"), "v": ("ddim", "dpm"), "epsilon": ("ddim", "dpm")}[self.process]
+        fits = SAMPLERS[self.process]
         if self.sampler not in fits:
             raise ValueError(
                 f"sampler={self.sampler!r} does not fit process={self.process!r}; choose {' or '.join(fits)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from image2reg.errors import ConfigurationError
+from morphgen.recipe import SAMPLERS
 
 __all__ = ["FROM_CONTROL", "Sampling", "settled"]
 
@@ -22,7 +23,7 @@ class Sampling:
     Attributes
     ----------
     steps : int
-    sampler : "euler", "heun", "ddim" or "dpm"
+    sampler : "multistep", "heun", "euler", "ddim" or "dpm"
     guidance : float
         1: the plain conditional model; 0: the unconditional one.
     route : "sdedit", "inversion" or "flow"
@@ -77,7 +78,7 @@ def settled(given: Sampling, own: dict[str, Any], *, n: int, has_control: bool, 
             "(condition.drop=0), so it has no unconditional prediction to guide away from. Use --guidance 1, or "
             "train with condition.drop=0.1."
         )
-    fits = ("euler", "heun") if own["process"] == "flow" else ("ddim", "dpm")
+    fits = SAMPLERS[own["process"]]
     if options["sampler"] not in fits:
         raise ConfigurationError(
             f"sampler {options['sampler']!r} on {name!r}, process {own['process']}: choose {' or '.join(fits)}."

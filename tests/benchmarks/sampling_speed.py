@@ -39,7 +39,9 @@ from morphgen.sample import MorphologyGenerator, load
 from morphgen.samplers import denoise, evaluations, flow
 
 N_CELLS, CHANNELS, SIZE, TIMED, GENES = 12, 5, 128, 1, 978
-STEPS = [("euler", 4), ("euler", 8), ("heun", 4), ("heun", 6), ("heun", 8), ("euler", 100)]
+STEPS = [
+    ("euler", 4), ("euler", 8), ("heun", 4), ("heun", 8), ("multistep", 4), ("multistep", 6), ("multistep", 8), ("euler", 100),
+]  # fmt: skip
 CORRECTIONS = [0, 1, 8]
 GUIDANCE = [0.0, 1.5, 2.5]
 # As many steps as "few" may be.

@@ -100,20 +100,29 @@ STUDY = Study(
 )
 
 
-def _hill(level: Any, low: float, high: float, middle: float, slope: float) -> Any:
-    return low + (high - low) / (1 + np.exp(-slope * (level - middle)))
+def _response(
+    wells: Any, shift: float, low: float, high: float, middle: float, slope: float, asymmetry: float
+) -> Any:
+    """Five-parameter logistic (Richards 1959) of (level, second half or not), whose bends need not be alike."""
+    level, second = wells
+    return low + (high - low) / (1 + np.exp(slope * (middle - level - shift * second))) ** np.exp(asymmetry)
 
 
 def fitted_effect(ratio: pd.DataFrame, left_out: tuple[int, ...]) -> pd.Series:
-    """Logarithm of the GFP ratio by (half, level): a sigmoid through the wells of the doses that are trained on."""
-    curves = []
-    for half in HALVES:
-        seen = ratio[(ratio["half"] == half) & ~ratio["level"].isin(left_out)]
-        fitted, _ = optimize.curve_fit(_hill, seen["level"], seen["log_ratio"], p0=(-0.2, 1.9, 4.5, 1.5))
-        curves.append(
-            pd.Series(_hill(np.array(LEVELS), *fitted), index=[f"{half}{level}" for level in LEVELS])
-        )
-    return pd.concat(curves)
+    """Logarithm of the GFP ratio by (half, level): parallel curves through the wells of the doses that are trained on.
+
+    Two drugs of one mechanism have one curve, shifted by their relative potency (Finney 1978).
+    """
+    seen = ratio[~ratio["level"].isin(left_out)]
+    wells = (seen["level"].to_numpy(float), (seen["half"] == HALVES[1]).to_numpy(float))
+    fitted, _ = optimize.curve_fit(_response, wells, seen["log_ratio"], p0=(0.0, -0.2, 1.9, 4.5, 1.5, 0.0))
+    return pd.Series(
+        {
+            f"{half}{level}": _response((level, i), *fitted)
+            for i, half in enumerate(HALVES)
+            for level in LEVELS
+        }
+    )
 
 
 def left_out_effects(ratio: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:

@@ -156,7 +156,10 @@ def test_a_signature_far_outside_warns_and_is_refused_when_strict(model) -> None
     [
         ({"n": 0}, "n=0"),
         ({"steps": 0}, "steps=0"),
-        ({"sampler": "ddim"}, "sampler 'ddim' on 'diffusion', process flow: choose euler or heun"),
+        (
+            {"sampler": "ddim"},
+            "sampler 'ddim' on 'diffusion', process flow: choose multistep or heun or euler",
+        ),
         (
             {"route": "flow"},
             "was trained to begin at noise: --route flow needs a model trained with source=control",
@@ -304,13 +307,34 @@ class _Straight(torch.nn.Module):
         return (self.end - z) / (1 - time[0] / 1000)
 
 
-@pytest.mark.parametrize(("sampler", "steps", "count"), [("heun", 4, 7), ("heun", 1, 1), ("euler", 5, 5)])
+@pytest.mark.parametrize(
+    ("sampler", "steps", "count"), [("heun", 4, 7), ("heun", 1, 1), ("euler", 5, 5), ("multistep", 6, 6)]
+)
 def test_a_flow_ends_at_its_data_and_never_asks_there(sampler, steps, count) -> None:
     model = _Straight(torch.full((2, 1, 2, 2), 3.0))
     made = flow(model, torch.randn(2, 1, 2, 2), None, steps=steps, sampler=sampler)
     assert torch.allclose(made, model.end, atol=1e-5)
     assert max(model.times) < 1
     assert len(model.times) == count == evaluations(sampler, steps, 1.0)
+
+
+class _Decay(torch.nn.Module):
+    """``dz/dt = -2 z``, whose end is known."""
+
+    def predict(self, z, time, condition, *, guidance=1.0):
+        return -2 * z
+
+
+@pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("heun", 2), ("multistep", 2)])
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.9), (0.9, 0.0), (0.45, 0.9)])
+def test_twice_the_steps_of_a_flow_err_less_by_the_order_of_the_sampler(sampler, order, start, end) -> None:
+    z = torch.ones(1, 1, 2, 2, dtype=torch.float64)
+    exact = np.exp(-2 * (end - start))
+    coarse, fine = (
+        abs(float(flow(_Decay(), z, None, steps=k, sampler=sampler, start=start, end=end).mean()) - exact)
+        for k in (40, 80)
+    )
+    assert coarse / fine > 0.85 * 2**order
 
 
 def test_guidance_doubles_the_evaluations() -> None:
