@@ -49,7 +49,8 @@ FEW = 8
 
 
 def said(key: tuple[str, int]) -> str:
-    return f"{key[1]} {key[0].capitalize()} steps"
+    name = key[0] if key[0] == "multistep" else key[0].capitalize()
+    return f"{key[1]} {name} steps"
 
 
 def scores(
