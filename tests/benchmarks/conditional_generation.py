@@ -4,7 +4,7 @@
 
 Jurkat: brightfield and DNA, phase of the cell cycle; the last third of each montage's tiles is held out (one montage per
 phase, so phase is confounded with montage). MCF7: three channels, dose; each of two plates is held out in turn (one well
-per dose and plate, so dose is confounded with well). Read once, settings fixed beforehand; about three processor minutes.
+per dose and plate, so dose is confounded with well). Read once, settings fixed beforehand; about fifteen processor minutes.
 """
 
 from __future__ import annotations
