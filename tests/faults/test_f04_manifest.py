@@ -168,7 +168,7 @@ def test_formula_cells_survive_a_manifest(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(Manifest.read(tmp_path / "m.csv").frame, manifest.frame)
 
 
-def many_rows(tmp_path: Path, n_rows: int) -> None:
+def assert_rows_survive(tmp_path: Path, n_rows: int) -> None:
     fields = np.arange(n_rows) // 2
     frame = pd.DataFrame(
         {
@@ -192,9 +192,9 @@ def many_rows(tmp_path: Path, n_rows: int) -> None:
 
 
 def test_ten_thousand_rows(tmp_path: Path) -> None:
-    many_rows(tmp_path, 10_000)
+    assert_rows_survive(tmp_path, 10_000)
 
 
 @pytest.mark.slow
 def test_a_million_rows(tmp_path: Path) -> None:
-    many_rows(tmp_path, 1_000_000)
+    assert_rows_survive(tmp_path, 1_000_000)

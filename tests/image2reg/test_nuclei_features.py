@@ -51,7 +51,7 @@ def test_sizes_in_micrometres_come_beside_pixels() -> None:
     assert not [name for name in measure(image, labels) if name.endswith("_um")]
 
 
-def same(left: pd.DataFrame, right: pd.DataFrame, *, turned: bool = False) -> None:
+def assert_same(left: pd.DataFrame, right: pd.DataFrame, *, turned: bool = False) -> None:
     names = [n for n in left if n.startswith("Nuclei") and not (turned and n.startswith(TURNED))]
     np.testing.assert_allclose(left[names], right[names], rtol=1e-9, atol=1e-9)
 
@@ -68,7 +68,7 @@ def test_moving_a_field_changes_nothing() -> None:
 
 def test_turning_a_field_changes_nothing_but_directions() -> None:
     image, labels = field()
-    same(measure(image, labels), measure(np.rot90(image).copy(), np.rot90(labels).copy()), turned=True)
+    assert_same(measure(image, labels), measure(np.rot90(image).copy(), np.rot90(labels).copy()), turned=True)
 
 
 def test_renumbering_changes_the_order_only() -> None:
@@ -77,7 +77,7 @@ def test_renumbering_changes_the_order_only() -> None:
     numbers[[4, 9, 300]] = 3, 1, 2
     before = measure(image, labels)
     after = measure(image, numbers[labels]).set_index("Metadata_Object").loc[[3, 1, 2]]
-    same(before, after)
+    assert_same(before, after)
 
 
 def test_a_nucleus_is_measured_alone_whatever_its_neighbour() -> None:

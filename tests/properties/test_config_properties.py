@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import datetime
 from typing import Any
 
 import pytest
@@ -63,11 +63,25 @@ def test_training_settings_survive_too(file, steps, rate, decay, schedule):
     assert load_config(TrainingSettings, file) == training
 
 
+def is_plain(content: Any) -> bool:
+    """Whether there is nothing in it but mappings, lists and values: what no tag or code could have made."""
+    if isinstance(content, dict):
+        return all(is_plain(k) and is_plain(v) for k, v in content.items())
+    if isinstance(content, list):
+        return all(map(is_plain, content))
+    return content is None or type(content) in (str, int, float, bool, datetime.date, datetime.datetime)
+
+
 @given(st.text(max_size=60) | st.text(alphabet="{}[]&*!:-,'\"#|>%@ \n\tab1.?<=~", max_size=60))
 @example("a: &x [*x]")
 @example("!!python/object/apply:os.system ['true']")
 @example("? [a]\n: 1")
 @example("<<: {a: 1}")
-def test_no_text_breaks_the_parser(text):
-    with contextlib.suppress(ConfigurationError):
-        parse_yaml(text, where="text")
+def test_any_text_gives_plain_values_or_one_error_that_says_where(text):
+    content, problem = None, "text: "
+    try:
+        content = parse_yaml(text, where="text")
+    except ConfigurationError as error:
+        problem = str(error)
+    assert problem.startswith("text: ")
+    assert is_plain(content)
