@@ -39,6 +39,12 @@ class StainLossSettings(BaseModel):
     """Cross-entropy of a nucleus mask the network predicts in training only: learning with privileged information."""
     emphasis: Weight = 0.0
     """How much more a voxel in or near an annotated nucleus counts in the L1, squared and correlation terms."""
+    compression: Weight = 0.0
+    """Standard deviations c beyond which brightness y is asked for less and less, as ``c asinh(y / c)``; 0 never.
+
+    A few voxels near saturation otherwise decide the squared error: with little data they are learned by heart, and
+    what was not seen is predicted too bright wherever it is bright.
+    """
 
     @property
     def privileged(self) -> bool:
@@ -151,6 +157,11 @@ class StainLoss:
             terms["lpips"] = s.lpips * self._perceptual(prediction, target, mask)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
+
+    def asked(self, target: Tensor) -> Tensor:
+        """Give what is asked for where `target` was recorded, network units: the same, or compressed where bright."""
+        c = self.settings.compression
+        return c * torch.asinh(target / c) if c else target
 
     def emphasised(self, mask: Tensor, nuclei: Tensor, annotated: Tensor) -> Tensor:
         """Weigh annotated nuclei and their rims more.

@@ -223,7 +223,10 @@ class StainTask:
     def batch(self, step: int, rng: np.random.Generator) -> dict[str, Any]:
         """Draw one augmented batch (`PatchSampler.draw`)."""
         del step  # what is drawn depends on the generator alone
-        return self.sampler.draw(self.recipe.training.batch_size, rng)
+        drawn = self.sampler.draw(self.recipe.training.batch_size, rng)
+        stains = drawn["target"][:, : len(self.recipe.targets)]
+        stains[:] = self.criterion.asked(stains)
+        return drawn
 
     def loss(self, phase: str, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Terms of the generator's or of the discriminator's loss."""

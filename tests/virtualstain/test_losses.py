@@ -110,6 +110,17 @@ def test_lpips_takes_whole_planes_as_grey_pictures() -> None:
     )  # the clipped tails differ a little
 
 
+def test_compression_keeps_order_and_small_values_and_asks_for_less_the_brighter() -> None:
+    y = torch.linspace(-3, 12, 301)
+    asked = StainLoss(StainLossSettings(mse=1, compression=2.0)).asked(y)
+    assert torch.all(asked.diff() > 0)
+    dim = y.abs() < 0.5
+    torch.testing.assert_close(asked[dim], y[dim], atol=0.006, rtol=0)
+    torch.testing.assert_close(asked, 2 * torch.asinh(y / 2))
+    assert torch.all(asked[y > 1].diff().diff() < 1e-6)
+    assert StainLoss(StainLossSettings(mse=1)).asked(y) is y
+
+
 def test_emphasis_counts_nuclei_and_their_rims_more_and_nothing_without_annotation() -> None:
     criterion = StainLoss(StainLossSettings(l1=1.0, correlation=1.0, emphasis=3.0))
     mask, nuclei = torch.ones(2, 1, 1, 40, 40), torch.zeros(2, 1, 1, 40, 40)

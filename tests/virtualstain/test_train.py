@@ -151,6 +151,20 @@ def test_privileged_nuclei_are_learnt_in_training_and_dropped_in_prediction(tmp_
     assert "nuclei" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
+def test_stains_are_asked_for_compressed_nuclei_and_inputs_are_not() -> None:
+    fields = [replace(f, masks=(f.inputs[0, 0] > 1000).astype(int)) for f in splits()["train"]]
+    drawn = {}
+    for compression in (0.0, 1.0):
+        told = recipe(loss={"l1": 1, "nuclei": 0.5, "compression": compression})
+        training, _ = standardise(fields, told)
+        network = build_network(**network_arguments(told, planes=1))
+        drawn[compression] = StainTask(network, told, training, []).batch(0, np.random.default_rng(0))
+    plain, compressed = drawn[0.0], drawn[1.0]
+    torch.testing.assert_close(compressed["target"][:, :2], torch.asinh(plain["target"][:, :2]))
+    assert torch.equal(compressed["target"][:, 2:], plain["target"][:, 2:])
+    assert torch.equal(compressed["input"], plain["input"])
+
+
 def test_an_ensemble_predicts_the_mean_of_its_members(tmp_path: Path) -> None:
     settings = recipe(members=2, training={"steps": 6, "warmup_steps": 1})
     done = train(splits(), settings, tmp_path / "run", facts=FACTS)
