@@ -56,6 +56,11 @@ def test_tied_weights_are_stored(tmp_path):
     assert torch.equal(bundle.state_dict()["c"], weight.T)
 
 
+def test_whoever_may_read_the_description_may_read_the_weights(tmp_path):
+    modes = {path.name: path.stat().st_mode for path in small_bundle(tmp_path / "b").directory.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
 def test_a_bundle_may_bring_its_weights_as_files(tmp_path):
     inner = small_bundle(tmp_path / "inner")
     files = {"unet/weights.safetensors": inner.file("model.safetensors"), "unet/config.json": b"{}"}
