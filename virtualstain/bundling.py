@@ -108,12 +108,17 @@ def specification(
     own_units = recipe.target_normalisation.scope == "image"
     log = recipe.target_normalisation.transform == "log1p"
     units = "log(1 + counts)" if log else "counts"
+    limits, c = facts.limits, recipe.loss.compression
+    if c:
+        limits += (
+            f"Stain beyond {c:g} standard deviations is compressed: compare where it is, not how much.",
+        )
     return BundleSpec(
         kind=KIND,
         name=recipe.name,
         summary=recipe.summary or f"{', '.join(recipe.inputs)} to {', '.join(recipe.targets)}",
         intended_use=facts.intended_use,
-        limits=facts.limits,
+        limits=limits,
         architecture=Architecture(name=name, arguments=arguments),
         inputs=(
             Port(

@@ -216,8 +216,8 @@ def save_bundle(
 def _save_weights(path: Path, state_dict: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save
 
-    # Copies, because safetensors refuses tensors that share memory (tied weights). Written by us and not by its
-    # `save_file`, whose files nobody but their owner can read.
-    path.write_bytes(
-        save({name: value.detach().cpu().clone().contiguous() for name, value in state_dict.items()})
-    )
+    from image2reg.models.state import cpu_copy
+
+    # Copies, because safetensors refuses tensors that share memory (tied weights). Not by its own `save_file`: nobody
+    # but their owner could read the files.
+    path.write_bytes(save(cpu_copy(state_dict)))

@@ -8,8 +8,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from image2reg.atomic import atomic_directory
 from image2reg.errors import BundleError
@@ -49,10 +48,7 @@ def write_checkpoint(
     """
     with atomic_directory(path) as partial:
         for name, entries in tensors.items():
-            try:
-                save_file(dict(entries), partial / f"{name}.safetensors")
-            except SafetensorError as error:  # how safetensors reports a failing disk
-                raise OSError(str(error)) from error
+            (partial / f"{name}.safetensors").write_bytes(save(dict(entries)))
         files = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
         text = json.dumps({"schema_version": _SCHEMA, **state, "files": files}, indent=1, allow_nan=False)
         (partial / _STATE).write_text(text)

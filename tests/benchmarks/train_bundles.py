@@ -70,7 +70,6 @@ SETS: dict[str, tuple[Callable[[], Split], Facts]] = {
             limits=(
                 "One well of one plate: scores say how well a strip of this well is predicted, not another plate.",
                 "The voxel size is not in the source, so it cannot be checked or matched.",
-                "Stains brighter than two standard deviations come out compressed: compare where, not how much.",
             ),
         ),
     ),

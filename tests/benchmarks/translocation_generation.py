@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,9 @@ def fitted_effect(ratio: pd.DataFrame, left_out: tuple[int, ...]) -> pd.Series:
     )
 
 
+Fit = Callable[[pd.DataFrame, tuple[int, ...]], pd.Series]
+
+
 def sigmoids(ratio: pd.DataFrame, left_out: tuple[int, ...]) -> pd.Series:
     """As `fitted_effect`, with a symmetric sigmoid for each drug by itself."""
     found = {}
@@ -146,7 +149,7 @@ def sigmoids(ratio: pd.DataFrame, left_out: tuple[int, ...]) -> pd.Series:
     return pd.Series(found)
 
 
-def left_out_effects(ratio: pd.DataFrame, fit: Any = fitted_effect) -> Iterator[tuple[str, pd.Series]]:
+def left_out_effects(ratio: pd.DataFrame, fit: Fit = fitted_effect) -> Iterator[tuple[str, pd.Series]]:
     """Each left-out half and dose, with the curve that was fitted without it."""
     for doses in LEFT_OUT:
         effect = fit(ratio, doses)
@@ -335,7 +338,7 @@ class Truth:
         }
 
 
-def curve_alone(ratio: pd.DataFrame, truth: Truth, fit: Any = fitted_effect) -> pd.DataFrame:
+def curve_alone(ratio: pd.DataFrame, truth: Truth, fit: Fit = fitted_effect) -> pd.DataFrame:
     """The curve through the trained doses, read at the left-out ones: a ratio without any image."""
     effect = pd.Series({key: found[key] for key, found in left_out_effects(ratio, fit)})[TARGETS]
     error = (effect - truth.middle[TARGETS]).abs()

@@ -165,6 +165,12 @@ def test_stains_are_asked_for_compressed_nuclei_and_inputs_are_not() -> None:
     assert torch.equal(compressed["input"], plain["input"])
 
 
+def test_a_bundle_says_that_its_stains_are_compressed(tmp_path: Path) -> None:
+    told = recipe(loss={"l1": 1, "compression": 1.5}, training={"steps": 4, "warmup_steps": 1})
+    limits = train(splits(2), told, tmp_path / "run", facts=FACTS).bundle.spec.limits
+    assert any("beyond 1.5 standard deviations" in limit for limit in limits)
+
+
 def test_an_ensemble_predicts_the_mean_of_its_members(tmp_path: Path) -> None:
     settings = recipe(members=2, training={"steps": 6, "warmup_steps": 1})
     done = train(splits(), settings, tmp_path / "run", facts=FACTS)
