@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from image2reg.commands.options import AsJson, Device, Out, Overwrite, Settings
 from image2reg.console import application, emit, progress_bar, run
 from image2reg.errors import ConfigurationError
 
@@ -17,10 +18,6 @@ app = application(
 train = typer.Typer(name="train", help="Train an autoencoder, then a generator.", no_args_is_help=True)
 app.add_typer(train)
 
-Out = Annotated[Path, typer.Option("--out", help="Where results go; refused when it exists.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")]
 Data = Annotated[
     Path, typer.Option("--data", help="Crops (.zarr), or a manifest with images and label masks.")
@@ -28,7 +25,6 @@ Data = Annotated[
 Config = Annotated[
     str, typer.Option("--config", help="small, gpu, morphdiff, a YAML file or a shipped model's name.")
 ]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="a.b=value; overrides the recipe.")]
 Match = Annotated[
     str, typer.Option("--match", help="Metadata column that crops and signatures have in common.")
 ]

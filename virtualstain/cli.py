@@ -8,15 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from image2reg.commands.options import AsJson, Device, Out, Overwrite, Settings, Tta
 from image2reg.console import application, emit, progress_bar, run
 from image2reg.errors import ConfigurationError
 
 app = application("virtualstain", "Label-free stacks (brightfield, phase) to predicted fluorescence.")
 
-Out = Annotated[Path, typer.Option("--out", help="Where results go; refused when it exists.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Model = Annotated[
     str, typer.Option("--model", help="Name of a model (`virtualstain models`) or its directory.")
 ]
@@ -31,7 +28,6 @@ Resample = Annotated[
     bool, typer.Option("--resample", help="Bring other voxel sizes to the model's, and back.")
 ]
 Tile = Annotated[str | None, typer.Option("--tile", help="Largest window Z,Y,X in voxels, to bound memory.")]
-Tta = Annotated[bool, typer.Option("--tta", help="Average over eight turns and mirrorings (8 x the time).")]
 
 
 @app.command()
@@ -103,9 +99,7 @@ def train(
     config: Annotated[
         str, typer.Option("--config", help="Recipe: a YAML file, or the name of a shipped one.")
     ] = "",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="a.b=value; overrides the recipe.")
-    ] = None,
+    settings: Settings = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Seed of split, batches and augmentation.")
     ] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from image2reg.images.blending import blend_tiles
+from image2reg.models.networks.poses import mean_of_poses
 from virtualstain.networks.interface import StainNetwork
 
 __all__ = ["forward", "stain_array", "stain_field", "tile_for"]
@@ -48,17 +50,6 @@ def forward(module: StainNetwork, x: Tensor) -> Tensor:
     return module(x)  # the layout of deployed weights decides that of the maps
 
 
-def _dihedral(module: StainNetwork, x: Tensor) -> Tensor:
-    """Mean over the eight turns and mirrorings of Y and X (test-time augmentation)."""
-    total = torch.zeros(())
-    for mirrored in (False, True):
-        for turns in range(4):
-            view = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
-            y = torch.rot90(forward(module, view).float(), -turns, (-2, -1))
-            total = total + (y.flip(-1) if mirrored else y)
-    return total / 8
-
-
 def stain_field(
     module: StainNetwork,
     read: Callable[[Box], NDArray[np.float32]],
@@ -92,7 +83,6 @@ def stain_field(
     """
     flat = module.dims == 2
     device = next(module.parameters()).device
-    apply = _dihedral if tta else forward
     spatial = tuple(shape[1:] if flat else shape)
     window, stride = tile_for(spatial, tile[1:] if flat else tile, module.divisor)
 
@@ -102,7 +92,8 @@ def stain_field(
     def predict(boxes: list[Box]) -> NDArray[np.float32]:
         x = torch.from_numpy(np.stack([read(whole(box)) for box in boxes])).to(device)
         with torch.inference_mode():
-            y = apply(module, x)[:, :n_outputs].float().cpu().numpy()
+            stained = mean_of_poses(partial(forward, module), x) if tta else forward(module, x)
+        y = stained[:, :n_outputs].float().cpu().numpy()
         return y[:, :, 0] if flat else y
 
     def receive(box: Box, values: NDArray[np.float32]) -> None:

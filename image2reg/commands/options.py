@@ -1,4 +1,4 @@
-"""Options that several subcommands share, worded once."""
+"""Options that several subcommands, of all three programs, share: worded once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where results go; refused when
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Average over eight turns and mirrorings (8 x the time).")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything drawn at random.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Do only what is missing.")]
 Config = Annotated[str, typer.Option("--config", help="A YAML file, or the name of a shipped recipe.")]

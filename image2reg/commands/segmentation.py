@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from image2reg.commands.options import AsJson, Device, Out, Overwrite, Resume, Settings
+from image2reg.commands.options import AsJson, Device, Out, Overwrite, Resume, Settings, Tta
 
 _MODEL = typer.Option(
     "--model", help="nuclei (shipped), classical, texture (phase contrast), a bundle's name or its directory."
@@ -36,6 +36,7 @@ def segment(
         float | None,
         typer.Option("--voxel-um", help="Pixel size in micrometres, for images that do not say."),
     ] = None,
+    tta: Tta = False,
     device: Device = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -52,8 +53,9 @@ def segment(
     place: str | int | None = int(channel) if channel is not None and channel.isdigit() else channel
     with progress_bar("segmenting", silent=as_json) as progress:
         done = segment_many(
-            inputs, out, segmenter=load_segmenter(model, device=device), channel=place, diameter_px=diameter_px,
-            diameter_um=diameter_um, voxel_um=None if voxel_um is None else (None, voxel_um, voxel_um),
+            inputs, out, segmenter=load_segmenter(model, device=device, tta=tta), channel=place,
+            diameter_px=diameter_px, diameter_um=diameter_um,
+            voxel_um=None if voxel_um is None else (None, voxel_um, voxel_um),
             overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
     folder = out if out.is_dir() and not out.name.endswith(".zarr") else out.parent

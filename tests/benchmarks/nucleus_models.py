@@ -70,7 +70,7 @@ def recipe(name: str) -> SegmenterRecipe:
     )  # fmt: skip
 
 
-def trained(name: str, runs: Path) -> NetworkSegmenter:
+def trained(name: str, runs: Path, *, tta: bool = False) -> NetworkSegmenter:
     """Load a model of this benchmark, trained first where it is not there.
 
     ``aits-PLATE`` is trained on the other plate's fields.
@@ -87,7 +87,7 @@ def trained(name: str, runs: Path) -> NetworkSegmenter:
             command=f"python tests/benchmarks/nucleus_models.py {name}", licence="for measurement only"
         )
         train_segmenter({"train": fields}, told, folder, facts=facts, resume=folder.exists(), device="cpu")
-    return load_network(load_bundle(folder / "bundle"), device="cpu")
+    return load_network(load_bundle(folder / "bundle"), device="cpu", tta=tta)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,14 @@ def test_existing_labels_are_not_overwritten_unasked(images) -> None:
     assert read(out).load().data.max() == 12
 
 
+def test_eight_poses_are_averaged_where_there_is_a_network(images) -> None:
+    words = ("segment", images / "images" / "A01.tif", "--diameter-px", 28, "--tta", "--out", images / "one.tif")
+    assert "12 objects in 1 fields" in image2reg(*words).stdout
+    refused = image2reg(*words, "--overwrite", "--model", "classical", code=2)
+    assert "test-time augmentation: 'classical' has no network" in refused.stderr
+    assert read(images / "one.tif").load().data.max() == 12
+
+
 def test_labels_of_another_size_than_the_truth_are_refused(images) -> None:
     tifffile.imwrite(images / "small.tif", np.zeros((9, 9), np.uint16))
     done = image2reg("match", images / "small.tif", images / "truth" / "A01.tif", code=3)

@@ -43,12 +43,15 @@ class Design:
     read : callable
         Network and one image (1, 2, Y, X), at the working nucleus size, to labels (Y, X) and a map (Y, X) that is
         positive in nuclei and whose zero line is the outline.
+    turns : bool
+        Its maps turn with the image, so that those of several poses can be averaged.
     """
 
     build: Callable[..., nn.Module]
     targets: Callable[[Labels], Floats]
     loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
     read: Callable[[nn.Module, Tensor], tuple[Labels, Floats]]
+    turns: bool = False
 
 
 def find_design(name: str) -> Design:
@@ -75,5 +78,6 @@ def find_design(name: str) -> Design:
         return module.decode(maps, WORKING_DIAMETER_PX), module.foreground(maps)
 
     return Design(
-        module.build, module.targets, lambda network, x, wanted: module.loss(network(x), wanted), read
-    )
+        module.build, module.targets, lambda network, x, wanted: module.loss(network(x), wanted), read,
+        turns=module.TURNS,
+    )  # fmt: skip

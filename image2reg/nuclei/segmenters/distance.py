@@ -23,12 +23,14 @@ from image2reg.nuclei.size import only, without_small
 if TYPE_CHECKING:
     from image2reg.models.networks.interface import ImageNetwork
 
-__all__ = ["N_MAPS", "build", "decode", "foreground", "loss", "targets"]
+__all__ = ["N_MAPS", "TURNS", "build", "decode", "foreground", "loss", "targets"]
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
 N_MAPS = 3
+# No map holds a direction.
+TURNS = True
 # Thresholds of the foreground's and the middle's probability, settled on validation fields.
 FOREGROUND, MIDDLE, TOUCHING = 0.55, 0.4, 0.5
 # Objects of a lower mean probability are none: bright cytoplasm, mostly. As strict as costs no F1 on the same fields.

@@ -17,10 +17,13 @@ from torch.nn import functional
 from image2reg.models.networks.interface import ImageNetwork
 from image2reg.nuclei.size import without_small
 
-__all__ = ["HoverNet", "build", "decode", "foreground", "loss", "targets"]
+__all__ = ["TURNS", "HoverNet", "build", "decode", "foreground", "loss", "targets"]
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
+
+# Two of its maps point in directions of the image.
+TURNS = False
 
 _WINDOW = 256
 _SEED = 0.4

@@ -116,15 +116,15 @@ class NetworkSegmenter:
         return diameter
 
 
-def load_network(bundle: Bundle, *, device: str = "auto") -> NetworkSegmenter:
-    """Make a segmenter of a bundle.
+def load_network(bundle: Bundle, *, device: str = "auto", tta: bool = False) -> NetworkSegmenter:
+    """Make a segmenter of a bundle; arguments as in `image2reg.nuclei.segmenters.catalogue.load_segmenter`.
 
     Raises
     ------
     BundleError
         The bundle is no segmenter, or its weights do not fit.
     ConfigurationError
-        The design needs a library that is not there, or the device is not.
+        The design needs a library that is not there, the device is not, or `tta` for maps that do not turn.
     """
     from image2reg.models.networks.interface import ImageNetwork, deploy
     from image2reg.nuclei.segmenters.designs import NAMES
@@ -138,7 +138,21 @@ def load_network(bundle: Bundle, *, device: str = "auto") -> NetworkSegmenter:
     network = bundle.build(builders)
     if isinstance(network, ImageNetwork):
         network = deploy(network)
+    if tta:
+        network = _in_eight_poses(network, name)
     return NetworkSegmenter(bundle.spec.name, name, network.to(_device(device)))
+
+
+def _in_eight_poses(network: nn.Module, design: str) -> nn.Module:
+    from image2reg.models.networks.interface import ImageNetwork
+    from image2reg.models.networks.poses import EightPoses
+
+    if not (isinstance(network, ImageNetwork) and find_design(design).turns):
+        raise ConfigurationError(
+            f"test-time augmentation: what {design} predicts does not turn with the image, so poses cannot be "
+            "averaged. Leave it out (--tta)."
+        )
+    return EightPoses(network)
 
 
 def _device(name: str) -> str:

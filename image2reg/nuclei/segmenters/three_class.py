@@ -21,10 +21,13 @@ from torch.nn import functional
 from image2reg.models.networks.interface import ImageNetwork
 from image2reg.nuclei.size import without_small
 
-__all__ = ["ThreeClassUNet", "build", "decode", "foreground", "loss", "targets"]
+__all__ = ["TURNS", "ThreeClassUNet", "build", "decode", "foreground", "loss", "targets"]
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
+
+# No map holds a direction.
+TURNS = True
 
 _BACKGROUND, _INTERIOR, _BOUNDARY = range(3)
 # The paper's weights: a boundary pixel counts ten times.
