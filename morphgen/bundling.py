@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from image2reg.config import dump_config
 from image2reg.errors import BundleError
 from image2reg.models.bundle import Bundle
 from image2reg.models.record import training_record
+from image2reg.models.rounding import rounded
 from image2reg.models.spec import (
     Architecture,
     BundleSpec,
@@ -65,15 +66,10 @@ class Facts:
     metrics: tuple[Metric, ...] = ()
 
 
-def _half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Round weights to float16 (half the file); norms and biases stay float32."""
-    return {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in state.items()}
-
-
 def _weights(module: nn.Module) -> bytes:
     from safetensors.torch import save
 
-    state = {name: value.detach().cpu().contiguous() for name, value in _half(module.state_dict()).items()}
+    state = {name: value.detach().cpu().contiguous() for name, value in rounded(module.state_dict()).items()}
     return save(state, metadata={"format": "pt"})
 
 

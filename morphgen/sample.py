@@ -102,7 +102,7 @@ class MorphologyGenerator:
         self.voxel_um = bundle.spec.outputs[0].voxel_um
         residual = bundle.spec.domain.get("residual")
         self.residual = ResidualTexture(**residual) if residual else None
-        references = bundle.state_dict("condition/references.safetensors")["references"].float().numpy()
+        references = bundle.state_dict("condition/references.safetensors")["references"].numpy()
         self.domain = SignatureDomain(references, np.array(bundle.spec.domain["signature_quantiles"]))
 
     def outside(self, signatures: Profiles) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from image2reg.config import dump_config
 from image2reg.models.bundle import Bundle, save_bundle
 from image2reg.models.record import training_record
+from image2reg.models.rounding import restored, rounded
 from image2reg.models.spec import (
     Architecture,
     BundleSpec,
@@ -38,7 +39,7 @@ from virtualstain.recipe import NormalisationSettings, Recipe
 from virtualstain.scoring import stain_fields
 from virtualstain.staining import OVERLAP
 
-__all__ = ["Facts", "half_precision", "pack"]
+__all__ = ["Facts", "pack"]
 
 Scales = tuple[tuple[ChannelScale, ...], tuple[ChannelScale, ...]]
 
@@ -66,14 +67,6 @@ class Facts:
     split: str = ""
     intended_use: str = ""
     limits: tuple[str, ...] = field(default=())
-
-
-def half_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Round convolution weights to float16 (half the file); norms and biases stay float32."""
-    return {
-        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
-        for name, value in state.items()
-    }
 
 
 def _normalisation(settings: NormalisationSettings, scales: Sequence[ChannelScale]) -> Normalisation:
@@ -153,7 +146,7 @@ def specification(
 def as_model(spec: BundleSpec, state: Mapping[str, Tensor], directory: Path) -> StainModel:
     """Make a model of weights that are not in a bundle yet, to score them before they are written."""
     network = build_network(spec.architecture.name, **spec.architecture.arguments)
-    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    network.load_state_dict(state)
     return StainModel(Bundle(directory, spec), deploy(network))
 
 
@@ -239,11 +232,11 @@ def pack(
     bundle, table, scored
         The table of `summarise`, and the predicted fields for a report.
     """
-    rounded = half_precision(state)
+    stored = rounded(state, recipe.weights)
     spec = specification(
         recipe, arguments, reference, example, facts=facts, steps=steps, minutes=minutes, offset_px=offset_px
     )
-    model = as_model(spec, rounded, directory)
+    model = as_model(spec, restored(stored), directory)
     scored = stain_fields(model, test)
     table = score_table([item for row in scored for item in row]) if scored else pd.DataFrame()
     crop = np.asarray(example.inputs[:, :16, :96, :96] if golden is None else golden)
@@ -260,5 +253,5 @@ def pack(
         "sample/expected.ome.tif": _tiff(expected, recipe.targets, "CZYX"),
         **(files or {}),
     }
-    bundle = save_bundle(directory, spec, rounded, files=content, overwrite=overwrite)
+    bundle = save_bundle(directory, spec, stored, files=content, overwrite=overwrite)
     return bundle, table, scored

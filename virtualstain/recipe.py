@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from image2reg.models.rounding import Precision
 from image2reg.models.settings import TrainingSettings
 from virtualstain.augment import AugmentSettings
 from virtualstain.losses import StainLossSettings
@@ -81,6 +82,8 @@ class Recipe(_Strict):
         Channel names in the manifest. A target may be missing for some fields.
     members : int
         Networks trained from seeds of their own and averaged; cost and size grow with them.
+    weights : str
+        What the bundle's weights are rounded to (`image2reg.models.rounding`).
     patch : (z, y, x)
         Voxels of a training patch.
     tile : (z, y, x)
@@ -98,6 +101,7 @@ class Recipe(_Strict):
     targets: tuple[str, ...] = ("Hoechst",)
     network: NetworkSettings = NetworkSettings()
     members: Annotated[int, Field(gt=0, le=16)] = 1
+    weights: Precision = "float16"
     adversary: AdversarySettings | None = None
     input_normalisation: NormalisationSettings = NormalisationSettings()
     target_normalisation: NormalisationSettings = NormalisationSettings(scope="dataset")

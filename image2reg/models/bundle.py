@@ -50,7 +50,7 @@ class Bundle:
         return self.directory / name
 
     def state_dict(self, name: str = WEIGHTS_FILE) -> dict[str, Tensor]:
-        """Weights as stored (possibly in half precision), from bytes that match the recorded hash.
+        """Weights in float32, whatever they are rounded to in the file, from bytes that match the recorded hash.
 
         Raises
         ------
@@ -60,12 +60,14 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
+        from image2reg.models.rounding import restored
+
         path = self.file(name)
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != self.spec.files[name]:
             raise BundleError(f"{path}: changed on disk since the bundle was checked. Load the bundle again.")
         try:
-            return dict(load(content))
+            return restored(load(content))
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path}: is no safetensors file ({error}). Get the bundle again.") from error
 
@@ -98,12 +100,12 @@ class Bundle:
         tensors = self.state_dict(name)
         with _naming_arguments(where, architecture), torch.device("meta"):
             # Without memory: shapes are compared before any is asked for.
-            expected = {k: tuple(v.shape) for k, v in factory(**architecture.arguments).state_dict().items()}
+            expected = factory(**architecture.arguments).state_dict()
         _refuse_weights(self.directory / name, tensors, expected)
         with _naming_arguments(where, architecture), torch.random.fork_rng(devices=[]):
             # Its random first weights are overwritten: the caller's random numbers are not used up for them.
             module = factory(**architecture.arguments)
-        module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        module.load_state_dict(tensors)
         return module.eval()
 
 
@@ -118,14 +120,16 @@ def _naming_arguments(where: Path, architecture: Architecture) -> Iterator[None]
         ) from error
 
 
-def _refuse_weights(
-    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]
-) -> None:
+def _refuse_weights(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     wrong = [f"{name!r} is missing" for name in expected if name not in tensors]
     wrong += [f"{name!r} is not part of the network" for name in tensors if name not in expected]
     for name, value in tensors.items():
-        if name in expected and tuple(value.shape) != expected[name]:
-            wrong.append(f"{name!r} has shape {tuple(value.shape)}, the network has {expected[name]}")
+        if name in expected and value.shape != expected[name].shape:
+            wrong.append(
+                f"{name!r} has shape {tuple(value.shape)}, the network has {tuple(expected[name].shape)}"
+            )
+        elif name in expected and expected[name].is_floating_point() > value.is_floating_point():
+            wrong.append(f"{name!r} holds {value.dtype} without the steps that make weights of them")
         elif value.is_floating_point() and not bool(value.isfinite().all()):
             wrong.append(f"{name!r} holds {int((~value.isfinite()).sum())} values that are not finite")
     if wrong:
@@ -170,7 +174,8 @@ def save_bundle(
     spec : BundleSpec
         ``files`` is filled in here.
     state_dict : mapping of str to Tensor, or None
-        Weights for ``model.safetensors``, in any floating precision; None when `files` brings the weights.
+        Weights for ``model.safetensors``, in any floating precision or as `image2reg.models.rounding.rounded` gives
+        them; None when `files` brings the weights.
     files : mapping of str to Path or bytes
         Further files by their name in the bundle. ``README.md`` is rendered from `spec` unless it is given.
     overwrite : bool

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from image2reg.config import load_config
 from image2reg.intervals import bootstrap_interval, paired_difference_interval
+from image2reg.models.devices import accelerator_for
 from image2reg.models.train import fit
 from virtualstain.augment import AugmentSettings
 from virtualstain.evaluate import METRICS, ScoredField, block_interval, score_field
@@ -81,16 +82,16 @@ class FlatFNet(StainNetwork):
 
 
 def train_arm(
-    splits: Split, recipe: Recipe, minutes: float, network: StainNetwork | None = None
+    splits: Split, recipe: Recipe, minutes: float | None, network: StainNetwork | None = None
 ) -> tuple[list[ScoredField], dict[str, Any]]:
-    """Train one arm for `minutes`, predict the test fields with its best (or last) weights."""
+    """Train one arm for `minutes` or its recipe's own steps, predict the test fields with its best (or last) weights."""
     training, reference = standardise(splits["train"], recipe)
     validation, _ = standardise(splits.get("validation", ()), recipe, reference=reference)
     test, _ = standardise(splits["test"], recipe, reference=reference)
     torch.manual_seed(0)
     network = network or build_network(**network_arguments(recipe, planes=int(training[0].inputs.shape[1])))
     task = StainTask(network, recipe, training, validation)
-    steps = steps_for(task, minutes)
+    steps = recipe.training.steps if minutes is None else steps_for(task, minutes)
     settings = recipe.training.model_copy(
         update={"steps": steps, "warmup_steps": min(100, steps // 10), "validate_every": max(1, steps // 4)}
     )
@@ -125,14 +126,13 @@ def steps_for(task: StainTask, minutes: float) -> int:
 
     Processor time, shared out over the threads: what else the machine does must not favour an arm.
     """
+    computing = accelerator_for(task.recipe.training, "cpu")
     seconds = []
     for step in range(4):
         start = time.process_time()
         batch = task.batch(step, np.random.default_rng(step))
         for phase in task.phases:
-            with torch.autocast(
-                "cpu", dtype=torch.bfloat16, enabled=task.recipe.training.precision == "bf16"
-            ):
+            with computing.autocast():
                 loss = task.loss(phase, batch)["loss"]
             loss.backward()
         seconds.append((time.process_time() - start) / torch.get_num_threads())
@@ -185,12 +185,19 @@ def recipe_of(base_name: str, **changes: Any) -> Recipe:
 
 
 def study_well(minutes: float) -> dict[str, Any]:
-    """Phase stack to three stains: the shipped ensemble, and one network of each kind by three recipes."""
+    """Phase stack to three stains: the shipped ensemble, what makes it, and one network of each kind by three recipes."""
     splits, shipped = well(), load("phase-neuron")
     standard = [with_target_scale(shipped, item) for item in splits["test"]]
     made = [item for row in stain_fields(shipped, standard) for item in row]
     facts = {"parameters": sum(p.numel() for p in shipped.network.parameters())}
     rows = rows_of("`phase-neuron` as shipped", made, facts)
+    # Without validation and for the steps that were settled inside the training rows, as the ensemble's members.
+    whole = {**well(validation=False), "validation": []}
+    for arm, changes in (
+        ("one network of its recipe", {}),
+        ("the same without compression", {"loss": {"l1": 0, "mse": 1}}),
+    ):
+        rows += rows_of(arm, *train_arm(whole, recipe_of("phase-neuron", **changes), None))
     for arm, recipe, network in (
         ("shuffle_unet 2.5D, strong augmentation", recipe_of("phase-neuron", **SINGLE, **STRONG), None),
         ("shuffle_unet 2.5D, fnet's recipe", recipe_of("phase-neuron", **SINGLE, **FNET), None),

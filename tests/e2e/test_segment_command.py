@@ -90,7 +90,15 @@ def test_existing_labels_are_not_overwritten_unasked(images) -> None:
 
 
 def test_eight_poses_are_averaged_where_there_is_a_network(images) -> None:
-    words = ("segment", images / "images" / "A01.tif", "--diameter-px", 28, "--tta", "--out", images / "one.tif")
+    words = (
+        "segment",
+        images / "images" / "A01.tif",
+        "--diameter-px",
+        28,
+        "--tta",
+        "--out",
+        images / "one.tif",
+    )
     assert "12 objects in 1 fields" in image2reg(*words).stdout
     refused = image2reg(*words, "--overwrite", "--model", "classical", code=2)
     assert "test-time augmentation: 'classical' has no network" in refused.stderr

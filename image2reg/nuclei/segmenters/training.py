@@ -15,6 +15,7 @@ from image2reg.config import dump_config
 from image2reg.errors import ConfigurationError
 from image2reg.models.bundle import Bundle, save_bundle
 from image2reg.models.record import training_record
+from image2reg.models.rounding import restored, rounded
 from image2reg.models.spec import (
     Architecture,
     BundleSpec,
@@ -107,15 +108,12 @@ def train_segmenter(
         augment=recipe.augment, patch=recipe.patch, batch_size=recipe.training.batch_size,
     )  # fmt: skip
     result = fit(task, recipe.training, out, resume=resume, device=device)
-    state = {
-        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
-        for name, value in (result.best_state or result.last_state).items()
-    }
+    state = rounded(result.best_state or result.last_state)
     example = (splits.get("validation") or splits["train"])[0]
     spec = _specification(recipe, facts, result, reference=splits["train"])
     sample = np.asarray(example.image)[:_SAMPLE_PX, :_SAMPLE_PX]
     network = design.build(**recipe.design.arguments)
-    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    network.load_state_dict(restored(state))
     segmenter = NetworkSegmenter(recipe.name, recipe.design.name, network.eval())
     spec = spec.model_copy(update={"metrics": tuple(_metrics(segmenter, splits.get("test", ())))})
     files: dict[str, Path | bytes] = {
@@ -150,7 +148,7 @@ def _starting_weights(recipe: SegmenterRecipe) -> dict[str, torch.Tensor]:
             f"start: {recipe.start} holds {held.name} {held.arguments}, the recipe asks for {recipe.design.name} "
             f"{recipe.design.arguments}. Set design to what the bundle holds."
         )
-    return {k: v.float() if v.is_floating_point() else v for k, v in bundle.state_dict().items()}
+    return bundle.state_dict()
 
 
 def _metrics(segmenter: Segmenter, fields: Sequence[NucleusField]) -> list[Metric]:
