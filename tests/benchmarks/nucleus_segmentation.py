@@ -2,7 +2,7 @@
 
     python tests/benchmarks/nucleus_segmentation.py [--json] [--runs runs/segmenters]
 
-Baselines that need training are trained first, within about two minutes of one core each; scores are kept beside
+Baselines that need training are trained first, within minutes of one core each; scores are kept beside
 them, so that an interrupted run goes on. Times are of one core, by its own clock: other work on the machine does not
 count.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from nucleus_data import BBBC039_DIAMETER_PX, DATA, aits, bbbc039, dsb2018, split
-from nucleus_models import APART, PLATES, RUNS, SIGMA, OtsuWatershed, recipe, trained
+from nucleus_models import APART, BUDGET, PLATES, RUNS, SIGMA, OtsuWatershed, recipe, trained
 from skimage.io import imread
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -174,9 +174,10 @@ def accuracy(scores: dict[str, dict[str, list[dict[str, Any]]]], result: dict[st
             "count, except 'with specks', where all do, down to single pixels.",
             f"--tta: the mean of eight poses, at eight times the cost. BBBC039 is told {BBBC039_DIAMETER_PX:g} px per nucleus, Aits {AITS_DIAMETER_PX:g} px; DSB2018 is measured "
             "image by image.",
-            "three-class U-Net (the paper's) and HoVer-Net (MONAI), where listed, were trained here on the same 43 fields within about two "
-            "minutes of one core each (the paper gave its network 7,500 steps): they say what a small budget buys, not what "
-            "the designs can do; 3 fields and 1 field per set are scored.",
+            f"three-class U-Net (the paper's) and HoVer-Net (MONAI), where listed, were trained here on the same 43 fields for "
+            f"{BUDGET['three_class_unet'][2]} and {BUDGET['hover_net'][2]} steps, minutes of one core (the paper gave its "
+            "network 7,500): they say what a small budget buys, not what the designs can do; 3 fields and 1 field per set "
+            "are scored.",
             "'own screen' is the recipe aits-nuclei, each plate scored by the segmenter trained on the other, at the "
             "frames' own pixels; nothing else was trained on an Aits field. That training draws cytoplasm around nuclei "
             "and that unsure objects are dropped (from what certainty, the validation fields of the other sets say) was "

@@ -112,6 +112,12 @@ def test_losses_fall_when_maps_come_closer(name, touching) -> None:
     assert module.loss(good, wanted)["loss"] < module.loss(torch.zeros_like(good), wanted)["loss"]
 
 
+def test_hover_distances_of_a_patch_do_not_depend_on_the_numbers(touching) -> None:
+    renumbered = np.where(touching > 0, 3 * touching + 40, 0).astype(np.int32)
+    np.testing.assert_array_equal(hover_net.targets(renumbered), hover_net.targets(touching))
+    assert not hover_net.targets(np.zeros((8, 8), np.int32)).any()
+
+
 def test_hover_net_reads_windows_of_256_and_its_losses_are_finite(touching) -> None:
     labels = np.pad(touching, ((0, 128), (0, 128)))
     wanted = torch.from_numpy(hover_net.targets(labels))[None]
