@@ -28,8 +28,8 @@ def rounded(state: Mapping[str, Tensor], precision: Precision = "float16") -> di
     ----------
     state : mapping of str to Tensor
     precision : str
-        float16: half the bytes of float32. int8: a quarter, each number one of 255 equal steps of its output channel's
-        own (Jacob 2018, section 3; symmetric, without a zero point).
+        float16: half the bytes of float32. int8: a quarter; the numbers of one channel (a tensor's first axis) are
+        multiples of a step of its own, -127 to 127 (after Jacob 2018, section 3; without a zero point).
 
     Returns
     -------
