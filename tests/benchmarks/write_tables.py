@@ -38,7 +38,7 @@ def arms(result: dict[str, Any]) -> str:
     rows = [
         (
             r["arm"], r["channel"], number(r["pearson"]), interval(r), f"{r['n']} {r['level']}s", number(r["spectral_pearson"]),
-            number(r["ssim"]), number(r["psnr"], 1), number(r["floor"]), number(r["ceiling"]),
+            number(r["ssim"]), number(r["psnr"], 1), number(r["floor"]), number(r["ceiling"]), r.get("steps", "–"),
         )
         for r in result["rows"]
     ]  # fmt: skip
@@ -53,8 +53,17 @@ def arms(result: dict[str, Any]) -> str:
         "PSNR (dB)",
         "floor",
         "ceiling",
+        "steps",
     )
-    return markdown(head, rows) + f"\n\n`{result['command']}` (equal training minutes for each arm of ours)"
+    return (
+        markdown(head, rows)
+        + f"\n\n`{result['command']}` (equal training minutes for each arm of ours{own(result)})"
+    )
+
+
+def own(result: dict[str, Any]) -> str:
+    """Say so where arms keep to their recipe's own number of steps."""
+    return " but those of the shipped recipe, which keep to its steps" if result["study"] == "well" else ""
 
 
 def gan(result: dict[str, Any]) -> str:
