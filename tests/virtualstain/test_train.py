@@ -184,6 +184,16 @@ def test_an_ensemble_predicts_the_mean_of_its_members(tmp_path: Path) -> None:
     assert not torch.allclose(alone[0], alone[1], atol=1e-3)
 
 
+def test_a_bundle_in_8_bits_is_smaller_and_scores_the_same(tmp_path: Path) -> None:
+    sizes, scores = [], []
+    for weights in ("float16", "int8"):
+        done = train(splits(), recipe(weights=weights), tmp_path / weights, facts=FACTS)
+        sizes.append(done.bundle.file("model.safetensors").stat().st_size)
+        scores.append(done.scores.set_index(["channel", "metric"])["value"].xs("pearson", level="metric"))
+    assert sizes[1] < 0.8 * sizes[0]  # of so small a network a good part is norms and names
+    np.testing.assert_allclose(scores[1], scores[0], atol=5e-3)
+
+
 def test_an_empty_training_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="training split is empty"):
         train({"train": [], "test": splits()["test"]}, recipe(), tmp_path / "run", facts=FACTS)
