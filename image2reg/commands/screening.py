@@ -34,7 +34,7 @@ _GROUP = typer.Option(
 )
 _DOSE = typer.Option("--dose", help="Column of doses. Default: Metadata_Dose_uM when filled.")
 _GMT = typer.Option("--gmt", help="Gene sets (GMT) to test for an excess of hits.")
-_ENGINE = typer.Option("--engine", help="local or dask (extra [dask]).")
+_ENGINE = typer.Option("--engine", help="local, or dask (with the extra of that name).")
 _SHARD = typer.Option("--shard", help="I/N: measure this part only; a call without it finishes.")
 
 

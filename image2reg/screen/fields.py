@@ -112,7 +112,7 @@ def measure_field(
     plane = np.asarray(image.data)[image.channel_index(settings["nuclei"])]
     quality = field_quality(plane)
     pixel = image.voxel_um[1:]
-    labels = _segmenter(settings["model"], device).segment(
+    labels = _segmenter(settings["model"], device, tta=settings["tta"]).segment(
         plane,
         diameter_px=settings["diameter_px"],
         diameter_um=settings["diameter_um"],
@@ -136,8 +136,8 @@ def measure_field(
 
 
 @lru_cache(maxsize=2)
-def _segmenter(model: str, device: str) -> Segmenter:
+def _segmenter(model: str, device: str, *, tta: bool) -> Segmenter:
     """Load each model once per process."""
     from image2reg.nuclei.segmenters.catalogue import load_segmenter
 
-    return load_segmenter(model, device=device)
+    return load_segmenter(model, device=device, tta=tta)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from image2reg.nuclei.segmenters.catalogue import WITHOUT_NETWORK
 
 __all__ = ["CallSettings", "MeasureSettings", "ScreenSettings"]
 
@@ -22,6 +24,8 @@ class MeasureSettings(_Strict):
         Channel with the nuclei; found by its name (Hoechst, DAPI, DNA …) or being the only one when empty.
     model : str
         Segmenter (`image2reg.nuclei.segmenters`).
+    tta : bool
+        Average its network over eight poses: eight times the work for outlines that are right to the pixel more often.
     diameter_px, diameter_um : float or None
         Typical nucleus; measured where neither this nor a pixel size is known.
     ring_px : (gap, width)
@@ -31,10 +35,19 @@ class MeasureSettings(_Strict):
 
     nuclei: str = ""
     model: str = "nuclei"
+    tta: bool = False
     diameter_px: Annotated[float, Field(gt=0)] | None = None
     diameter_um: Annotated[float, Field(gt=0)] | None = None
     ring_px: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] = (1, 4)
     texture_scales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3)
+
+    @model_validator(mode="after")
+    def _poses_need_a_network(self) -> MeasureSettings:
+        if self.tta and self.model in WITHOUT_NETWORK:
+            raise ValueError(
+                f"tta: the segmenter {self.model!r} has no network to average over poses; leave tta out"
+            )
+        return self
 
 
 class CallSettings(_Strict):

@@ -1,0 +1,35 @@
+"""A screen segments in eight poses when told to, and refuses where there is nothing to average."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from small_plate import write_plate
+
+from image2reg.screen.fields import measure_field
+from image2reg.screen.settings import MeasureSettings
+from image2reg.screen.sources import open_screen, plan_units
+
+
+def test_a_screen_segments_in_eight_poses_when_told_to(tmp_path) -> None:
+    write_plate(tmp_path, doses=(1,))
+    unit = plan_units(open_screen(tmp_path / "manifest.csv"), "DNA")[0]
+    plain, posed = (
+        measure_field(
+            unit,
+            root=tmp_path,
+            settings={**MeasureSettings(tta=tta).model_dump(mode="json"), "nuclei": "DNA"},
+            device="cpu",
+        )["nuclei"]["AreaShape_Area"].to_numpy()
+        for tta in (False, True)
+    )
+    assert len(plain) == len(posed) > 0
+    assert not np.array_equal(plain, posed)
+    np.testing.assert_allclose(np.sort(plain), np.sort(posed), rtol=0.2)
+
+
+@pytest.mark.parametrize("model", ["classical", "texture"])
+def test_without_a_network_there_are_no_poses_to_average(model) -> None:
+    with pytest.raises(ValidationError, match=rf"tta: the segmenter '{model}' has no network"):
+        MeasureSettings(model=model, tta=True)
