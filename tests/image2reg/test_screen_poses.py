@@ -21,7 +21,7 @@ def test_a_screen_segments_in_eight_poses_when_told_to(tmp_path) -> None:
             root=tmp_path,
             settings={**MeasureSettings(tta=tta).model_dump(mode="json"), "nuclei": "DNA"},
             device="cpu",
-        )["nuclei"]["AreaShape_Area"].to_numpy()
+        )["nuclei"]["Nuclei_AreaShape_Area"].to_numpy()
         for tta in (False, True)
     )
     assert len(plain) == len(posed) > 0
