@@ -69,8 +69,9 @@ class Facts:
 def _weights(module: nn.Module) -> bytes:
     from safetensors.torch import save
 
-    state = {name: value.detach().cpu().contiguous() for name, value in rounded(module.state_dict()).items()}
-    return save(state, metadata={"format": "pt"})
+    from image2reg.models.state import cpu_copy
+
+    return save(rounded(cpu_copy(module.state_dict())), metadata={"format": "pt"})
 
 
 def _config(module: nn.Module, arguments: Mapping[str, Any]) -> bytes:

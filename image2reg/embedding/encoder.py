@@ -161,9 +161,8 @@ def save_encoder(
         },
         licence=licence,
     )  # fmt: skip
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     files = {"config.yaml": dump_config(recipe).encode()}
-    return save_bundle(directory, spec, state, files=files, overwrite=overwrite)
+    return save_bundle(directory, spec, network.state_dict(), files=files, overwrite=overwrite)
 
 
 def _metrics(levels: pd.DataFrame) -> tuple[Any, ...]:

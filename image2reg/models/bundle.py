@@ -128,7 +128,7 @@ def _refuse_weights(path: Path, tensors: Mapping[str, Tensor], expected: Mapping
             wrong.append(
                 f"{name!r} has shape {tuple(value.shape)}, the network has {tuple(expected[name].shape)}"
             )
-        elif name in expected and expected[name].is_floating_point() > value.is_floating_point():
+        elif name in expected and expected[name].is_floating_point() and not value.is_floating_point():
             wrong.append(f"{name!r} holds {value.dtype} without the steps that make weights of them")
         elif value.is_floating_point() and not bool(value.isfinite().all()):
             wrong.append(f"{name!r} holds {int((~value.isfinite()).sum())} values that are not finite")

@@ -15,6 +15,7 @@ import numpy as np
 from image2reg.atomic import refuse_existing
 from image2reg.engine import Outcome, Shard, make_plan, run_plan
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.nuclei.segmenters.catalogue import WITHOUT_NETWORK, find_segmenter_bundle, load_segmenter
 from image2reg.provenance import file_sha256, run_record, write_run
 from image2reg.screen.curves import Curve, curve_table, dose_numbers, fit_curves
 from image2reg.screen.exhibits import make_exhibits
@@ -149,6 +150,8 @@ def run_screen(
         nuclei = nuclear_channel(opened, settings.measure.nuclei)
         units = plan_units(opened, nuclei)
         _look_ahead(units, control, positive)
+        if settings.measure.tta:
+            load_segmenter(settings.measure.model, device=device, tta=True)  # refused now, not field by field
         measured_by = {
             **settings.measure.model_dump(mode="json"),
             "nuclei": nuclei,
@@ -190,8 +193,6 @@ def _look_ahead(units: list[dict[str, Any]], control: str, positive: str | None)
 
 def _model_hash(model: str) -> str:
     """Hash of the bundle's description, which holds those of its files; the name itself for one without weights."""
-    from image2reg.nuclei.segmenters.catalogue import WITHOUT_NETWORK, find_segmenter_bundle
-
     if model in WITHOUT_NETWORK:
         return model
     return file_sha256(find_segmenter_bundle(model).directory / "bundle.json")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from image2reg.nuclei.segmenters.catalogue import WITHOUT_NETWORK
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["CallSettings", "MeasureSettings", "ScreenSettings"]
 
@@ -40,14 +38,6 @@ class MeasureSettings(_Strict):
     diameter_um: Annotated[float, Field(gt=0)] | None = None
     ring_px: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] = (1, 4)
     texture_scales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3)
-
-    @model_validator(mode="after")
-    def _poses_need_a_network(self) -> MeasureSettings:
-        if self.tta and self.model in WITHOUT_NETWORK:
-            raise ValueError(
-                f"tta: the segmenter {self.model!r} has no network to average over poses; leave tta out"
-            )
-        return self
 
 
 class CallSettings(_Strict):

@@ -55,15 +55,8 @@ def arms(result: dict[str, Any]) -> str:
         "ceiling",
         "steps",
     )
-    return (
-        markdown(head, rows)
-        + f"\n\n`{result['command']}` (equal training minutes for each arm of ours{own(result)})"
-    )
-
-
-def own(result: dict[str, Any]) -> str:
-    """Say so where arms keep to their recipe's own number of steps."""
-    return " but those of the shipped recipe, which keep to its steps" if result["study"] == "well" else ""
+    budget = result.get("budget", "equal training minutes for each arm of ours")
+    return markdown(head, rows) + f"\n\n`{result['command']}` ({budget})"
 
 
 def gan(result: dict[str, Any]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from small_plate import write_plate
 
+from image2reg.errors import ConfigurationError
+from image2reg.screen import ScreenSettings, run_screen
 from image2reg.screen.fields import measure_field
 from image2reg.screen.settings import MeasureSettings
 from image2reg.screen.sources import open_screen, plan_units
@@ -30,6 +31,12 @@ def test_a_screen_segments_in_eight_poses_when_told_to(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("model", ["classical", "texture"])
-def test_without_a_network_there_are_no_poses_to_average(model) -> None:
-    with pytest.raises(ValidationError, match=rf"tta: the segmenter '{model}' has no network"):
-        MeasureSettings(model=model, tta=True)
+def test_a_screen_without_a_network_is_refused_before_anything_is_measured(tmp_path, model) -> None:
+    write_plate(tmp_path / "plate", doses=(1,))
+    settings = ScreenSettings.model_validate({"measure": {"model": model, "tta": True}})
+    with pytest.raises(ConfigurationError, match=rf"'{model}' has no network.*--tta"):
+        run_screen(
+            tmp_path / "plate" / "manifest.csv", tmp_path / "out", control='Metadata_Control == "negative"',
+            settings=settings,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
