@@ -7,7 +7,9 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from image2reg.nuclei.segmenters.distance import MIDDLE
 from image2reg.nuclei.segmenters.examples import NucleusField
+from image2reg.nuclei.segmenters.joining import JoiningRule
 from image2reg.nuclei.segmenters.network import NetworkSegmenter
 
 
@@ -48,6 +50,7 @@ class Brightness(nn.Module):
         super().__init__()
         self.dims, self.divisor = 2, (16, 16)
         self.slope = nn.Parameter(torch.tensor(10.0))
+        self.rule = JoiningRule(MIDDLE)
         self.seen: list[tuple[int, ...]] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from image2reg.nuclei.segmenters.designs import Design
 
-__all__ = ["foreground_map", "label_standardised", "predict_labels", "two_channels"]
+__all__ = ["foreground_map", "label_standardised", "network_input", "predict_labels", "two_channels"]
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
@@ -83,12 +83,17 @@ def foreground_map(network: nn.Module, design: Design, image: NDArray[Any], diam
 def _read(network: nn.Module, design: Design, image: Floats, diameter_px: float) -> tuple[Labels, Floats]:
     factor = working_factor(diameter_px)
     height, width = (max(16, round(n * factor)) for n in image.shape)
-    x = two_channels(torch.from_numpy(resize(image, (height, width)))[None])
-    multiples: tuple[int, int] = network.divisor  # type: ignore[assignment]
-    padding = (0, -width % multiples[1], 0, -height % multiples[0])
-    x = functional.pad(x, padding, mode="replicate").contiguous(memory_format=torch.channels_last)
-    labels, foreground = design.read(network, x.to(next(network.parameters()).device))
+    x = network_input(network, torch.from_numpy(resize(image, (height, width))))
+    labels, foreground = design.read(network, x)
     return labels[:height, :width], foreground[:height, :width]
+
+
+def network_input(network: nn.Module, image: Tensor) -> Tensor:
+    """Give what a network reads of standardised brightness (Y, X) at the working size: (1, 2, Y, X), padded, there."""
+    multiples: tuple[int, int] = network.divisor  # type: ignore[assignment]
+    padding = (0, -image.shape[1] % multiples[1], 0, -image.shape[0] % multiples[0])
+    x = functional.pad(two_channels(image[None]), padding, mode="replicate")
+    return x.contiguous(memory_format=torch.channels_last).to(next(network.parameters()).device)
 
 
 def fit_to_grid(labels: Labels, foreground: Floats, shape: tuple[int, int], diameter_px: float) -> Labels:

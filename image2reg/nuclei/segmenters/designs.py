@@ -14,7 +14,7 @@ from image2reg.errors import ConfigurationError
 from image2reg.nuclei.segmenters.scaling import WORKING_DIAMETER_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor, nn
 
@@ -45,6 +45,9 @@ class Design:
         positive in nuclei and whose zero line is the outline.
     turns : bool
         Its maps turn with the image, so that those of several poses can be averaged.
+    finish : callable, optional
+        What is fitted once a network is trained, in place: network and fields (images (1, 2, Y, X) and true labels
+        (Y, X), at the working nucleus size) to whether they were enough.
     """
 
     build: Callable[..., nn.Module]
@@ -52,6 +55,7 @@ class Design:
     loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
     read: Callable[[nn.Module, Tensor], tuple[Labels, Floats]]
     turns: bool = False
+    finish: Callable[[nn.Module, Iterable[tuple[Tensor, Labels]]], bool] | None = None
 
 
 def find_design(name: str) -> Design:
@@ -72,12 +76,29 @@ def find_design(name: str) -> Design:
         raise ConfigurationError(f"segmenter design {name!r} is not known. Choose one of {', '.join(NAMES)}.")
     module: Any = importlib.import_module(f"image2reg.nuclei.segmenters.{_DENSE[name]}")
 
-    def read(network: nn.Module, x: Tensor) -> tuple[Labels, Floats]:
+    def maps_of(network: nn.Module, x: Tensor) -> Floats:
         with torch.inference_mode():
-            maps = network(x)[0].float().cpu().numpy()
-        return module.decode(maps, WORKING_DIAMETER_PX), module.foreground(maps)
+            maps: Floats = network(x)[0].float().cpu().numpy()
+        return maps
+
+    def read(network: nn.Module, x: Tensor) -> tuple[Labels, Floats]:
+        maps = maps_of(network, x)
+        return module.decode(maps, WORKING_DIAMETER_PX, *_rules(network)), module.foreground(maps)
+
+    def finish(network: nn.Module, fields: Iterable[tuple[Tensor, Labels]]) -> bool:
+        (rule,) = _rules(network)
+        examples = ((maps_of(network, x), labels) for x, labels in fields)
+        fitted: bool = module.finish(rule, examples, WORKING_DIAMETER_PX)
+        return fitted
 
     return Design(
         module.build, module.targets, lambda network, x, wanted: module.loss(network(x), wanted), read,
-        turns=module.TURNS,
+        turns=module.TURNS, finish=finish if hasattr(module, "finish") else None,
     )  # fmt: skip
+
+
+def _rules(network: nn.Module) -> list[nn.Module]:
+    """Find the rule a network carries for reading its maps, if its design has one; also inside a wrapper."""
+    from image2reg.nuclei.segmenters.joining import JoiningRule
+
+    return [module for module in network.modules() if isinstance(module, JoiningRule)]

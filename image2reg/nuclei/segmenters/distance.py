@@ -1,8 +1,9 @@
-"""The fast segmenter: foreground, touching borders and normalised depth; nuclei grow from their deep middles.
+"""The fast segmenter: foreground, touching borders and normalised depth; pieces around peaks of depth are joined.
 
 A folded U-Net (`image2reg.models.networks.shuffle_unet`) predicts three maps at full resolution. The depth of a pixel
-is its distance from the outline divided by the largest such distance of its nucleus, so that one threshold finds the
-middle of small and large nuclei alike, without a search for maxima.
+is its distance from the outline divided by the largest such distance of its nucleus, so that small and large nuclei
+have a middle alike. Which of the pieces that the peaks of depth make of the foreground are one nucleus, a rule says
+that was learned from the same fields once the network was (`image2reg.nuclei.segmenters.joining`).
 
 Sources: distance regression with watershed (Bai and Urtasun, CVPR 2017; Naylor et al., IEEE TMI 38:448, 2019); folded
 input (Shi et al., CVPR 2016).
@@ -10,20 +11,26 @@ input (Shi et al., CVPR 2016).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 from torch import Tensor
 from torch.nn import functional
 
-from image2reg.nuclei.size import only, without_small
+from image2reg.models.networks.shuffle_unet import ShuffleUNet
+from image2reg.nuclei.segmenters.clumps import find_pieces, joined
+from image2reg.nuclei.segmenters.joining import JoiningRule, taught_pairs
+from image2reg.nuclei.size import only
 
 if TYPE_CHECKING:
-    from image2reg.models.networks.interface import ImageNetwork
+    from collections.abc import Iterable
 
-__all__ = ["N_MAPS", "TURNS", "build", "decode", "foreground", "loss", "targets"]
+    from image2reg.nuclei.segmenters.clumps import Clumps
+
+__all__ = ["N_MAPS", "TURNS", "DistanceUNet", "build", "decode", "finish", "foreground", "loss", "targets"]
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
@@ -33,15 +40,25 @@ N_MAPS = 3
 TURNS = True
 # Thresholds of the foreground's and the middle's probability, settled on validation fields.
 FOREGROUND, MIDDLE, TOUCHING = 0.55, 0.4, 0.5
+# A middle has at least this share of the pixels of a square as wide as a nucleus.
+_SMALLEST_MIDDLE = 0.004
 # Objects of a lower mean probability are none: bright cytoplasm, mostly. As strict as costs no F1 on the same fields.
 SURE = 0.8
 
 
-def build(**arguments: Any) -> ImageNetwork:
-    """Make the network: two channels in (`two_channels`), three maps out, two of them as logits."""
-    from image2reg.models.networks.shuffle_unet import ShuffleUNet
+class DistanceUNet(ShuffleUNet):
+    """The network, and as `rule` what joins the pieces its maps make: both are kept in one set of weights."""
 
-    return ShuffleUNet(**{"in_channels": 2, "out_channels": N_MAPS, "widths": (16, 32, 64, 96), **arguments})
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(
+            **{"in_channels": 2, "out_channels": N_MAPS, "widths": (16, 32, 64, 96), **arguments}
+        )
+        self.rule = JoiningRule(MIDDLE)
+
+
+def build(**arguments: Any) -> DistanceUNet:
+    """Make the network: two channels in (`two_channels`), three maps out, two of them as logits."""
+    return DistanceUNet(**arguments)
 
 
 def targets(labels: Labels) -> Floats:
@@ -97,7 +114,23 @@ def foreground(maps: Floats) -> Floats:
     return maps[0] - _logit(FOREGROUND)
 
 
-def decode(maps: Floats, diameter_px: float) -> Labels:
+def finish(rule: JoiningRule, examples: Iterable[tuple[Floats, Labels]], diameter_px: float) -> bool:
+    """Learn which pieces are one nucleus from fields whose nuclei are known; True when there were enough of them.
+
+    Parameters
+    ----------
+    rule : JoiningRule
+        Changed in place.
+    examples : iterable of (maps (3, Y, X), labels (Y, X))
+        What the trained network gives of fields, and their true nuclei on the same grid.
+    diameter_px : float
+        Typical nucleus diameter on that grid.
+    """
+    pairs = [taught_pairs(_pieces(maps), labels, _disc(diameter_px)) for maps, labels in examples]
+    return rule.fit(np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs]))
+
+
+def decode(maps: Floats, diameter_px: float, rule: JoiningRule) -> Labels:
     """Make labels of the predicted maps.
 
     Parameters
@@ -105,23 +138,32 @@ def decode(maps: Floats, diameter_px: float) -> Labels:
     maps : (3, Y, X) float32
     diameter_px : float
         Typical nucleus diameter on this grid.
+    rule : JoiningRule
 
     Returns
     -------
     (Y, X) int32
     """
-    from skimage.segmentation import watershed
+    pieces = _pieces(maps)
+    labels = joined(pieces, _disc(diameter_px), rule.judge).ravel()
+    middle = (_depth(maps) > MIDDLE) & (maps[1] < _logit(TOUCHING))
+    deep = np.bincount(labels, middle.ravel()) >= max(2.0, _SMALLEST_MIDDLE * diameter_px**2)
+    sure = np.bincount(labels, special.expit(maps[0].ravel())) >= SURE * np.bincount(labels)
+    return only(labels, deep & sure).reshape(middle.shape)
 
-    inside = foreground(maps) > 0
-    depth = maps[2] - 0.3 / (1 + np.exp(-maps[1]))
-    seeds, n_seeds = ndimage.label((depth > MIDDLE) & inside & (maps[1] < _logit(TOUCHING)))
-    if n_seeds == 0:
-        return np.zeros(inside.shape, dtype=np.int32)
-    seeds = without_small(seeds, max(2.0, 0.004 * diameter_px**2))
-    labels = watershed(-depth, seeds, mask=inside).ravel()
-    probability = 1 / (1 + np.exp(-maps[0].ravel()))
-    sure = np.bincount(labels, weights=probability) >= SURE * np.bincount(labels)
-    return only(labels, sure).reshape(inside.shape)
+
+def _pieces(maps: Floats) -> Clumps:
+    probability, touching = special.expit(maps[:2])
+    return find_pieces(_depth(maps), touching, probability, foreground(maps) > 0)
+
+
+def _depth(maps: Floats) -> Floats:
+    """Give the depth, lowered where nuclei touch."""
+    return np.asarray(maps[2] - 0.3 * special.expit(maps[1]), dtype=np.float32)
+
+
+def _disc(diameter_px: float) -> float:
+    return math.pi / 4 * diameter_px**2
 
 
 def _logit(p: float) -> float:

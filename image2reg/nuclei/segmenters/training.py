@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,23 +29,31 @@ from image2reg.models.spec import (
 from image2reg.models.train import fit
 from image2reg.nuclei.agreement import pooled_interval
 from image2reg.nuclei.match import Matching, match, match_dataset
+from image2reg.nuclei.segmenters.dense import network_input
 from image2reg.nuclei.segmenters.designs import find_design
+from image2reg.nuclei.segmenters.examples import Scaled
 from image2reg.nuclei.segmenters.network import KIND, NetworkSegmenter, load_network
 from image2reg.nuclei.segmenters.task import SegmenterTask
 from image2reg.nuclei.size import typical_diameter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from torch import Tensor, nn
+
     from image2reg.models.task import FitResult
+    from image2reg.nuclei.segmenters.designs import Design
     from image2reg.nuclei.segmenters.examples import NucleusField
     from image2reg.nuclei.segmenters.interface import Segmenter
     from image2reg.nuclei.segmenters.recipe import SegmenterRecipe
 
-__all__ = ["Facts", "TrainedSegmenter", "score_fields", "train_segmenter"]
+__all__ = ["Facts", "TrainedSegmenter", "finish_network", "score_fields", "train_segmenter"]
 
 _LEVELS = (0.5, 0.7, 0.9)
 _SAMPLE_PX = 160
+# What is fitted to maps sees every field this much larger and smaller, because maps differ when nuclei do by a pixel.
+_MAGNIFICATIONS = (0.92, 0.96, 1.0, 1.04, 1.08)
 
 
 @dataclass(frozen=True)
@@ -108,13 +117,15 @@ def train_segmenter(
         augment=recipe.augment, patch=recipe.patch, batch_size=recipe.training.batch_size,
     )  # fmt: skip
     result = fit(task, recipe.training, out, resume=resume, device=device)
-    state = rounded(result.best_state or result.last_state)
+    network = design.build(**recipe.design.arguments).eval()
+    network.load_state_dict(restored(rounded(result.best_state or result.last_state)))
+    finish_network(network, design, [*splits["train"], *splits.get("validation", ())])
+    state = rounded(network.state_dict())
+    network.load_state_dict(restored(state))
     example = (splits.get("validation") or splits["train"])[0]
     spec = _specification(recipe, facts, result, reference=splits["train"])
     sample = np.asarray(example.image)[:_SAMPLE_PX, :_SAMPLE_PX]
-    network = design.build(**recipe.design.arguments)
-    network.load_state_dict(restored(state))
-    segmenter = NetworkSegmenter(recipe.name, recipe.design.name, network.eval())
+    segmenter = NetworkSegmenter(recipe.name, recipe.design.name, network)
     spec = spec.model_copy(update={"metrics": tuple(_metrics(segmenter, splits.get("test", ())))})
     files: dict[str, Path | bytes] = {
         "config.yaml": dump_config(recipe).encode(),
@@ -124,6 +135,31 @@ def train_segmenter(
     }
     bundle = save_bundle(out / "bundle", spec, state, files=files, overwrite=resume)
     return TrainedSegmenter(bundle, load_network(bundle, device=device), result)
+
+
+def finish_network(network: nn.Module, design: Design, fields: Sequence[NucleusField]) -> bool:
+    """Fit what a design learns from the maps of its trained network; False when there is nothing, or too little.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode; what is fitted changes in place.
+    design : Design
+    fields : sequence of NucleusField
+        Those the network was trained or validated on, never the ones it is tested on.
+    """
+    if design.finish is None:
+        return False
+
+    def examples() -> Iterator[tuple[Tensor, NDArray[np.int32]]]:
+        for field, factor in product(fields, _MAGNIFICATIONS):
+            diameter = field.diameter_px or typical_diameter(field.labels)
+            scaled = Scaled.of(replace(field, diameter_px=diameter * factor))
+            x = network_input(network, scaled.image)
+            beyond = [(0, n - m) for n, m in zip(x.shape[2:], scaled.labels.shape, strict=True)]
+            yield x, np.pad(scaled.labels, beyond)
+
+    return design.finish(network, examples())
 
 
 def score_fields(

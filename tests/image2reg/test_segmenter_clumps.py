@@ -1,0 +1,146 @@
+"""Clumps fall into pieces, pieces are joined as a judge says, and the rule learns to be that judge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from small_nuclei import discs
+
+from image2reg.models.rounding import restored, rounded
+from image2reg.nuclei.segmenters import distance
+from image2reg.nuclei.segmenters.clumps import MEASURES, Clumps, find_pieces, joined
+from image2reg.nuclei.segmenters.joining import JoiningRule, taught_pairs
+
+AREA = np.pi / 4 * 28**2
+
+
+def hills(rng: np.random.Generator, size: int = 72) -> Clumps:
+    """Planted: smooth random depth, its brighter half for foreground."""
+    depth = ndimage.gaussian_filter(rng.standard_normal((size, size)), 4)
+    depth = (depth / np.abs(depth).max()).astype(np.float32)
+    probability = rng.random((2, size, size)).astype(np.float32)
+    return find_pieces(depth, probability[0], probability[1], depth > 0)
+
+
+def column(name: str, measures: np.ndarray) -> np.ndarray:
+    return measures[:, MEASURES.index(name)]
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_joining_everything_gives_the_connected_parts_and_joining_nothing_the_pieces(seed) -> None:
+    clumps = hills(np.random.default_rng(seed))
+    parts, n_parts = ndimage.label(clumps.labels > 0)
+    all_joined = joined(clumps, AREA, lambda measures, _: np.zeros(len(measures)))
+    assert len(np.unique(all_joined[all_joined > 0])) == n_parts
+    assert len(np.unique(np.stack([parts, all_joined])[:, parts > 0], axis=1).T) == n_parts
+    none_joined = joined(clumps, AREA, lambda measures, _: np.ones(len(measures)))
+    np.testing.assert_array_equal(none_joined, clumps.labels)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_what_is_measured_of_joined_pieces_is_what_their_pixels_say(seed) -> None:
+    """Sums and hulls are carried along; the last questions must be answered as if nothing had been joined before."""
+    rng = np.random.default_rng(seed)
+    clumps = hills(rng)
+    of = np.arange(clumps.peaks.size)
+
+    def judge(measures, pairs):
+        for row, (a, b) in zip(measures, pairs, strict=True):
+            # Parts join under the number of the first; the second's number is then asked about no more.
+            first, second = (np.isin(clumps.labels, np.flatnonzero(of == n)) for n in (a, b))
+            if not (first.any() and second.any()):
+                continue
+            both = first | second
+            small, large = sorted([first.sum(), second.sum()])
+            assert column("smaller", row[None])[0] == pytest.approx(np.log(small / AREA))
+            assert column("larger", row[None])[0] == pytest.approx(np.log(large / AREA))
+            y, x = np.nonzero(both)
+            corners = np.concatenate([np.stack([y + i, x + j], 1) for i in (0, 1) for j in (0, 1)])
+            assert column("solidity", row[None])[0] == pytest.approx(both.sum() / ConvexHull(corners).volume)
+        if len(of) == len(set(of)):  # the first question: join one pair, then look at what is asked
+            of[pairs[0][1]] = pairs[0][0]
+            return np.r_[0.0, np.ones(len(pairs) - 1)]
+        return np.ones(len(measures))
+
+    joined(clumps, AREA, judge)
+
+
+def test_a_field_without_pieces_or_with_lone_ones_has_nothing_to_ask() -> None:
+    def judge(*_):
+        raise AssertionError("asked")
+
+    dark = np.zeros((16, 16), np.float32)
+    nothing = find_pieces(dark, dark, dark, dark > 0)
+    assert joined(nothing, AREA, judge).max() == 0
+    lone = np.pad(np.full((4, 4), 0.9, np.float32), 6)
+    assert joined(find_pieces(lone, lone, lone, lone > 0), AREA, judge).max() == 1
+
+
+def test_the_unfitted_rule_parts_two_middles_and_keeps_a_lobe() -> None:
+    rule = JoiningRule(0.4)
+    measures = np.zeros((3, len(MEASURES)))
+    column("peak", measures)[:] = 0.9, 0.9, 0.3  # two middles, two middles, a lobe without one
+    column("saddle", measures)[:] = 0.2, 0.6, 0.1
+    np.testing.assert_array_equal(rule.judge(measures, np.zeros((3, 2))) > 0.5, [True, False, False])
+
+
+def planted_pairs(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that are two nuclei where they touch more than they are deep between: no one measure tells."""
+    measures = rng.random((n, len(MEASURES)))
+    return measures, column("touching", measures) > column("saddle", measures)
+
+
+def test_the_rule_learns_survives_rounding_and_is_the_same_every_time() -> None:
+    rng = np.random.default_rng(0)
+    rule, again = JoiningRule(0.4), JoiningRule(0.4)
+    pairs = planted_pairs(rng, 2000)
+    assert rule.fit(*pairs)
+    assert again.fit(*pairs)
+    stored = rounded(rule.state_dict())
+    for name, value in rounded(again.state_dict()).items():
+        assert torch.equal(value, stored[name])
+    rule.load_state_dict(restored(stored))
+    measures, two = planted_pairs(rng, 1000)
+    right = (rule.judge(measures, np.zeros((1000, 2))) > 0.5) == two
+    assert right.mean() > 0.9  # a coin gets 0.5; one threshold on one measure 0.75
+    more = measures.copy()
+    column("touching", more)[:] += 0.3
+    assert (rule.judge(more, two) >= rule.judge(measures, two) - 0.05).all()
+
+
+def test_too_few_pairs_give_the_unfitted_rule_whatever_was_learned_before() -> None:
+    rng = np.random.default_rng(0)
+    rule, unfitted = JoiningRule(0.4), JoiningRule(0.4).state_dict()
+    assert rule.fit(*planted_pairs(rng, 2000))
+    assert not torch.equal(rule.value, unfitted["value"])
+    assert not rule.fit(*planted_pairs(rng, 100))
+    for name, value in rule.state_dict().items():
+        assert torch.equal(value, unfitted[name])
+
+
+def test_the_truth_teaches_which_pieces_belong_together() -> None:
+    _, truth = discs((64, 64), [(32, 20), (32, 46)])
+    left, right = (np.abs(np.indices((64, 64))[1] - c) < 4 for c in (20, 46))
+    depth = np.where(truth > 0, 0.5, 0).astype(np.float32) + 0.3 * (left | right)
+    notch = truth == 1
+    notch[:30] = False  # a second peak in the first nucleus
+    depth[(truth == 1) & (np.indices((64, 64))[0] == 30)] = 0.4
+    pieces = find_pieces(depth.astype(np.float32), *np.zeros((2, 64, 64), np.float32), truth > 0)
+    measures, two = taught_pairs(pieces, truth, AREA)
+    assert len(measures) == len(two)
+    assert two.any()
+    assert not two.all()
+    answers = iter(two)
+    assert {bool(a) for a in answers} == {True, False}
+
+
+def test_the_network_carries_its_rule_and_a_bundle_without_one_is_told_apart() -> None:
+    names = distance.build().state_dict()
+    assert {"rule.feature", "rule.threshold", "rule.below", "rule.above", "rule.value"} <= set(names)
