@@ -26,8 +26,7 @@ FACTS = Facts(
     limits=(
         "Trained on 17 fields of one U2OS screen and 26 of mixed fluorescence microscopes; tissue was rare, "
         "colour and electron images were not there.",
-        "Nuclei that overlap in projection share one outline; clumps of more than a few are split less well. The rule that "
-        "splits them was learned at 28 px per nucleus: a wrong diameter splits nuclei that are larger and joins smaller ones.",
+        "Nuclei that overlap in projection share one outline; clumps of more than a few are split less well.",
         "Nuclei smaller than a thirtieth of the typical area (micronuclei, debris) are dropped.",
         "Objects whose pixels are nucleus by less than 80 % on average are dropped: cytoplasm mostly, but also nuclei that "
         "are far out of focus.",

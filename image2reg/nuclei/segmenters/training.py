@@ -52,8 +52,8 @@ __all__ = ["Facts", "TrainedSegmenter", "finish_network", "score_fields", "train
 
 _LEVELS = (0.5, 0.7, 0.9)
 _SAMPLE_PX = 160
-# What is fitted to maps sees every field this much larger and smaller, because maps differ when nuclei do by a pixel.
-_MAGNIFICATIONS = (0.92, 0.96, 1.0, 1.04, 1.08)
+# What is fitted to maps sees every field this much larger and smaller: diameters that users give are not exact.
+_MAGNIFICATIONS = (0.7, 0.85, 1.0, 1.18, 1.4)
 
 
 @dataclass(frozen=True)
