@@ -72,6 +72,25 @@ def test_what_is_measured_of_joined_pieces_is_what_their_pixels_say(seed) -> Non
     joined(clumps, AREA, judge)
 
 
+def test_a_field_without_a_gap_asks_as_many_questions_per_piece_when_it_is_larger() -> None:
+    def asked_per_piece(size: int) -> float:
+        depth = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((size, size)), 2)
+        depth = (0.5 + 0.2 * depth / depth.std()).astype(np.float32)
+        everywhere = np.ones(depth.shape, dtype=bool)
+        clumps = find_pieces(depth, depth, depth, everywhere)
+        n_asked = 0
+
+        def judge(measures, _):
+            nonlocal n_asked
+            n_asked += len(measures)
+            return np.zeros(len(measures))
+
+        joined(clumps, 50.0, judge)
+        return n_asked / clumps.peaks.size
+
+    assert asked_per_piece(192) < 1.5 * asked_per_piece(96)
+
+
 def test_a_field_without_pieces_or_with_lone_ones_has_nothing_to_ask() -> None:
     def judge(*_):
         raise AssertionError("asked")

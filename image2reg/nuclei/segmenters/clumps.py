@@ -41,6 +41,8 @@ MEASURES = (
 # Depth is smoothed by this many pixels. Every peak that is left makes a piece: to leave shallow ones out beforehand, as
 # h-maxima do, cost average precision on fields that were kept from the rule.
 _SMOOTH_PX = 0.6
+# Nothing larger than this many typical nuclei is one: in a field without a gap the work still grows as the field does.
+_LARGEST = 16.0
 
 
 class _Piece(NamedTuple):
@@ -132,9 +134,14 @@ def joined(
     ):
         around[a][b] = around[b][a] = _Border(saddle, length, touching, foreground)
     parent = np.arange(clumps.peaks.size)
+    # Never two entries alike down to the pair: one of its pieces has grown since, and the union's area comes next.
     queue: list[tuple[float, float, int, int, _Piece, _Border]] = []
 
-    def ask(wanted: list[tuple[int, int]]) -> None:
+    def ask(asked: list[tuple[int, int]]) -> None:
+        largest = _LARGEST * typical_area
+        wanted = [(a, b) for a, b in asked if pieces[a].area + pieces[b].area <= largest]
+        if not wanted:
+            return
         unions = [_union(pieces[a], pieces[b]) for a, b in wanted]
         measures = np.array(
             [
@@ -164,8 +171,7 @@ def joined(
         # A border is another one now, even where it alone did not change: what it divides did.
         for other, held in around[a].items():
             around[a][other] = around[other][a] = _Border(*held)
-        if around[a]:
-            ask([(min(a, other), max(a, other)) for other in around[a]])
+        ask([(min(a, other), max(a, other)) for other in around[a]])
     return _roots(parent)[labels]
 
 
@@ -240,6 +246,6 @@ def _borders(
 
 
 def _roots(parent: NDArray[np.intp]) -> Labels:
-    while (above := parent[parent]).tolist() != parent.tolist():
+    while not np.array_equal(above := parent[parent], parent):
         parent = above
     return parent.astype(np.int32)
