@@ -11,10 +11,13 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from small_nuclei import discs
 
+from image2reg.errors import BundleError
+from image2reg.models.bundle import load_bundle, save_bundle
 from image2reg.models.rounding import restored, rounded
-from image2reg.nuclei.segmenters import distance
+from image2reg.nuclei.segmenters.catalogue import find_segmenter_bundle
 from image2reg.nuclei.segmenters.clumps import MEASURES, Clumps, find_pieces, joined
 from image2reg.nuclei.segmenters.joining import JoiningRule, taught_pairs
+from image2reg.nuclei.segmenters.network import load_network
 
 AREA = np.pi / 4 * 28**2
 
@@ -146,20 +149,26 @@ def test_too_few_pairs_give_the_unfitted_rule_whatever_was_learned_before() -> N
 
 def test_the_truth_teaches_which_pieces_belong_together() -> None:
     _, truth = discs((64, 64), [(32, 20), (32, 46)])
-    left, right = (np.abs(np.indices((64, 64))[1] - c) < 4 for c in (20, 46))
-    depth = np.where(truth > 0, 0.5, 0).astype(np.float32) + 0.3 * (left | right)
-    notch = truth == 1
-    notch[:30] = False  # a second peak in the first nucleus
-    depth[(truth == 1) & (np.indices((64, 64))[0] == 30)] = 0.4
-    pieces = find_pieces(depth.astype(np.float32), *np.zeros((2, 64, 64), np.float32), truth > 0)
+    y, x = np.indices(truth.shape)
+    # The first nucleus has two peaks, the second one.
+    domes = [np.exp(-((y - r) ** 2 + (x - c) ** 2) / 72) for r, c in ((26, 20), (39, 20), (32, 46))]
+    depth = np.where(truth == 1, np.maximum(*domes[:2]), domes[2]).astype(np.float32)
+    pieces = find_pieces(depth, *np.zeros((2, 64, 64), np.float32), truth > 0)
+    assert pieces.peaks.size == 1 + 3
     measures, two = taught_pairs(pieces, truth, AREA)
-    assert len(measures) == len(two)
-    assert two.any()
-    assert not two.all()
-    answers = iter(two)
-    assert {bool(a) for a in answers} == {True, False}
+    asked = AREA * np.exp(measures[:, [MEASURES.index("smaller"), MEASURES.index("larger")]])
+    halves = sorted(np.bincount(pieces.labels.ravel())[pieces.labels[[26, 39], 20]])
+    of_one = np.isclose(asked, halves).all(axis=1)
+    assert of_one.sum() == 1
+    np.testing.assert_array_equal(two, ~of_one)
 
 
-def test_the_network_carries_its_rule_and_a_bundle_without_one_is_told_apart() -> None:
-    names = distance.build().state_dict()
-    assert {"rule.feature", "rule.threshold", "rule.below", "rule.above", "rule.value"} <= set(names)
+def test_a_bundle_without_the_rule_is_refused_by_what_is_missing(tmp_path) -> None:
+    whole = find_segmenter_bundle("nuclei")
+    bare = {name: value for name, value in whole.state_dict().items() if not name.startswith("rule.")}
+    files = {
+        name: whole.file(name) for name in whole.spec.files if name not in {"model.safetensors", "README.md"}
+    }
+    save_bundle(tmp_path / "bare", whole.spec, bare, files=files)
+    with pytest.raises(BundleError, match=r"'rule\.feature' is missing"):
+        load_network(load_bundle(tmp_path / "bare"), device="cpu")

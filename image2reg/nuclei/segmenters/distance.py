@@ -126,7 +126,7 @@ def finish(rule: JoiningRule, examples: Iterable[tuple[Floats, Labels]], diamete
     diameter_px : float
         Typical nucleus diameter on that grid.
     """
-    pairs = [taught_pairs(_pieces(maps), labels, _disc(diameter_px)) for maps, labels in examples]
+    pairs = [taught_pairs(_pieces(maps)[0], labels, _disc(diameter_px)) for maps, labels in examples]
     return rule.fit(np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs]))
 
 
@@ -144,22 +144,19 @@ def decode(maps: Floats, diameter_px: float, rule: JoiningRule) -> Labels:
     -------
     (Y, X) int32
     """
-    pieces = _pieces(maps)
+    pieces, depth, probability = _pieces(maps)
     labels = joined(pieces, _disc(diameter_px), rule.judge).ravel()
-    middle = (_depth(maps) > MIDDLE) & (maps[1] < _logit(TOUCHING))
+    middle = (depth > MIDDLE) & (maps[1] < _logit(TOUCHING))
     deep = np.bincount(labels, middle.ravel()) >= max(2.0, _SMALLEST_MIDDLE * diameter_px**2)
-    sure = np.bincount(labels, special.expit(maps[0].ravel())) >= SURE * np.bincount(labels)
+    sure = np.bincount(labels, probability.ravel()) >= SURE * np.bincount(labels)
     return only(labels, deep & sure).reshape(middle.shape)
 
 
-def _pieces(maps: Floats) -> Clumps:
+def _pieces(maps: Floats) -> tuple[Clumps, Floats, Floats]:
+    """Give the pieces, the depth, lowered where nuclei touch, and the probability of foreground."""
     probability, touching = special.expit(maps[:2])
-    return find_pieces(_depth(maps), touching, probability, foreground(maps) > 0)
-
-
-def _depth(maps: Floats) -> Floats:
-    """Give the depth, lowered where nuclei touch."""
-    return np.asarray(maps[2] - 0.3 * special.expit(maps[1]), dtype=np.float32)
+    depth = np.asarray(maps[2] - 0.3 * touching, dtype=np.float32)
+    return find_pieces(depth, touching, probability, foreground(maps) > 0), depth, probability
 
 
 def _disc(diameter_px: float) -> float:

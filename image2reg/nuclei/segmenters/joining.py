@@ -1,8 +1,8 @@
 """The learned rule that says whether two pieces of a clump are two nuclei: boosted trees kept with a network's weights.
 
 Sources: LogitBoost (Friedman, Hastie and Tibshirani, Ann. Stat. 28:337, 2000, algorithm 3) with scikit-learn's
-regression trees of three leaves and damped steps (Chen and Guestrin, KDD 2016, equation 5); a tree's answer never
-falls where the evidence for two nuclei rises.
+regression trees of three leaves and damped steps (Chen and Guestrin, KDD 2016, equation 5); trees are
+grown so that their means do not fall where the evidence for two nuclei rises.
 """
 
 from __future__ import annotations
