@@ -1,6 +1,6 @@
 """The segmenters that are compared: without training, trained here within a small equal budget, and shipped.
 
-python tests/benchmarks/nucleus_models.py three_class_unet|hover_net|aits-PLATE --runs runs/segmenters
+python tests/benchmarks/nucleus_models.py three_class_unet|hover_net|aits-PLATE|fold-K --runs runs/segmenters
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scipy import ndimage
 from image2reg.config import load_config
 from image2reg.models.bundle import load_bundle
 from image2reg.models.settings import TrainingSettings
+from image2reg.nuclei.segmenters.examples import NucleusField
 from image2reg.nuclei.segmenters.network import NetworkSegmenter, load_network
 from image2reg.nuclei.segmenters.recipe import SegmenterRecipe
 from image2reg.nuclei.segmenters.training import Facts, train_segmenter
@@ -26,6 +27,9 @@ PLATES = ("170702000001", "170702090001")
 # (patch, batch size, steps): each minutes of one core, far from the 7,500 steps the paper gave its U-Net.
 BUDGET = {"three_class_unet": (128, 4, 100), "hover_net": (256, 1, 20)}
 
+
+# Fields that are not test fields, kept in turn from a network of the shipped recipe, with half of its steps.
+FOLDS, FOLD_STEPS, FOLD_SEED = 4, 2250, 12
 
 # Smoothing of image and distance, px, and the least distance between two seeds, px; the same on every set.
 SIGMA, APART = 1.0, 6
@@ -57,6 +61,17 @@ def recipe(name: str) -> SegmenterRecipe:
     """Give the recipe of a baseline or of the screen's own segmenter."""
     if name.startswith("aits"):
         return load_config(SegmenterRecipe, ROOT / "configs" / "aits-nuclei.yaml")
+    if name.startswith("fold"):
+        budget = {
+            "steps": FOLD_STEPS,
+            "validate_every": FOLD_STEPS,
+            "seed": int(name.removeprefix("fold-")),
+        }
+        return load_config(
+            SegmenterRecipe,
+            ROOT / "configs" / "nuclei.yaml",
+            overrides=[f"training.{key}={value}" for key, value in budget.items()],
+        )
     patch, batch, steps = BUDGET[name]
     return SegmenterRecipe(
         name=name.replace("_", "-"),
@@ -70,10 +85,22 @@ def recipe(name: str) -> SegmenterRecipe:
     )  # fmt: skip
 
 
+def folds() -> list[list[NucleusField]]:
+    """Training and validation fields of both CC0 sets, dealt out set by set."""
+    dealt: list[list[NucleusField]] = [[] for _ in range(FOLDS)]
+    rng = np.random.default_rng(FOLD_SEED)
+    for found in (bbbc039(), dsb2018()):
+        parts = split(found)
+        fields = parts["train"] + parts["validation"]
+        for n, which in enumerate(rng.permutation(len(fields))):
+            dealt[n % FOLDS].append(fields[which])
+    return dealt
+
+
 def trained(name: str, runs: Path, *, tta: bool = False) -> NetworkSegmenter:
     """Load a model of this benchmark, trained first where it is not there.
 
-    ``aits-PLATE`` is trained on the other plate's fields.
+    ``aits-PLATE`` is trained on the other plate's fields, ``fold-K`` on all folds but K.
     """
     folder = runs / name
     if not (folder / "bundle").exists():
@@ -81,6 +108,9 @@ def trained(name: str, runs: Path, *, tta: bool = False) -> NetworkSegmenter:
         if name.startswith("aits"):
             screen = aits(diameter_px=told.diameter_px)
             fields = [field for field in screen if field.group != name.removeprefix("aits-")]
+        elif name.startswith("fold"):
+            kept = int(name.removeprefix("fold-"))
+            fields = [field for n, fold in enumerate(folds()) if n != kept for field in fold]
         else:
             fields = [field for found in (bbbc039(), dsb2018()) for field in split(found)["train"]]
         facts = Facts(

@@ -62,6 +62,15 @@ def test_an_object_the_network_is_unsure_of_is_dropped_and_the_others_are_number
     assert np.unique(found).tolist() == list(range(9))
 
 
+@pytest.mark.parametrize(("row", "column"), [(-8, 64), (64, -8), (135, 64), (64, 135), (64, 64)])
+def test_only_a_nucleus_that_the_image_cuts_needs_no_middle(row, column) -> None:
+    _, labels = discs((128, 128), [(row, column)])
+    maps = perfect("distance_unet", labels)
+    maps[2] *= 0.3
+    found = distance.decode(maps, 28.0, distance.JoiningRule(distance.MIDDLE))
+    assert found.max() == (0 if (row, column) == (64, 64) else 1)
+
+
 def test_touching_borders_are_drawn_only_where_nuclei_touch(touching) -> None:
     border = distance.targets(touching)[1] > 0
     assert border.any()

@@ -1,14 +1,13 @@
 """Touching nuclei: foreground falls into pieces around every peak of depth, and a rule joins those of one nucleus.
 
 A threshold has to be right for all clumps at once; a rule that has seen how far apart, how round and how clearly
-divided two pieces are does not. Pieces are joined pair by pair, the surest first, and what was joined is measured again
-as one (region agglomeration: Nunez-Iglesias et al., PLoS ONE 8:e71715, 2013). All a pair is measured by is a sum, a
-maximum or a hull of its parts, so that no pixel is looked at twice.
+divided two pieces are does not. What was joined is measured again as one (region agglomeration: Nunez-Iglesias et al.,
+PLoS ONE 8:e71715, 2013); in each round all pairs join at once that are surer than any other pair of either piece. All a
+pair is measured by is a sum or a maximum over its parts, also its convex hull, so that no pixel is looked at twice.
 """
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,20 +42,24 @@ MEASURES = (
 _SMOOTH_PX = 0.6
 # Nothing larger than this many typical nuclei is one: in a field without a gap the work still grows as the field does.
 _LARGEST = 16.0
+# A hull is taken for the polygon of this many tangents: of two pieces they are the further ones of either.
+_TANGENTS = 64
 
 
-class _Piece(NamedTuple):
-    area: int
-    peak: float
-    corners: NDArray[np.float64]
-    hull: float
+class _Pieces(NamedTuple):
+    """Area, greatest depth, reach in the direction of each tangent (n, `_TANGENTS`) and area of the hull, by number."""
 
+    area: NDArray[np.float64]
+    peak: NDArray[np.float64]
+    reach: NDArray[np.float64]
+    hull: NDArray[np.float64]
 
-class _Border(NamedTuple):
-    saddle: float
-    length: int
-    touching: float
-    foreground: float
+    def join(self, kept: NDArray[np.intp], gone: NDArray[np.intp]) -> None:
+        """Make one piece of each two, under the number that is kept."""
+        self.area[kept] += self.area[gone]
+        self.peak[kept] = np.maximum(self.peak[kept], self.peak[gone])
+        self.reach[kept] = np.maximum(self.reach[kept], self.reach[gone])
+        self.hull[kept] = _hull_area(self.reach[kept])
 
 
 class Clumps(NamedTuple):
@@ -124,102 +127,88 @@ def joined(
     (Y, X) int32
         With gaps in the numbers.
     """
-    labels, pairs = clumps.labels, clumps.pairs
+    labels, pairs, borders = clumps.labels, clumps.pairs, clumps.borders
     if not len(pairs):
         return labels
     pieces = _outlined(clumps)
-    around: dict[int, dict[int, _Border]] = {n: {} for n in pieces}
-    for (a, b), (saddle, length, touching, foreground) in zip(
-        pairs.tolist(), clumps.borders.tolist(), strict=True
-    ):
-        around[a][b] = around[b][a] = _Border(saddle, length, touching, foreground)
     parent = np.arange(clumps.peaks.size)
-    # Never two entries alike down to the pair: one of its pieces has grown since, and the union's area comes next.
-    queue: list[tuple[float, float, int, int, _Piece, _Border]] = []
-
-    def ask(asked: list[tuple[int, int]]) -> None:
-        largest = _LARGEST * typical_area
-        wanted = [(a, b) for a, b in asked if pieces[a].area + pieces[b].area <= largest]
-        if not wanted:
-            return
-        unions = [_union(pieces[a], pieces[b]) for a, b in wanted]
-        measures = np.array(
-            [
-                _measures(pieces[a], pieces[b], both, around[a][b], typical_area)
-                for (a, b), both in zip(wanted, unions, strict=True)
-            ]
-        )
-        for (a, b), both, chance in zip(wanted, unions, judge(measures, np.array(wanted)), strict=True):
-            border = around[a][b]
-            if chance < 0.5:
-                heapq.heappush(queue, (float(chance), -border.saddle, a, b, both, border))
-
-    ask([(a, b) for a, b in pairs.tolist()])
-    while queue:
-        _, _, a, b, both, border = heapq.heappop(queue)
-        if around.get(a, {}).get(b) is not border:
-            continue  # one of them has been joined to another since
-        parent[b] = a
-        pieces[a] = both
-        del pieces[b]
-        del around[a][b]
-        for other, further in around.pop(b).items():
-            if other == a:
-                continue
-            del around[other][b]
-            around[a][other] = _sum(further, around[a][other]) if other in around[a] else further
-        # A border is another one now, even where it alone did not change: what it divides did.
-        for other, held in around[a].items():
-            around[a][other] = around[other][a] = _Border(*held)
-        ask([(min(a, other), max(a, other)) for other in around[a]])
-    return _roots(parent)[labels]
+    chance, grown = np.ones(len(pairs)), np.ones(clumps.peaks.size, dtype=bool)
+    while True:
+        asked = grown[pairs].any(axis=1)
+        chance[asked] = 1.0  # which stands where both together are too large
+        asked &= pieces.area[pairs].sum(axis=1) <= _LARGEST * typical_area
+        if asked.any():
+            chance[asked] = judge(_measures(pieces, pairs[asked], borders[asked], typical_area), pairs[asked])
+        kept, gone = _surest(pairs, chance, borders[:, 0], clumps.peaks.size)
+        if not kept.size:
+            return _roots(parent)[labels]
+        pieces.join(kept, gone)
+        parent[gone] = kept
+        grown[:] = False
+        grown[kept] = True
+        pairs, borders, chance = _summed(parent[pairs], borders, chance)
 
 
-def _measures(a: _Piece, b: _Piece, both: _Piece, border: _Border, typical_area: float) -> tuple[float, ...]:
-    small, large = (a, b) if a.area < b.area else (b, a)
-    return (
-        border.saddle, min(a.peak, b.peak), border.touching / (2 * border.length),
-        border.foreground / (2 * border.length), border.length / large.area**0.5,
-        float(np.log(small.area / typical_area)), float(np.log(large.area / typical_area)),
-        both.area / both.hull, (a.hull + b.hull) / both.hull, small.area / small.hull,
+def _surest(
+    pairs: NDArray[np.intp], chance: NDArray[np.float64], saddle: NDArray[np.float64], n: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Give both numbers of the pairs that are one nucleus more surely than any other pair of either piece."""
+    (one,) = np.nonzero(chance < 0.5)
+    one = one[np.lexsort((-saddle[one], chance[one]))]
+    rank, first = np.arange(len(one)), np.full(n, len(one))
+    np.minimum.at(first, pairs[one], rank[:, None])
+    a, b = pairs[one].T
+    surest = (first[a] == rank) & (first[b] == rank)
+    return a[surest], b[surest]
+
+
+def _measures(
+    pieces: _Pieces, pairs: NDArray[np.intp], borders: NDArray[np.float64], typical_area: float
+) -> NDArray[np.float64]:
+    """Give `MEASURES` of pairs, (k, 10)."""
+    small, large = np.where(np.diff(pieces.area[pairs]) < 0, pairs[:, ::-1], pairs).T
+    area, hull = pieces.area, pieces.hull
+    both = _hull_area(np.maximum(pieces.reach[small], pieces.reach[large]))
+    saddle, length, touching, foreground = borders.T
+    return np.stack(
+        [
+            saddle, np.minimum(pieces.peak[small], pieces.peak[large]), touching / (2 * length),
+            foreground / (2 * length), length / area[large] ** 0.5,
+            np.log(area[small] / typical_area), np.log(area[large] / typical_area),
+            (area[small] + area[large]) / both, (hull[small] + hull[large]) / both, area[small] / hull[small],
+        ],
+        axis=1,
     )  # fmt: skip
 
 
-def _union(a: _Piece, b: _Piece) -> _Piece:
-    corners, hull = _hull(np.concatenate([a.corners, b.corners]))
-    return _Piece(a.area + b.area, max(a.peak, b.peak), corners, hull)
+def _hull_area(reach: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area within the tangents, from the distance of each to the origin (k, `_TANGENTS`)."""
+    turn = 2 * np.pi / _TANGENTS
+    sides = np.roll(reach, 1, axis=1) + np.roll(reach, -1, axis=1) - 2 * np.cos(turn) * reach
+    area: NDArray[np.float64] = (reach * sides).sum(axis=1) / (2 * np.sin(turn))
+    return area
 
 
-def _sum(a: _Border, b: _Border) -> _Border:
-    return _Border(
-        max(a.saddle, b.saddle), a.length + b.length, a.touching + b.touching, a.foreground + b.foreground
-    )
-
-
-def _hull(corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    from scipy.spatial import ConvexHull
-
-    hull = ConvexHull(corners)
-    return corners[hull.vertices], float(hull.volume)  # in two dimensions the area
-
-
-def _outlined(clumps: Clumps) -> dict[int, _Piece]:
-    """Area, peak and hull of every piece that touches another."""
-    boxes = ndimage.find_objects(clumps.labels)
-    pieces = {}
-    for n in np.unique(clumps.pairs).tolist():
-        rows, columns = boxes[n - 1]
-        own = clumps.labels[rows, columns] == n
-        y = np.flatnonzero(own.any(axis=1))
-        left = own[y].argmax(axis=1)
-        right = own.shape[1] - own[y, ::-1].argmax(axis=1)
-        corners = [
-            np.stack([rows.start + y + d, columns.start + x], 1) for d in (0, 1) for x in (left, right)
-        ]
-        pieces[n] = _Piece(
-            int(own.sum()), float(clumps.peaks[n]), *_hull(np.concatenate(corners).astype(float))
-        )
-    return pieces
+def _outlined(clumps: Clumps) -> _Pieces:
+    """Measure the pieces; reach and hull only of those that touch another."""
+    n = clumps.peaks.size
+    asked = np.zeros(n, dtype=bool)
+    asked[clumps.pairs] = True
+    labels = np.pad(clumps.labels, ((0, 0), (1, 1)))
+    # Where a row of a piece starts or ends.
+    changes = labels[:, 1:] != labels[:, :-1]
+    y, x = np.nonzero(asked[clumps.labels] & (changes[:, :-1] | changes[:, 1:]))
+    of = clumps.labels[y, x]
+    order = np.argsort(of, kind="stable")
+    y, x, of = y[order], x[order], of[order]
+    starts = np.flatnonzero(np.diff(of, prepend=0))
+    angle = 2 * np.pi / _TANGENTS * np.arange(_TANGENTS)
+    down, right = np.sin(angle), np.cos(angle)
+    corner = np.maximum(down, 0) + np.maximum(right, 0)  # of a pixel, the furthest in each direction
+    reach = np.zeros((n, _TANGENTS))
+    reach[of[starts]] = np.maximum.reduceat(y[:, None] * down + x[:, None] * right + corner, starts)
+    area = np.bincount(clumps.labels.ravel(), minlength=n).astype(float)
+    return _Pieces(area, clumps.peaks.astype(float), reach, _hull_area(reach))
 
 
 def _borders(
@@ -234,15 +223,25 @@ def _borders(
         saddle = np.minimum(depth[one][at], depth[two][at])
         sums = [values_of[one][at] + values_of[two][at] for values_of in (touching, foreground)]
         values.append(np.stack([saddle, np.ones(saddle.size), *sums], axis=1).astype(np.float64))
-    pairs, borders = np.sort(np.concatenate(found), axis=1), np.concatenate(values)
+    pairs, borders = np.concatenate(found), np.concatenate(values)
+    pairs, borders, _ = _summed(pairs, borders, np.zeros(len(pairs)))
+    return pairs, borders
+
+
+def _summed(
+    pairs: NDArray[np.intp], borders: NDArray[np.float64], chance: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Make one border of those between the same two pieces, none of those within one."""
+    pairs = np.sort(pairs, axis=1)
+    (kept,) = np.nonzero(pairs[:, 0] < pairs[:, 1])
+    order = kept[np.lexsort(pairs[kept].T[::-1])]
+    pairs, borders, chance = pairs[order], borders[order], chance[order]
     if not len(pairs):
-        return pairs, borders
-    order = np.lexsort(pairs.T[::-1])
-    pairs, borders = pairs[order], borders[order]
+        return pairs, borders, chance
     starts = np.flatnonzero(np.r_[True, (np.diff(pairs, axis=0) != 0).any(axis=1)])
     total: NDArray[np.float64] = np.add.reduceat(borders, starts, axis=0)
     total[:, 0] = np.maximum.reduceat(borders[:, 0], starts)
-    return pairs[starts], total
+    return pairs[starts], total, chance[starts]
 
 
 def _roots(parent: NDArray[np.intp]) -> Labels:

@@ -145,11 +145,14 @@ def decode(maps: Floats, diameter_px: float, rule: JoiningRule) -> Labels:
     (Y, X) int32
     """
     pieces, depth, probability = _pieces(maps)
-    labels = joined(pieces, _disc(diameter_px), rule.judge).ravel()
+    plane = joined(pieces, _disc(diameter_px), rule.judge)
+    labels = plane.ravel()
     middle = (depth > MIDDLE) & (maps[1] < _logit(TOUCHING))
     deep = np.bincount(labels, middle.ravel()) >= max(2.0, _SMALLEST_MIDDLE * diameter_px**2)
+    for side in (plane[0], plane[-1], plane[:, 0], plane[:, -1]):
+        deep[side] = True  # the middle of a nucleus that the image cuts may lie beyond it
     sure = np.bincount(labels, probability.ravel()) >= SURE * np.bincount(labels)
-    return only(labels, deep & sure).reshape(middle.shape)
+    return only(labels, deep & sure).reshape(plane.shape)
 
 
 def _pieces(maps: Floats) -> tuple[Clumps, Floats, Floats]:
