@@ -12,7 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from nucleus_models import FOLD_STEPS, FOLDS, RUNS, folds, trained
+from nucleus_models import FOLDS, RUNS, folds, recipe, trained
+from nucleus_segmentation import LEVELS, SPECK_PX
 from result_files import asked_for_json, publish
 
 from image2reg.nuclei.match import Matching, match, match_dataset
@@ -23,7 +24,6 @@ from image2reg.nuclei.segmenters.training import finish_network
 from image2reg.nuclei.size import without_small
 
 DESIGN = "distance_unet"
-SPECK_PX = 30
 # Fields are shown a little larger and smaller too: one size alone moves AP by more than rules differ.
 FACTORS = (0.94, 0.97, 1.0, 1.03, 1.06)
 RULES = ("one threshold (not fitted)", "learned from the fields the network learned from")
@@ -48,16 +48,14 @@ def main() -> None:
                 for factor in FACTORS:
                     labels = segmenter.segment(field.image, diameter_px=factor * measured)
                     found = without_small(labels, SPECK_PX)
-                    matched[field.source, name].append(match(truth, found, thresholds=(0.5, 0.7, 0.9)))
+                    matched[field.source, name].append(match(truth, found, thresholds=LEVELS))
         print(f"fold {k + 1} of {FOLDS}", file=sys.stderr)
     rows = []
     for source in ("BBBC039", "DSB2018"):
         for name in RULES:
             pooled = match_dataset(matched[source, name])
             n_fields = len(matched[source, name]) // len(FACTORS)
-            rows.append(
-                [source, name, n_fields, pooled.at(0.5)["ap"], *(pooled.at(t)["f1"] for t in (0.5, 0.7, 0.9))]
-            )
+            rows.append([source, name, n_fields, pooled.at(0.5)["ap"], *(pooled.at(t)["f1"] for t in LEVELS)])
     publish(
         Path(__file__).stem,
         {
@@ -68,7 +66,7 @@ def main() -> None:
                     "rows": rows,
                     "notes": [
                         f"{FOLDS} folds over the fields that train and validate the shipped network; each is kept from a network of "
-                        f"the same recipe ({FOLD_STEPS} steps) and from its rule. Each field at {len(FACTORS)} sizes around "
+                        f"the same recipe ({recipe('fold-0').training.steps} steps) and from its rule. Each field at {len(FACTORS)} sizes around "
                         "the one the segmenter measures (BBBC039: is told), "
                         f"objects from {SPECK_PX} px."
                     ],

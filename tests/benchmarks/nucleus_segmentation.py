@@ -185,8 +185,8 @@ def accuracy(scores: dict[str, dict[str, list[dict[str, Any]]]], result: dict[st
             f"--tta: the mean of eight poses. BBBC039 is told {BBBC039_DIAMETER_PX:g} px per nucleus, Aits "
             f"{AITS_DIAMETER_PX:g} px; DSB2018 is measured "
             "image by image.",
-            "A ceiling is what a network makes of the fields that taught it: where it meets those no better than others, fields "
-            "are not hard for being new to it.",
+            "A ceiling is what a network makes of the fields that taught it. Those are other fields than the test's: what the same "
+            "fields are to networks that never saw them, the table of clumps says.",
             f"three-class U-Net (the paper's) and HoVer-Net (MONAI), where listed, were trained here on the same {n_taught} fields for "
             f"{BUDGET['three_class_unet'][2]} and {BUDGET['hover_net'][2]} steps, minutes of one core (the paper gave its "
             "network 7,500): they say what a small budget buys, not what the designs can do; the first "

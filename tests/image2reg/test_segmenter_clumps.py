@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,15 @@ def test_joining_everything_gives_the_connected_parts_and_joining_nothing_the_pi
     np.testing.assert_array_equal(none_joined, clumps.labels)
 
 
+def area_within_tangents(points: np.ndarray, n: int = 64) -> float:
+    """Where neighbouring tangents meet are the corners of a polygon; its area by the shoelace formula."""
+    angle = 2 * np.pi * np.arange(n) / n
+    normals = np.stack([np.sin(angle), np.cos(angle)], 1)
+    reach = (points @ normals.T).max(0)
+    y, x = np.array([np.linalg.solve(normals[[i - 1, i]], reach[[i - 1, i]]) - points[0] for i in range(n)]).T
+    return abs(y @ np.roll(x, 1) - x @ np.roll(y, 1)) / 2
+
+
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=10, deadline=None)
 def test_what_is_measured_of_joined_pieces_is_what_their_pixels_say(seed) -> None:
@@ -66,15 +77,38 @@ def test_what_is_measured_of_joined_pieces_is_what_their_pixels_say(seed) -> Non
             assert column("larger", row[None])[0] == pytest.approx(np.log(large / AREA))
             y, x = np.nonzero(both)
             corners = np.concatenate([np.stack([y + i, x + j], 1) for i in (0, 1) for j in (0, 1)])
-            # Tangents lie around the hull, closely.
-            solidity = both.sum() / ConvexHull(corners).volume
-            assert 0.95 * solidity < column("solidity", row[None])[0] < 1.000001 * solidity
+            solidity = column("solidity", row[None])[0]
+            assert solidity == pytest.approx(both.sum() / area_within_tangents(corners))
+            # Tangents lie around the hull, and no further than triangles on its whole outline reach.
+            hull, within = ConvexHull(corners), both.sum() / solidity
+            assert hull.volume < 1.000001 * within
+            assert within < hull.volume + hull.area**2 / 4 * np.tan(np.pi / 64)
         if len(of) == len(set(of)):  # the first question: join one pair, then look at what is asked
             of[pairs[0][1]] = pairs[0][0]
             return np.r_[0.0, np.ones(len(pairs) - 1)]
         return np.ones(len(measures))
 
     joined(clumps, AREA, judge)
+
+
+def test_the_surest_pairs_join_first_and_what_they_made_is_asked_about_anew() -> None:
+    depth = np.tile(np.cos(np.arange(101) * np.pi / 10) + 1, (8, 1)).astype(np.float32) / 2
+    clumps = find_pieces(depth, depth, depth, depth > -1)
+    order = clumps.labels[4, ::20].tolist()  # six pieces in a row
+    assert len(set(order)) == 6
+    # Outer pairs are the surest; those beside them, surer than the middle one, are asked again and parted.
+    chances = dict(zip(map(frozenset, pairwise(order)), (0.1, 0.2, 0.45, 0.2, 0.1), strict=True))
+    asked = []
+
+    def judge(_, pairs):
+        asked.append(len(pairs))
+        if len(asked) > 1:
+            return np.full(len(pairs), 0.9)
+        return np.array([chances[frozenset(pair)] for pair in pairs.tolist()])
+
+    found = joined(clumps, AREA, judge)[4, ::20].tolist()
+    assert [a == b for a, b in pairwise(found)] == [True, False, True, False, True]
+    assert asked == [5, 2, 2]
 
 
 def test_a_field_without_a_gap_asks_as_many_questions_per_piece_when_it_is_larger() -> None:
