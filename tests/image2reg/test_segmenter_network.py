@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from small_nuclei import bright_segmenter, discs, grid
+from small_nuclei import Brightness, bright_segmenter, discs, grid
 
 from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.images.lazy import LazyArray
 from image2reg.nuclei.match import match
 from image2reg.nuclei.segmenters.catalogue import load_segmenter
+from image2reg.nuclei.segmenters.designs import find_design
 from image2reg.nuclei.segmenters.interface import Segmenter, diameter_in_pixels
+from image2reg.nuclei.segmenters.network import NetworkSegmenter
 from image2reg.nuclei.segmenters.stack import link_planes, segment_stack
 from image2reg.nuclei.size import typical_diameter
 
@@ -38,6 +40,34 @@ def test_without_a_size_it_is_measured(diameter) -> None:
     segmenter = bright_segmenter()
     assert segmenter.measure_diameter(image) == pytest.approx(diameter, rel=0.1)
     assert match(labels, segmenter.segment(image)).at(0.7)["tp"] == 16
+
+
+class MergingWhenSmall(Brightness):
+    """Neighbours run together where they look small, as trained networks draw them; here below 300 pixels per field."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = super().forward(x).numpy()
+        return torch.from_numpy(ndimage.grey_closing(maps, (1, 1, 9, 9)) if max(x.shape) < 300 else maps)
+
+
+def test_a_diameter_that_merged_neighbours_confirm_is_not_believed() -> None:
+    pairs = [(r, c + d) for r, c in grid(3, 60, 40) for d in (-8, 8)]
+    image, _ = discs((200, 200), pairs, 14)
+    segmenter = NetworkSegmenter("merging", "distance_unet", MergingWhenSmall().eval())
+    merged = typical_diameter(segmenter.segment(image, diameter_px=28))
+    # Looked at in this size they still merge.
+    assert typical_diameter(segmenter.segment(image, diameter_px=merged)) == pytest.approx(merged, rel=0.05)
+    assert merged > 18
+    assert segmenter.measure_diameter(image) == pytest.approx(14, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", [(33, 50), (48, 64)])
+def test_what_pads_an_image_for_the_network_is_not_read(shape) -> None:
+    network = Brightness().eval()
+    labels, foreground = find_design("distance_unet").read(network, torch.ones(1, 2, *shape))
+    assert network.seen == [(48, 64)]
+    assert labels.shape == foreground.shape == shape
+    assert (labels == 1).all()
 
 
 def test_brightness_does_not_matter() -> None:

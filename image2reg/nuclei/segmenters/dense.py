@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional
 
 from image2reg.nuclei.segmenters.scaling import (
     WORKING_DIAMETER_PX,
@@ -83,17 +82,12 @@ def foreground_map(network: nn.Module, design: Design, image: NDArray[Any], diam
 def _read(network: nn.Module, design: Design, image: Floats, diameter_px: float) -> tuple[Labels, Floats]:
     factor = working_factor(diameter_px)
     height, width = (max(16, round(n * factor)) for n in image.shape)
-    x = network_input(network, torch.from_numpy(resize(image, (height, width))))
-    labels, foreground = design.read(network, x)
-    return labels[:height, :width], foreground[:height, :width]
+    return design.read(network, network_input(network, torch.from_numpy(resize(image, (height, width)))))
 
 
 def network_input(network: nn.Module, image: Tensor) -> Tensor:
-    """Give what a network reads of standardised brightness (Y, X) at the working size: (1, 2, Y, X), padded, there."""
-    multiples: tuple[int, int] = network.divisor  # type: ignore[assignment]
-    padding = (0, -image.shape[1] % multiples[1], 0, -image.shape[0] % multiples[0])
-    x = functional.pad(two_channels(image[None]), padding, mode="replicate")
-    return x.contiguous(memory_format=torch.channels_last).to(next(network.parameters()).device)
+    """Give what a network reads of standardised brightness (Y, X) at the working size: (1, 2, Y, X), where it is."""
+    return two_channels(image[None]).to(next(network.parameters()).device)
 
 
 def fit_to_grid(labels: Labels, foreground: Floats, shape: tuple[int, int], diameter_px: float) -> Labels:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from image2reg.errors import ConfigurationError
 from image2reg.nuclei.segmenters.scaling import WORKING_DIAMETER_PX
@@ -77,8 +78,12 @@ def find_design(name: str) -> Design:
     module: Any = importlib.import_module(f"image2reg.nuclei.segmenters.{_DENSE[name]}")
 
     def maps_of(network: nn.Module, x: Tensor) -> Floats:
+        height, width = x.shape[2:]
+        multiples: tuple[int, int] = network.divisor  # type: ignore[assignment]
+        padding = (0, -width % multiples[1], 0, -height % multiples[0])
+        padded = functional.pad(x, padding, mode="replicate").contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            maps: Floats = network(x)[0].float().cpu().numpy()
+            maps: Floats = network(padded)[0, :, :height, :width].float().cpu().numpy()
         return maps
 
     def read(network: nn.Module, x: Tensor) -> tuple[Labels, Floats]:

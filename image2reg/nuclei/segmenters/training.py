@@ -155,9 +155,7 @@ def finish_network(network: nn.Module, design: Design, fields: Sequence[NucleusF
         for field, factor in product(fields, _MAGNIFICATIONS):
             diameter = field.diameter_px or typical_diameter(field.labels)
             scaled = Scaled.of(replace(field, diameter_px=diameter * factor))
-            x = network_input(network, scaled.image)
-            beyond = [(0, n - m) for n, m in zip(x.shape[2:], scaled.labels.shape, strict=True)]
-            yield x, np.pad(scaled.labels, beyond)
+            yield network_input(network, scaled.image), scaled.labels
 
     return design.finish(network, examples())
 
