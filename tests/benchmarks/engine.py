@@ -194,7 +194,7 @@ def tables(result: dict[str, object]) -> list[dict[str, object]]:
     ]
     two = result["frames"][1]
     notes = [
-        f"Segmenter `{one['model']}`, {one['nuclei_per_field']:.0f} nuclei per field, {one['fields']} fields; reading, quality, segmentation, all features and writing included. Scaling by area is generous: these fields hold several times the nuclei of the screen's.",
+        f"Segmenter `{one['model']}`, {one['nuclei_per_field']:.0f} nuclei per field, {one['fields']} fields; reading, quality, measuring the diameter (none is given), segmentation, all features and writing included. Scaling by area is generous: these fields hold several times the nuclei of the screen's.",
         f"With a second channel measured, {two['cpu_s_per_field']:.2f} s per field, {two['frames_per_s']:.2f} frames per second and core. Processor times, taken while other jobs ran on the machine.",
     ]
     if not HAS_DASK:

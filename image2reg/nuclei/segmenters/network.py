@@ -35,7 +35,8 @@ _HALO_DIAMETERS = 3.0
 # A diameter is trusted when nuclei are found within this of it. They are looked at a little closer than that: where
 # nuclei look too small they merge, and a diameter that is too large confirms itself.
 _TRUSTED_RATIO, _CLOSER = 1.04, 0.84
-_PASSES = 6
+# As often, and where there are more than so many nuclei, at so many.
+_PASSES, _ENOUGH = 6, 100
 _SMALLEST_GUESS_PX, _LARGEST_GUESS_PX = 6.0, 300.0
 
 
@@ -102,14 +103,16 @@ class NetworkSegmenter:
             Values that become 0 and 1; measured when None.
         """
         light = light or brightness_range(values)
-        diameter = WORKING_DIAMETER_PX
+        diameter, enough_px = WORKING_DIAMETER_PX, math.inf
         for _ in range(_PASSES):
             taken_for = _CLOSER * diameter
-            reach = round(_BLOCK_PIXELS * taken_for / WORKING_DIAMETER_PX / 2)
+            reach = round(min(_BLOCK_PIXELS * taken_for / WORKING_DIAMETER_PX, enough_px) / 2)
             middle = tuple(slice(max(0, n // 2 - reach), n // 2 + reach) for n in values.shape)
-            found = typical_diameter(self._label(values[middle], light, taken_for))
+            labels = self._label(values[middle], light, taken_for)
+            found = typical_diameter(labels)
             if not math.isfinite(found):
                 return diameter
+            enough_px = math.sqrt(_ENOUGH * labels.size / labels.max())
             found = min(max(found, _SMALLEST_GUESS_PX), _LARGEST_GUESS_PX)
             agrees = max(found / diameter, diameter / found) < _TRUSTED_RATIO
             diameter = found
