@@ -61,6 +61,17 @@ def test_a_diameter_that_merged_neighbours_confirm_is_not_believed() -> None:
     assert segmenter.measure_diameter(image) == pytest.approx(14, rel=0.1)
 
 
+def test_a_crowded_field_is_measured_on_some_of_its_nuclei() -> None:
+    image, _ = discs((640, 640), grid(26, 24, 20), 14)
+    segmenter = bright_segmenter()
+    assert segmenter.measure_diameter(image) == pytest.approx(14, rel=0.05)
+    first, *later = segmenter.network.seen
+    assert min(first) > 640  # all of it
+    hundred_nuclei = 10 * 24 * 28 / (0.84 * 14)
+    assert later
+    assert all(max(size) < 1.2 * hundred_nuclei for size in later)
+
+
 @pytest.mark.parametrize("shape", [(33, 50), (48, 64)])
 def test_what_pads_an_image_for_the_network_is_not_read(shape) -> None:
     network = Brightness().eval()

@@ -86,7 +86,7 @@ def _read(network: nn.Module, design: Design, image: Floats, diameter_px: float)
 
 
 def network_input(network: nn.Module, image: Tensor) -> Tensor:
-    """Give what a network reads of standardised brightness (Y, X) at the working size: (1, 2, Y, X), where it is."""
+    """Give what a network reads of standardised brightness (Y, X) at the working size: (1, 2, Y, X), on its device."""
     return two_channels(image[None]).to(next(network.parameters()).device)
 
 

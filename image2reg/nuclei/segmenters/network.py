@@ -35,7 +35,7 @@ _HALO_DIAMETERS = 3.0
 # A diameter is trusted when nuclei are found within this of it. They are looked at a little closer than that: where
 # nuclei look too small they merge, and a diameter that is too large confirms itself.
 _TRUSTED_RATIO, _CLOSER = 1.04, 0.84
-# As often, and where there are more than so many nuclei, at so many.
+# At most so many looks; where there are many nuclei, at about so many of them.
 _PASSES, _ENOUGH = 6, 100
 _SMALLEST_GUESS_PX, _LARGEST_GUESS_PX = 6.0, 300.0
 
@@ -95,6 +95,8 @@ class NetworkSegmenter:
 
     def measure_diameter(self, values: NDArray[Any], light: tuple[float, float] | None = None) -> float:
         """Measure the nucleus diameter, in pixels, by segmenting the middle of the image until the size agrees.
+
+        A crowded field is looked at in full once, then at a hundred nuclei or so.
 
         Parameters
         ----------
