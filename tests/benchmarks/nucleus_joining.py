@@ -2,7 +2,7 @@
 
     python tests/benchmarks/nucleus_joining.py
 
-The networks, half an hour of one core each, are trained first where they are not there (`nucleus_models.py`).
+The networks, each half of the shipped one's training, are trained first where they are not there (`nucleus_models.py`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main() -> None:
         for name in RULES:
             segmenter.network.rule = JoiningRule(MIDDLE)
             if name != RULES[0]:
+                # Anew: a network that an earlier run left there holds the rule as it was fitted then.
                 others = [field for n, fold in enumerate(dealt) if n != k for field in fold]
                 assert finish_network(segmenter.network, find_design(DESIGN), others)
             for field in kept:

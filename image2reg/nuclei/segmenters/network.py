@@ -96,7 +96,7 @@ class NetworkSegmenter:
     def measure_diameter(self, values: NDArray[Any], light: tuple[float, float] | None = None) -> float:
         """Measure the nucleus diameter, in pixels, by segmenting the middle of the image until the size agrees.
 
-        A crowded field is looked at in full once, then at a hundred nuclei or so.
+        All of the middle is looked at once, then as much of it as holds about a hundred nuclei.
 
         Parameters
         ----------
