@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from image2reg.commands.options import AsJson, Out, Overwrite
+from image2reg.wording import counted
 
 _IMAGES = typer.Argument(help="A manifest (.csv, .parquet), a folder of images or one image.")
 _LABELS = typer.Argument(
@@ -64,7 +65,7 @@ def features(
     profiles.write(out, overwrite=overwrite)
     _finish(
         {"written": str(out), "nuclei": len(profiles), "features": len(profiles.features)},
-        f"{len(profiles)} nuclei of {len(filled)} fields, {len(profiles.features)} features: {out}",
+        f"{_nuclei(len(profiles), len(filled))}, {len(profiles.features)} features: {out}",
         failures, path, empty, as_json=as_json,
     )  # fmt: skip
 
@@ -120,13 +121,17 @@ def crops(
 
     write_crops(out, parts(), n=n, overwrite=overwrite)
     _finish(
-        {"written": str(out), "nuclei": n}, f"{n} nuclei of {len(usable)} fields: {out}",
+        {"written": str(out), "nuclei": n}, f"{_nuclei(n, len(usable))}: {out}",
         failures, path, empty, as_json=as_json,
     )  # fmt: skip
 
 
 def _three(voxel_um: float | None) -> tuple[float | None, float | None, float | None]:
     return (None, voxel_um, voxel_um)
+
+
+def _nuclei(n: int, n_fields: int) -> str:
+    return f"{counted(n, 'nucleus', 'nuclei')} of {counted(n_fields, 'field')}"
 
 
 def _failure(name: str, error: Exception) -> dict[str, str]:
@@ -138,7 +143,7 @@ def _refuse_none(filled: list[Any], images: Path, n_fields: int) -> None:
 
     if not filled:
         raise DataError(
-            f"{images}: no nucleus in {n_fields} fields, so there is nothing to write. Look at the labels."
+            f"{images}: no nucleus in {counted(n_fields, 'field')}, so there is nothing to write. Look at the labels."
         )
 
 
@@ -169,7 +174,7 @@ def _finish(
     from image2reg.console import emit
 
     if empty:
-        text += f"\n{len(empty)} fields without a nucleus, such as {empty[0]}"
+        text += f"\n{counted(len(empty), 'field')} without a nucleus, such as {empty[0]}"
     if failures:
         text += f"\n{len(failures)} failed; see {path}"
     emit(result | {"failures": failures, "empty": empty}, text, as_json=as_json)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from image2reg.commands.options import AsJson, Config, Device, Out, Overwrite, Settings
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from image2reg.engine import Outcome
@@ -95,9 +96,7 @@ def _finish_shard(outcome: Outcome, shard: str, *, as_json: bool) -> None:
 
     n_failed = len(outcome.results.failed)
     n_left = len(outcome.results.missing(range(outcome.n_units))) - n_failed
-    text = (
-        f"shard {shard}: {outcome.n_run} fields run; {n_left} of {outcome.n_units} are left to other shards"
-    )
+    text = f"shard {shard}: {counted(outcome.n_run, 'field')} run; {n_left} of {outcome.n_units} left to other shards"
     if not n_left:
         text += ". Run the same command without --shard to finish."
     emit({"run": outcome.n_run, "left": n_left, "failed": n_failed}, text, as_json=as_json)
@@ -126,13 +125,13 @@ def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, 
         for row in summary["ec50"][:12]
     ]
     lines.append(
-        f"{summary['n_hits']} hits of {summary['n_tested']} perturbations; {summary['control_hits']} of "
-        f"{summary['n_controls']} negative control wells called"
+        f"{counted(summary['n_hits'], 'hit')} of {counted(summary['n_tested'], 'perturbation')}; "
+        f"{summary['control_hits']} of {counted(summary['n_controls'], 'negative control well')} called"
     )
     if summary["kept_out"]:
-        lines.append(f"{summary['kept_out']} fields kept out by their flags: fields.csv")
+        lines.append(f"{counted(summary['kept_out'], 'field')} kept out by their flags: fields.csv")
     if result.failures:
-        lines.append(f"{len(result.failures)} fields failed; see {out / 'failures.csv'}")
+        lines.append(f"{counted(len(result.failures), 'field')} failed; see {out / 'failures.csv'}")
     emit(summary | {"report": str(report)}, "\n".join([*lines, f"report  {report}"]), as_json=as_json)
     if result.failures:
         raise typer.Exit(5)

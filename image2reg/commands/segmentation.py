@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from image2reg.commands.options import AsJson, Device, Out, Overwrite, Resume, Settings, Tta
+from image2reg.wording import counted
 
 _MODEL = typer.Option(
     "--model", help="nuclei (shipped), classical, texture (phase contrast), a bundle's name or its directory."
@@ -65,7 +66,7 @@ def segment(
         write_csv(pd.DataFrame(done.failures), failures, overwrite=True)
     n_objects = sum(row["n_objects"] for row in done.written)
     flagged = [row for row in done.written if row.get("flags")]
-    lines = [f"{n_objects} objects in {len(done.written)} fields: {out}"]
+    lines = [f"{counted(n_objects, 'object')} in {counted(len(done.written), 'field')}: {out}"]
     lines += [f"{row['source']}: {', '.join(row['flags'])}" for row in flagged[:20]]
     lines += [f"{len(done.failures)} failed; see {failures}"] if failures else []
     result = {"model": model, "objects": n_objects, "fields": done.written, "failures": done.failures}
@@ -135,7 +136,8 @@ def train_segmenter(
     made = run(splits, recipe, out, facts=facts, resume=resume, device=device)
     scores: list[dict[str, Any]] = [metric.model_dump(mode="json") for metric in made.bundle.spec.metrics]
     lines = [
-        f"{m['name']}: {m['value']:.3f} (classical {m['floor']:.3f}), n = {m['n']} fields" for m in scores
+        f"{m['name']}: {m['value']:.3f} (classical {m['floor']:.3f}), {counted(m['n'], 'field')}"
+        for m in scores
     ]
     emit(
         {"bundle": str(made.bundle.directory), "split": said, "scores": scores, "steps": made.fit.steps_done},

@@ -12,6 +12,7 @@ from image2reg.errors import DataError
 from image2reg.nuclei.agreement import aggregated_jaccard, pixel_jaccard, pooled_interval
 from image2reg.nuclei.match import THRESHOLDS, Matching, match, match_dataset
 from image2reg.nuclei.pairs import labelled_fields
+from image2reg.wording import counted
 
 __all__ = ["compare_labels", "comparison_lines", "dataset_scores"]
 
@@ -81,7 +82,7 @@ def _mean(values: list[float]) -> float:
 def comparison_lines(found: dict[str, Any]) -> str:
     """Print the scores for a terminal."""
     lines = [
-        f"{found['images']} images, {found['true']} true objects, {found['predicted']} found; "
+        f"{counted(found['images'], 'image')}, {counted(found['true'], 'true object')}, {found['predicted']:,} found; "
         f"AJI {found['aji']:.3f}, pixel Jaccard {found['pixel_jaccard']:.3f}",
         "IoU    precision  recall  F1 (95 % over images)   AP     PQ     F1 by image",
     ]

@@ -12,6 +12,7 @@ from image2reg.report.page import Html, Page, definition_list, fill, join
 from image2reg.report.plots import colour_key, control_strip, crop_rows, dose_plot, plate_map
 from image2reg.screen.plates import CONTROL, PLATE, WELL, parse_well, plate_grid, plate_shape
 from image2reg.screen.wells import SCORES
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,9 +78,10 @@ def screen_report(
 
 
 def _subtitle(result: ScreenResult) -> str:
-    n_plates = result.wells[PLATE].nunique()
-    fields = "" if result.fields is None else f", {len(result.fields)} fields, {result.n_nuclei:,} nuclei"
-    return f"{n_plates} {'plate' if n_plates == 1 else 'plates'}, {len(result.wells)} wells{fields}"
+    said = [counted(result.wells[PLATE].nunique(), "plate"), counted(len(result.wells), "well")]
+    if result.fields is not None:
+        said += [counted(len(result.fields), "field"), counted(result.n_nuclei, "nucleus", "nuclei")]
+    return ", ".join(said)
 
 
 def _cards(result: ScreenResult) -> Html:
@@ -90,11 +92,12 @@ def _cards(result: ScreenResult) -> Html:
     tested = result.hits.loc[~result.hits["is_control"], "name"].nunique()
     wells, fields = result.wells, result.fields
     control = wells[CONTROL] == "negative"
+    hit_wells = counted(int(wells.loc[~control, "Hit"].sum()), "well")
     cards = [
-        ("Hits", f"{called}", f"of {tested} perturbations, in {int(wells.loc[~control, 'Hit'].sum())} wells"),
+        ("Hits", f"{called}", f"of {counted(tested, 'perturbation')}, in {hit_wells}"),
         (
             "Negative controls called", f"{int(wells.loc[control, 'Hit'].sum())}",
-            f"of {int(control.sum())} wells; they are tested like all others",
+            f"of {counted(int(control.sum()), 'well')}; they are tested like all others",
         ),
         (
             "Z\N{PRIME}", "\N{EN DASH}" if best is None else f"{best['z_prime']:.2f}",
@@ -118,19 +121,17 @@ def _flags(result: ScreenResult) -> Html:
     found: list[tuple[str, str]] = []
     if result.failures:
         unit, _, error = result.failures[0]
-        found.append(
-            ("error", f"{len(result.failures)} fields failed (failures.csv), the first {unit}: {error}")
-        )
+        n_failed = counted(len(result.failures), "field")
+        found.append(("error", f"{n_failed} failed (failures.csv), the first {unit}: {error}"))
     if result.fields is not None:
         flags = result.fields["Metadata_Flags"].str.split(";").explode()
         for flag, n in flags[flags != ""].value_counts().items():
-            found.append(("warning", f"{n} fields are {flag}"))
+            found.append(("warning", f"{counted(n, 'field')} {flag}"))
     empty = result.wells[[r for r in result.readouts if r != "Nuclei_Count"]].isna().all(axis=1)
     if len(result.readouts) > 1 and empty.any():
         named = ", ".join(result.wells.loc[empty, WELL].head(5))
-        found.append(
-            ("warning", f"{int(empty.sum())} wells have too few nuclei for anything but their count: {named}")
-        )
+        n_empty = counted(int(empty.sum()), "well")
+        found.append(("warning", f"{n_empty} with too few nuclei for anything but their count: {named}"))
     for plate, rows in result.quality.groupby("plate", sort=False):
         best = rows["z_prime"].max()
         if best < _GOOD_Z_PRIME:

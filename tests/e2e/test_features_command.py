@@ -71,7 +71,7 @@ def test_one_image_and_its_labels(plate: Path) -> None:
     profiles = Profiles.read(plate / "one.csv")
     assert {"Nuclei_AreaShape_Area_um2", "Nuclei_Intensity_MeanIntensity_Hoechst"} <= set(profiles.features)
     said = run("crops", image, labels, "--out", plate / "one.zarr", "--size", 16)
-    assert "2 nuclei of 1 fields" in said
+    assert "2 nuclei of 1 field:" in said
     assert Crops.read(plate / "one.zarr").column("Metadata_Well").tolist() == ["A01", "A01"]
 
 

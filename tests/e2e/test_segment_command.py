@@ -83,7 +83,7 @@ def test_existing_labels_are_not_overwritten_unasked(images) -> None:
         "--out",
         out,
     )
-    assert "12 objects in 1 fields" in image2reg(*words).stdout
+    assert "12 objects in 1 field:" in image2reg(*words).stdout
     assert "one.tif" in image2reg(*words, code=3).stderr
     image2reg(*words, "--overwrite")
     assert read(out).load().data.max() == 12
@@ -99,7 +99,7 @@ def test_eight_poses_are_averaged_where_there_is_a_network(images) -> None:
         "--out",
         images / "one.tif",
     )
-    assert "12 objects in 1 fields" in image2reg(*words).stdout
+    assert "12 objects in 1 field:" in image2reg(*words).stdout
     refused = image2reg(*words, "--overwrite", "--model", "classical", code=2)
     assert "test-time augmentation: 'classical' has no network" in refused.stderr
     assert read(images / "one.tif").load().data.max() == 12
@@ -156,7 +156,7 @@ def test_a_segmenter_is_trained_on_a_folder(images) -> None:
     done = image2reg("train", "segmenter", "--data", images / "images", "--masks", images / "truth",
                      "--config", recipe, "--group", "field", "--out", images / "run", "--json")  # fmt: skip
     said = json.loads(done.stdout)
-    assert said["split"].startswith("by field: train 1 fields of 1 groups")
+    assert said["split"].startswith("by field: train 1 field of 1 group")
     assert {score["name"] for score in said["scores"]} >= {"f1@0.5", "ap@0.5"}
     image2reg("segment", images / "images" / "A01.tif", "--model", images / "run" / "bundle",
               "--out", images / "own.tif")  # fmt: skip

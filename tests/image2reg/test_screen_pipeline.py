@@ -138,7 +138,7 @@ def test_bad_fields_are_flagged_counted_and_kept_out(tmp_path):
     assert np.isnan(wells.loc["B05", RATIO])
     assert wells.loc[["A04", "A05", "B04"], "Hit"].sum() == 0
     text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
-    assert "1 fields are saturated" in text
+    assert "1 field saturated" in text
     everything = ScreenSettings.model_validate({"measure": {"model": "classical"}, "call": {"keep_out": []}})
     assert run(folder, tmp_path / "out", settings=everything, overwrite=True).n_kept_out == 0
 

@@ -10,6 +10,7 @@ import numpy as np
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.nuclei.pairs import LabelledField, labelled_fields
 from image2reg.nuclei.segmenters.examples import NucleusField
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from image2reg.nuclei.segmenters.recipe import SegmenterRecipe, SplitSettings
@@ -74,7 +75,7 @@ def split_fields(
             raise DataError(f"{data}: split {where[name]!r}; allowed are {', '.join(_SPLITS)}.")
         splits[where[name]].append(_read(field, name, recipe.diameter_px, channel))
     counts = ", ".join(
-        f"{name} {len(fields)} fields of {len({f.group for f in fields})} groups"
+        f"{name} {counted(len(fields), 'field')} of {counted(len({f.group for f in fields}), 'group')}"
         for name, fields in splits.items()
     )
     return splits, f"by {group}: {counts}" + ("" if all(given) else f", drawn with seed {recipe.split.seed}")
