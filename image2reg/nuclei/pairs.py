@@ -100,34 +100,37 @@ def labelled_fields(
         No labels given and no manifest that has them.
     """
     images = Path(images)
-    found = _label_files(Path(labels)) if labels is not None else {}
     if images.suffix.lower() in (".csv", ".parquet"):
-        return _of_manifest(images, found)
+        return _of_manifest(images, None if labels is None else _Labels(Path(labels)))
     if labels is None:
         raise ConfigurationError(
             f"{images}: no labels given. Name a label image or a folder of them (image2reg segment makes it), or give "
             "a manifest with rows of role mask."
         )
-    if images.is_dir() and not images.name.endswith(".zarr"):
-        paths = _image_files(images)
+    found = _Labels(Path(labels))
+    if _is_folder(images):
+        root = images
+        paths = found.others(_image_files(images))
         if not paths:
             raise DataError(f"{images}: no .tif, .tiff, .ome.zarr or .png in this folder.")
     elif images.exists():
-        paths = [images]
+        root, paths = images.parent, [images]
     else:
         raise DataError(f"{images}: no such file or folder. Check the path.")
-    single = Path(labels) if len(paths) == 1 and not _is_folder(Path(labels)) else None
+    single = found.root if len(paths) == 1 and not _is_folder(found.root) else None
     names = None if channels is None else tuple(channels)
-    return [
+    fields = [
         LabelledField(
-            name=path.name, metadata=_metadata(path, images), image_paths=(path,),
-            label_path=single or _partner(path, found), channels=names, voxel_um=voxel_um,
+            name=path.relative_to(root).as_posix(), metadata=_metadata(path, images), image_paths=(path,),
+            label_path=single or found.partner(path, root), channels=names, voxel_um=voxel_um,
         )
         for path in paths
     ]  # fmt: skip
+    _refuse_shared(fields)
+    return fields
 
 
-def _of_manifest(path: Path, found: dict[str, Path]) -> list[LabelledField]:
+def _of_manifest(path: Path, found: _Labels | None) -> list[LabelledField]:
     from image2reg.tables import Manifest
 
     fields = []
@@ -137,12 +140,86 @@ def _of_manifest(path: Path, found: dict[str, Path]) -> list[LabelledField]:
             raise DataError(f"{path}: field {field.name} has no row of role input.")
         if field.masks:
             partner = next(iter(field.masks.values())).path
+        elif found is None:
+            raise ConfigurationError(
+                f"{path}: field {field.name} has no row of role mask, and no labels are given. Add such rows, or name "
+                "a folder of labels (image2reg segment makes it)."
+            )
         else:
-            partner = next(
-                (found[key] for source in sources for key in [_stem(source)] if key in found), None
-            ) or _partner(sources[0], found)
+            named = next((source for source in sources if found.named(source)), sources[0])
+            partner = found.partner(named, path.parent)
         fields.append(LabelledField(field.name, field.metadata, sources, partner, field))
+    _refuse_shared(fields)
     return fields
+
+
+def _refuse_shared(fields: Sequence[LabelledField]) -> None:
+    """Refuse labels that two images were given: one of them has none of its own."""
+    first: dict[Path, LabelledField] = {}
+    for field in fields:
+        other = first.setdefault(field.label_path, field)
+        if other.image_paths != field.image_paths:
+            raise DataError(
+                f"{field.label_path}: would be the labels of {other.image_paths[0]} and {field.image_paths[0]}. Keep "
+                "labels in the same subfolders as their images, or give a manifest with rows of role mask."
+            )
+
+
+class _Labels:
+    """Label files by name and by where they lie below `root` (a folder, or one file)."""
+
+    def __init__(self, root: Path) -> None:
+        if not root.exists():
+            raise DataError(f"{root}: no such file or folder of labels. Check the path.")
+        self.root = root
+        self._folder = root if _is_folder(root) else root.parent
+        self._by_stem: dict[str, list[Path]] = {}
+        for file in _image_files(root) if _is_folder(root) else [root]:
+            self._by_stem.setdefault(_stem(file), []).append(file)
+
+    def named(self, image: Path) -> list[Path]:
+        """Give the files of an image's name, of the first ending that has any; the image itself is none."""
+        for mark in _MARKS:
+            named = self._by_stem.get(_stem(image) + mark, [])
+            if found := [path for path in named if path.resolve() != image.resolve()]:
+                return found
+        return []
+
+    def others(self, paths: Sequence[Path]) -> list[Path]:
+        """Give the paths that are no label files of another of them, where labels lie among the images."""
+        labels = {file for image in paths for file in self.named(image) if _stem(file) != _stem(image)}
+        inside = self._folder in {parent for path in paths for parent in path.parents}
+        nested = inside and any(self._folder not in path.parents for path in paths)
+        return [
+            path for path in paths if path not in labels and not (nested and self._folder in path.parents)
+        ]
+
+    def partner(self, image: Path, root: Path) -> Path:
+        """Give an image's labels: of its name, in the same subfolder as the image has below `root`."""
+        found = self.named(image)
+        if not found:
+            n_files = sum(len(files) for files in self._by_stem.values())
+            raise DataError(
+                f"{image}: no labels of this name among {n_files} files such as {sorted(self._by_stem)[:3]}. Label "
+                "files are named like their image, '_labels' or '_mask' may follow."
+            )
+        where = image.parent.relative_to(root).parts if root in image.parents else image.parent.parts
+        shared = [_common_end(file.parent.relative_to(self._folder).parts, where) for file in found]
+        best = [file for file, n in zip(found, shared, strict=True) if n == max(shared)]
+        if len(best) > 1:
+            raise DataError(
+                f"{image}: {len(best)} label files have its name, such as {best[0]} and {best[1]}. Keep labels in the "
+                "same subfolders as their images, or give a manifest with rows of role mask."
+            )
+        return best[0]
+
+
+def _common_end(parts: tuple[str, ...], where: tuple[str, ...]) -> tuple[bool, int]:
+    """Say whether two places are the same, and how many folders they share, counted from the inner ones."""
+    n = 0
+    while n < min(len(parts), len(where)) and parts[-1 - n] == where[-1 - n]:
+        n += 1
+    return parts == where, n
 
 
 def _metadata(path: Path, root: Path) -> dict[str, str]:
@@ -164,20 +241,4 @@ def _stem(path: Path) -> str:
 def _image_files(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.rglob("*") if _SUFFIX.search(path.name) and ".zarr/" not in path.as_posix()
-    )
-
-
-def _label_files(path: Path) -> dict[str, Path]:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder of labels. Check the path.")
-    return {_stem(file): file for file in (_image_files(path) if _is_folder(path) else [path])}
-
-
-def _partner(path: Path, found: dict[str, Path]) -> Path:
-    for mark in _MARKS:
-        if _stem(path) + mark in found:
-            return found[_stem(path) + mark]
-    raise DataError(
-        f"{path}: no labels of this name among {len(found)} files such as {sorted(found)[:3]}. Label files are named "
-        "like their image, '_labels' or '_mask' may follow."
     )

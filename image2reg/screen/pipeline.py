@@ -26,7 +26,7 @@ from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
 from image2reg.screen.quality import plate_quality
 from image2reg.screen.rules import RULES, call_by_rule
-from image2reg.screen.settings import ScreenSettings
+from image2reg.screen.settings import CallSettings, ScreenSettings
 from image2reg.screen.sources import nuclear_channel, open_screen, plan_units
 from image2reg.screen.wells import SCORES, one_row_per_well, pick_readouts, score_wells, well_table
 from image2reg.tables.cells import write_csv
@@ -149,7 +149,7 @@ def run_screen(
     else:
         nuclei = nuclear_channel(opened, settings.measure.nuclei)
         units = plan_units(opened, nuclei)
-        _look_ahead(units, control, positive)
+        _look_ahead(units, control, positive, settings.call)
         if settings.measure.tta:
             load_segmenter(settings.measure.model, device=device, tta=True)  # refused now, not field by field
         measured_by = {
@@ -175,19 +175,23 @@ def run_screen(
     return result
 
 
-def _look_ahead(units: list[dict[str, Any]], control: str, positive: str | None) -> None:
+def _look_ahead(units: list[dict[str, Any]], control: str, positive: str | None, call: CallSettings) -> None:
     """Refuse a wrong query, a plate without controls or a well with two contents before the first image is read."""
     import pandas as pd
 
     frame = pd.DataFrame([unit["metadata"] for unit in units]).fillna("")
     control_columns(frame, control, positive)
-    contents = [name for name in (PERTURBATION, DOSE, CONTROL) if name in frame]
-    several = frame.groupby([PLATE, WELL], sort=False)[contents].nunique().gt(1) if contents else frame[:0]
+    group_by, dose = _groups(frame, call.group_by, call.dose)
+    used = dict.fromkeys([PERTURBATION, DOSE, CONTROL, *group_by, dose, call.gene])
+    contents = [name for name in used if name in frame]
+    wells = frame.groupby([PLATE, WELL], sort=False)[contents]
+    several = wells.nunique().gt(1)
     if several.to_numpy().any():
-        place, said = next((place, row) for place, row in several.iterrows() if row.any())
+        place, row = next((place, row) for place, row in several.iterrows() if row.any())
+        seen = wells.get_group(place)[row.idxmax()].unique().tolist()
         raise DataError(
-            f"well {'/'.join(map(str, place))} has fields with different {said.idxmax()}. A well holds one thing: "
-            "correct the manifest, or give the second plate a name of its own."
+            f"well {'/'.join(map(str, place))} has fields with different {row.idxmax()}: {seen}. A well holds one "
+            "thing: correct the manifest, or give the second plate a name of its own."
         )
 
 

@@ -59,9 +59,9 @@ def well_table(
     metadata = [
         name for name in fields if name.startswith("Metadata_") and name not in (*key, "Metadata_Flags")
     ]
-    same = groups[metadata].nunique(dropna=False).le(1).all() if metadata else {}
-    constant = [name for name in metadata if same[name] and name != "Metadata_Site"]
-    wells = wells.join(groups[constant].first()) if constant else wells
+    if metadata:
+        told = groups[metadata].first().where(groups[metadata].nunique(dropna=False).le(1))
+        wells = wells.join(told.dropna(axis=1, how="all").drop(columns="Metadata_Site", errors="ignore"))
     features = [name for name in nuclei if not name.startswith("Metadata_")]
     site = [*key, *(name for name in ("Metadata_Site", "Metadata_Time") if name in fields and name in nuclei)]
     inside = nuclei[nuclei["Metadata_TouchesBorder"].to_numpy(object) != "True"]

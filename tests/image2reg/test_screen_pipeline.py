@@ -203,6 +203,19 @@ def test_a_well_twice_is_refused(finished, tmp_path):
 
     with pytest.raises(DataError, match="well p1/A04 has fields with different Metadata_Perturbation"):
         run(changed_plate(tmp_path / "b", other_content), tmp_path / "out")
+
+    def half_told(frame, _folder):
+        told = frame.assign(Metadata_siRNA="si1")
+        site = told[told["Metadata_Well"] == "A04"].assign(Metadata_Site="2", Metadata_siRNA="")
+        return pd.concat([told, site.assign(path=["gone/" + p for p in site["path"]])])
+
+    by_reagent = ScreenSettings.model_validate(
+        {**SETTINGS.model_dump(), "call": {"group_by": ["Metadata_siRNA"]}}
+    )
+    with pytest.raises(
+        DataError, match=r"well p1/A04 has fields with different Metadata_siRNA: \['si1', ''\]"
+    ):
+        run(changed_plate(tmp_path / "c", half_told), tmp_path / "out", settings=by_reagent)
     wells = pd.read_csv(finished[0] / "wells.csv")
     pd.concat([wells, wells[:2]]).to_csv(tmp_path / "wells.csv", index=False)
     with pytest.raises(DataError, match=r"2 wells occur more than once, such as \['p1/A01', 'p1/A02'\]"):

@@ -1,0 +1,83 @@
+"""Images find the labels that are theirs, wherever both lie, and never another's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.nuclei.pairs import labelled_fields
+
+
+def put(*paths) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, np.ones((8, 8), np.uint16))
+
+
+def pairs(images, labels, below) -> dict[str, str]:
+    """Names of fields to where their labels lie."""
+    return {
+        field.name: field.label_path.relative_to(below).as_posix()
+        for field in labelled_fields(images, labels)
+    }
+
+
+def test_files_of_one_name_are_paired_within_their_subfolder(tmp_path) -> None:
+    for plate in ("p1", "p2"):
+        put(tmp_path / "images" / plate / "A01.tif", tmp_path / "labels" / plate / "A01_mask.tif")
+    expected = {"p1/A01.tif": "labels/p1/A01_mask.tif", "p2/A01.tif": "labels/p2/A01_mask.tif"}
+    assert pairs(tmp_path / "images", tmp_path / "labels", tmp_path) == expected
+    rows = {"path": [f"images/{plate}/A01.tif" for plate in ("p1", "p2")], "role": "input", "channel": "DNA"}
+    pd.DataFrame(rows).assign(Metadata_Plate=["p1", "p2"]).to_csv(tmp_path / "plate.csv", index=False)
+    found = labelled_fields(tmp_path / "plate.csv", tmp_path / "labels")
+    assert [field.label_path.parent.name for field in found] == ["p1", "p2"]
+
+
+def test_flat_labels_of_nested_images_are_found_by_name(tmp_path) -> None:
+    put(
+        tmp_path / "images" / "p1" / "A01.tif",
+        tmp_path / "labels" / "A01.tif",
+        tmp_path / "labels" / "A02.tif",
+    )
+    assert pairs(tmp_path / "images", tmp_path / "labels", tmp_path) == {"p1/A01.tif": "labels/A01.tif"}
+
+
+def test_labels_serve_one_image_only(tmp_path) -> None:
+    put(*(tmp_path / "images" / plate / "A01.tif" for plate in ("p1", "p2")), tmp_path / "labels" / "A01.tif")
+    with pytest.raises(
+        DataError, match=r"labels/A01\.tif: would be the labels of .*p1/A01\.tif and .*p2/A01\.tif"
+    ):
+        labelled_fields(tmp_path / "images", tmp_path / "labels")
+
+
+def test_two_label_files_that_fit_alike_are_refused(tmp_path) -> None:
+    put(tmp_path / "images" / "A01.tif", *(tmp_path / "labels" / plate / "A01.tif" for plate in ("p1", "p2")))
+    with pytest.raises(DataError, match=r"A01\.tif: 2 label files have its name"):
+        labelled_fields(tmp_path / "images", tmp_path / "labels")
+
+
+@pytest.mark.parametrize("place", [".", "masks"])
+def test_labels_among_the_images_are_no_images(tmp_path, place) -> None:
+    mark = "_mask" if place == "." else ""
+    put(*(tmp_path / f"{well}.tif" for well in ("A01", "A02")))
+    put(*(tmp_path / place / f"{well}{mark}.tif" for well in ("A01", "A02")))
+    expected = {f"{well}.tif": (tmp_path / place / f"{well}{mark}.tif") for well in ("A01", "A02")}
+    found = {f.name: f.label_path for f in labelled_fields(tmp_path, tmp_path / place)}
+    assert found == expected
+
+
+def test_an_image_is_not_its_own_labels(tmp_path) -> None:
+    put(tmp_path / "A01.tif")
+    with pytest.raises(DataError, match=r"A01\.tif: no labels of this name among 1 files"):
+        labelled_fields(tmp_path, tmp_path)
+
+
+def test_a_manifest_without_masks_asks_for_labels(tmp_path) -> None:
+    put(tmp_path / "A01.tif")
+    rows = {"path": ["A01.tif"], "role": "input", "channel": "DNA", "Metadata_Well": "A01"}
+    pd.DataFrame(rows).to_csv(tmp_path / "plate.csv", index=False)
+    with pytest.raises(ConfigurationError, match="no row of role mask, and no labels are given"):
+        labelled_fields(tmp_path / "plate.csv")
