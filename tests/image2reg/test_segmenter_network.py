@@ -61,6 +61,29 @@ def test_a_diameter_that_merged_neighbours_confirm_is_not_believed() -> None:
     assert segmenter.measure_diameter(image) == pytest.approx(14, rel=0.1)
 
 
+class BlindToLarge(Brightness):
+    """What fills a window of 120 pixels is background to it, as it is to networks that see little at a time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = super().forward(x).numpy()
+        large = ndimage.minimum_filter((maps[0, 2] > 0).astype(np.uint8), 120)
+        maps[0, :, ndimage.maximum_filter(large, 240) > 0] = -9.0
+        return torch.from_numpy(maps)
+
+
+def test_nuclei_too_large_to_be_seen_at_first_are_measured() -> None:
+    image, _ = discs((900, 900), grid(3, 280, 160), 200.0)
+    segmenter = NetworkSegmenter("blind", "distance_unet", BlindToLarge().eval())
+    assert segmenter.segment(image, diameter_px=28).max() == 0
+    assert segmenter.measure_diameter(image) == pytest.approx(200, rel=0.1)
+    assert segmenter.segment(image).max() == 9
+
+
+def test_noise_has_no_diameter() -> None:
+    noise = np.random.default_rng(0).normal(100, 5, (200, 200))
+    assert load_segmenter("nuclei", device="cpu").measure_diameter(noise) == 28
+
+
 def test_a_crowded_field_is_measured_on_some_of_its_nuclei() -> None:
     image, _ = discs((640, 640), grid(26, 24, 20), 14)
     segmenter = bright_segmenter()

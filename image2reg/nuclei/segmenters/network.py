@@ -38,6 +38,9 @@ _TRUSTED_RATIO, _CLOSER = 1.04, 0.84
 # At most so many looks; where there are many nuclei, at about so many of them.
 _PASSES, _ENOUGH = 6, 100
 _SMALLEST_GUESS_PX, _LARGEST_GUESS_PX = 6.0, 300.0
+# Seen five times too large, nuclei are no longer seen: where they do not cover the bright pixels, the next first guess
+# is tried.
+_FIRST_GUESSES_PX, _COVERED = (WORKING_DIAMETER_PX, 4 * WORKING_DIAMETER_PX), 0.5
 
 
 class NetworkSegmenter:
@@ -103,9 +106,27 @@ class NetworkSegmenter:
         values : (Y, X)
         light : (dark, bright), optional
             Values that become 0 and 1; measured when None.
+
+        Returns
+        -------
+        float
+            28 where nothing is found.
         """
         light = light or brightness_range(values)
-        diameter, enough_px = WORKING_DIAMETER_PX, math.inf
+        diameter, covered = WORKING_DIAMETER_PX, 0.0
+        for guess in _FIRST_GUESSES_PX:
+            settled, share = self._settle(values, light, guess)
+            if share > covered:
+                diameter, covered = settled, share
+            if covered > _COVERED:
+                break
+        return diameter
+
+    def _settle(
+        self, values: NDArray[Any], light: tuple[float, float], diameter: float
+    ) -> tuple[float, float]:
+        """Look until the diameter agrees; give it, and the share of bright pixels that is in what was found last."""
+        enough_px, share = math.inf, 0.0
         for _ in range(_PASSES):
             taken_for = _CLOSER * diameter
             reach = round(min(_BLOCK_PIXELS * taken_for / WORKING_DIAMETER_PX, enough_px) / 2)
@@ -113,14 +134,23 @@ class NetworkSegmenter:
             labels = self._label(values[middle], light, taken_for)
             found = typical_diameter(labels)
             if not math.isfinite(found):
-                return diameter
+                return diameter, 0.0
+            share = _share_of_bright(values[middle], labels)
             enough_px = math.sqrt(_ENOUGH * labels.size / labels.max())
             found = min(max(found, _SMALLEST_GUESS_PX), _LARGEST_GUESS_PX)
             agrees = max(found / diameter, diameter / found) < _TRUSTED_RATIO
             diameter = found
             if agrees:
                 break
-        return diameter
+        return diameter, share
+
+
+def _share_of_bright(values: NDArray[Any], labels: Labels) -> float:
+    """Give the share of the pixels above Otsu's threshold that are in an object."""
+    from skimage.filters import threshold_otsu
+
+    bright = values > threshold_otsu(values)
+    return float((labels[bright] > 0).mean()) if bright.any() else 0.0
 
 
 def load_network(bundle: Bundle, *, device: str = "auto", tta: bool = False) -> NetworkSegmenter:
