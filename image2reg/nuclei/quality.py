@@ -9,6 +9,7 @@ Signal Process. Image Commun. 19:163 (2004), here by gradient over contrast and 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ SATURATED_ABOVE = 0.005
 BLURRED_BELOW = 3.5
 # An outline is looked at only where the nuclei stand out from the noise around them this many times.
 _CONTRAST = 6.0
+# What is wider than this many known diameters is no nucleus: they have merged.
+_MERGED = 3.0
 # Objects narrower than this are noise; nuclei wider than twice this are looked at more coarsely.
 _SMALLEST_PX, _ENOUGH_PX = 4.0, 40.0
 # Gaussian that the gradient is measured with, px.
@@ -35,17 +38,21 @@ _SIGMA = 1.0
 Floats = NDArray[np.float32]
 
 
-def field_quality(image: ArrayLike) -> dict[str, Any]:
+def field_quality(image: ArrayLike, *, diameter_px: float = math.nan) -> dict[str, Any]:
     """Judge one field of nuclei.
 
     Parameters
     ----------
     image : (Y, X), any real dtype
         Nuclei brighter than their surroundings.
+    diameter_px : float
+        Typical nucleus diameter where it is known, else NaN: strongly blurred nuclei merge to something that is sharp
+        for its size.
 
     Returns
     -------
     dict
+        ``light`` : mean brightness above the field's darkest hundredth; blur does not change it.
         ``saturated_share`` : share of pixels at the ceiling, 0 where the histogram does not pile up at its maximum.
         ``focus`` : nucleus diameters per edge width, the median over all outlines: about 7 when sharp; NaN without
         nuclei. Dimensionless and independent of gain, offset and magnification.
@@ -73,7 +80,8 @@ def field_quality(image: ArrayLike) -> dict[str, Any]:
             f"field_quality: {int(broken.sum())} of {values.size} pixels are NaN or infinite, first at {first}; "
             "repair the image."
         )
-    saturated, focus = _saturated_share(values), _focus(values.astype(np.float32))
+    saturated, focus = _saturated_share(values), _focus(values.astype(np.float32), diameter_px)
+    light = float(values.mean(dtype=np.float64) - np.percentile(values, 1))
     flags = []
     if saturated > SATURATED_ABOVE:
         flags.append("saturated")
@@ -81,7 +89,7 @@ def field_quality(image: ArrayLike) -> dict[str, Any]:
         flags.append("empty")
     elif focus < BLURRED_BELOW:
         flags.append("blurred")
-    return {"saturated_share": saturated, "focus": focus, "flags": flags}
+    return {"light": light, "saturated_share": saturated, "focus": focus, "flags": flags}
 
 
 def _saturated_share(values: NDArray[Any]) -> float:
@@ -97,7 +105,7 @@ def _saturated_share(values: NDArray[Any]) -> float:
     return n_top / values.size if n_top > 2 * n_near else 0.0
 
 
-def _focus(values: Floats) -> float:
+def _focus(values: Floats, diameter: float) -> float:
     from skimage.filters import threshold_otsu
 
     smooth = ndimage.gaussian_filter(values, _SIGMA)
@@ -108,9 +116,10 @@ def _focus(values: Floats) -> float:
     level = threshold_otsu(even)
     foreground = even > level
     labels = ndimage.label(ndimage.binary_opening(foreground, iterations=1))[0]
-    diameter = typical_diameter(labels)
-    if not diameter >= _SMALLEST_PX:
+    seen = typical_diameter(labels)
+    if not seen >= _SMALLEST_PX:
         return float("nan")
+    diameter = diameter if seen > _MERGED * diameter else seen
     # Pixel noise from differences of neighbours, and what the Gaussian leaves of it: blurred light is no noise.
     steps = np.diff(values, axis=1)
     noise = 1.4826 * float(np.median(np.abs(steps))) / np.sqrt(2) / (2 * np.sqrt(np.pi) * _SIGMA)
@@ -119,7 +128,7 @@ def _focus(values: Floats) -> float:
     if (times := int(diameter // _ENOUGH_PX)) > 1:  # finer than needed only costs time
         rows, columns = (n // times for n in values.shape)
         blocks = values[: rows * times, : columns * times].reshape(rows, times, columns, times)
-        return _focus(blocks.mean(axis=(1, 3)))
+        return _focus(blocks.mean(axis=(1, 3)), diameter / times)
     wide, near = max(3, round(1.5 * diameter)), max(3, round(diameter / 3))
     contrast = ndimage.maximum_filter(smooth, size=wide) - ndimage.minimum_filter(smooth, size=wide)
     rim = foreground & ~ndimage.binary_erosion(foreground) & (labels > 0)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.images.image import Image
 from image2reg.nuclei.features import measure
 from image2reg.nuclei.quality import field_quality
+from image2reg.nuclei.size import typical_diameter
 from image2reg.provenance import file_sha256
+from image2reg.screen.plates import PLATE
 from image2reg.tables.fields import ImageField, ImageSource
 
 if TYPE_CHECKING:
@@ -21,7 +24,10 @@ if TYPE_CHECKING:
 
     from image2reg.nuclei.segmenters.interface import Segmenter
 
-__all__ = ["field_unit", "measure_field", "read_unit"]
+__all__ = ["field_unit", "measure_field", "read_unit", "without_nuclei"]
+
+# A field without nuclei that has this share of its plate's controls' light is out of focus, one with less is empty.
+_SHARE_OF_LIGHT = 0.5
 
 
 def field_unit(field: ImageField, hashes: Mapping[Path, str]) -> dict[str, Any]:
@@ -104,13 +110,12 @@ def measure_field(
     dict
         ``nuclei``: the unit's metadata and `image2reg.nuclei.features.measure`'s columns, features as float32, one row
         per nucleus. ``fields``: one row: metadata, ``Metadata_Flags`` (joined by ";"), ``Field_Count``,
-        ``Field_SaturatedShare``, ``Field_Focus``.
+        ``Field_Light``, ``Field_SaturatedShare``, ``Field_Focus``.
     """
     import pandas as pd
 
     image = read_unit(unit, root)
     plane = np.asarray(image.data)[image.channel_index(settings["nuclei"])]
-    quality = field_quality(plane)
     pixel = image.voxel_um[1:]
     labels = _segmenter(settings["model"], device, tta=settings["tta"]).segment(
         plane,
@@ -118,6 +123,7 @@ def measure_field(
         diameter_um=settings["diameter_um"],
         voxel_um=pixel if all(size is not None for size in pixel) else None,
     )
+    quality = field_quality(plane, diameter_px=typical_diameter(labels))
     table = measure(image, labels, ring_px=settings["ring_px"], texture_scales=settings["texture_scales"])
     features = [name for name in table if not name.startswith("Metadata_")]
     table = table.astype(dict.fromkeys(features, np.float32))
@@ -126,6 +132,7 @@ def measure_field(
         **unit["metadata"],
         "Metadata_Flags": ";".join(quality["flags"]),
         "Field_Count": len(table),
+        "Field_Light": quality["light"],
         "Field_SaturatedShare": quality["saturated_share"],
         "Field_Focus": quality["focus"],
     }
@@ -133,6 +140,39 @@ def measure_field(
         "nuclei": pd.concat([pd.DataFrame(known, index=table.index), table], axis=1),
         "fields": pd.DataFrame([field]),
     }
+
+
+def without_nuclei(fields: pd.DataFrame, control: NDArray[np.bool_]) -> pd.DataFrame:
+    """Say of fields in which no nucleus was found whether they are blurred or empty, by their light.
+
+    A field cannot say so by itself: haze in an empty one looks like cells far out of focus. But blur takes no light
+    away, and dead cells that were washed off do.
+
+    Parameters
+    ----------
+    fields : DataFrame
+        As `measure_field` gives them, of any number of plates.
+    control : (fields,) bool
+        Those of negative control wells.
+
+    Returns
+    -------
+    DataFrame
+        The same, with ``blurred`` or ``empty`` decided for those fields where controls of their plate have nuclei.
+    """
+    of_controls = fields["Field_Light"].where(control & (fields["Field_Count"] > 0))
+    usual = of_controls.groupby(fields[PLATE]).transform("median")
+    bare = ((fields["Field_Count"] == 0) & (usual > 0)).to_numpy()
+    dark = (fields["Field_Light"] < _SHARE_OF_LIGHT * usual).to_numpy()
+
+    def decided(flags: str, flag: str) -> str:
+        return ";".join([*(set(flags.split(";")) - {"", "blurred", "empty"}), flag])
+
+    flags = [
+        decided(said, "empty" if is_dark else "blurred") if is_bare else said
+        for said, is_bare, is_dark in zip(fields["Metadata_Flags"], bare, dark, strict=True)
+    ]
+    return fields.assign(Metadata_Flags=flags)
 
 
 @lru_cache(maxsize=2)

@@ -19,12 +19,13 @@ from image2reg.nuclei.segmenters.catalogue import WITHOUT_NETWORK, find_segmente
 from image2reg.provenance import file_sha256, run_record, write_run
 from image2reg.screen.curves import Curve, curve_table, dose_numbers, fit_curves
 from image2reg.screen.exhibits import make_exhibits
-from image2reg.screen.fields import measure_field
+from image2reg.screen.fields import measure_field, without_nuclei
 from image2reg.screen.gene_level import gene_scores
 from image2reg.screen.hits import call_hits, called_wells
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
 from image2reg.screen.quality import plate_quality
+from image2reg.screen.queries import select_rows
 from image2reg.screen.rules import RULES, call_by_rule
 from image2reg.screen.settings import CallSettings, ScreenSettings
 from image2reg.screen.sources import nuclear_channel, open_screen, plan_units
@@ -216,7 +217,10 @@ def _from_images(
     failures = [(f.unit, f.kind, f.error) for f in outcome.results.failed.values()]
     if len(failures) == len(units):
         raise DataError(f"all {len(units)} fields failed; the first: {failures[0][2]}")
-    fields = outcome.results.read("fields", range(len(units))).fillna({"Metadata_Flags": ""})
+    fields = outcome.results.read("fields", range(len(units)))
+    metadata = [name for name in fields if name.startswith("Metadata_")]
+    fields[metadata] = fields[metadata].fillna("")
+    fields = without_nuclei(fields, select_rows(fields, control))
     tables = []
     # Plate by plate: a plate's nuclei fit in memory, those of a genome do not.
     plates = dict(iter(fields.groupby(PLATE, sort=False)))

@@ -34,6 +34,20 @@ def test_blur_lowers_the_focus_step_by_step_and_is_flagged(sharp) -> None:
     assert field_quality(ndimage.gaussian_filter(sharp, 6.5))["flags"] == ["blurred"]
 
 
+def test_nuclei_that_blur_has_merged_are_judged_by_their_own_size() -> None:
+    crowded = discs((240, 240), grid(7, 33, 20), noise=0.0)[0]
+    mush = ndimage.gaussian_filter(crowded, 10) + np.random.default_rng(0).normal(0, 1, crowded.shape)
+    assert field_quality(mush)["flags"] == []  # one large thing with a sharp outline
+    assert field_quality(mush, diameter_px=28.0)["flags"] == ["blurred"]
+    assert field_quality(crowded, diameter_px=28.0) == field_quality(crowded)
+
+
+def test_blur_takes_no_light_away(sharp) -> None:
+    assert field_quality(ndimage.gaussian_filter(sharp, 4))["light"] == pytest.approx(
+        field_quality(sharp)["light"], rel=0.1
+    )
+
+
 def test_a_pile_up_at_the_top_is_saturation(sharp) -> None:
     clipped = np.minimum(sharp, 560).astype(np.uint16)
     judged = field_quality(clipped)

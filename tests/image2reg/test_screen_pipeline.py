@@ -16,6 +16,7 @@ from image2reg.engine import Outcome, Shard
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, run_screen
+from image2reg.screen.fields import without_nuclei
 
 CONTROL, POSITIVE = 'Metadata_Control == "negative"', 'Metadata_Control == "positive"'
 RATIO = "Nuclei_RingIntensity_NucleusToRing_GFP"
@@ -122,6 +123,8 @@ def test_bad_fields_are_flagged_counted_and_kept_out(tmp_path):
         noise = np.random.default_rng(2).normal(100, 3, (120, 120)).astype(np.uint16)
         tifffile.imwrite(folder / "B04_DNA.tif", noise)
         tifffile.imwrite(folder / "B05_DNA.tif", planted_field(rng, 0.9, n_nuclei=1)[0])
+        haze = ndimage.gaussian_filter(np.random.default_rng(3).normal(0, 1, (120, 120)), 15)
+        tifffile.imwrite(folder / "A06_DNA.tif", (noise + 8 * haze / haze.std() + 60).astype(np.uint16))
         return frame
 
     folder = changed_plate(tmp_path, spoil)
@@ -129,11 +132,11 @@ def test_bad_fields_are_flagged_counted_and_kept_out(tmp_path):
     flags = result.fields.set_index("Metadata_Well")["Metadata_Flags"]
     assert "blurred" in flags["A04"]
     assert "saturated" in flags["A05"]
-    assert "empty" in flags["B04"]
+    assert flags["B04"] == flags["A06"] == "empty"  # what haze shows looks like cells out of focus
     assert result.n_kept_out == 2
     wells = result.wells.set_index("Metadata_Well")
     assert wells.loc[["A04", "A05"], "Nuclei_Count"].isna().all()  # judged by no field
-    assert wells.loc["B04", "Nuclei_Count"] == 0  # a finding, not a fault
+    assert (wells.loc[["B04", "A06"], "Nuclei_Count"] == 0).all()  # a finding, not a fault
     assert wells.loc["B05", "Nuclei_Count"] == 1
     assert np.isnan(wells.loc["B05", RATIO])
     assert wells.loc[["A04", "A05", "B04"], "Hit"].sum() == 0
@@ -141,6 +144,21 @@ def test_bad_fields_are_flagged_counted_and_kept_out(tmp_path):
     assert "1 field saturated" in text
     everything = ScreenSettings.model_validate({"measure": {"model": "classical"}, "call": {"keep_out": []}})
     assert run(folder, tmp_path / "out", settings=everything, overwrite=True).n_kept_out == 0
+
+
+def test_fields_without_nuclei_are_told_apart_by_their_light():
+    fields = pd.DataFrame({
+        "Metadata_Plate": ["p1"] * 5 + ["p2"] * 2,
+        "Metadata_Flags": ["", "", "blurred", "", "saturated;empty", "", "blurred"],
+        "Field_Count": [50, 60, 0, 0, 0, 9, 0],
+        "Field_Light": [100.0, 120.0, 20.0, 90.0, 95.0, 10.0, 9.0],
+    })  # fmt: skip
+    judged = without_nuclei(fields, np.array([True, True, False, False, False, True, False]))
+    assert judged["Metadata_Flags"].tolist() == [
+        "", "", "empty", "blurred", "saturated;blurred", "", "blurred",
+    ]  # fmt: skip
+    untold = without_nuclei(fields, np.zeros(7, bool))
+    assert untold["Metadata_Flags"].tolist() == fields["Metadata_Flags"].tolist()
 
 
 def test_an_unreadable_frame_is_listed_and_the_rest_is_done(tmp_path):
