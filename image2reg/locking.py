@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["run_lock"]
 
 _NAME = ".lock"
+_LOOK_AGAIN_S = 0.05
 
 
 def _holder(path: Path) -> str:
@@ -30,7 +31,7 @@ def _holder(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def run_lock(directory: Path | str) -> Iterator[Path]:
+def run_lock(directory: Path | str, *, wait_s: float = 0.0) -> Iterator[Path]:
     """Hold `directory` for this run.
 
     The lock is the kernel's (``flock`` on ``.lock``), so it ends with the process however that dies; the file
@@ -40,6 +41,8 @@ def run_lock(directory: Path | str) -> Iterator[Path]:
     ----------
     directory : Path or str
         Output directory of the run; made when missing.
+    wait_s : float
+        Seconds to wait for another holder, for a lock that each holds for a moment only.
 
     Yields
     ------
@@ -59,13 +62,18 @@ def run_lock(directory: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise ResourceError(f"{directory}: cannot be written ({error}). Choose another --out.") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ResourceError(
-                f"{directory}: in use by {_holder(path)}. One run writes to one directory: wait for it, "
-                f"stop it, or choose another --out."
-            ) from error
+        give_up = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= give_up:
+                    raise ResourceError(
+                        f"{directory}: in use by {_holder(path)}. One run writes to one directory: wait for it, "
+                        f"stop it, or choose another --out."
+                    ) from error
+                time.sleep(_LOOK_AGAIN_S)
         record = {
             "pid": os.getpid(),
             "host": socket.gethostname(),

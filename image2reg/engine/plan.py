@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from image2reg.atomic import atomic_file
 from image2reg.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Plan", "Shard", "keep_plan", "make_plan"]
+__all__ = ["UNITS", "Plan", "Shard", "canonical", "make_plan"]
 
 SCHEMA_VERSION = 1
-PLAN, UNITS = "plan.jsonl", "units"
+UNITS = "units"
 
 
 @dataclass(frozen=True)
@@ -120,10 +116,10 @@ def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[s
     >>> len(make_plan("count", [{"name": "A01"}, {"name": "A02"}], {"threshold": 3}))
     2
     """
-    digest = hashlib.sha256(_json({"v": SCHEMA_VERSION, "kind": kind, "settings": settings}).encode())
+    digest = hashlib.sha256(canonical({"v": SCHEMA_VERSION, "kind": kind, "settings": settings}).encode())
     lines, names, doubled = [], set(), []
     for unit in units:
-        line = _json(unit)
+        line = canonical(unit)
         digest.update(b"\n" + line.encode())
         lines.append(line)
         if unit["name"] in names:
@@ -136,50 +132,9 @@ def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[s
         )
     if not lines:
         raise DataError(f"plan {kind!r}: nothing to do, no unit was given.")
-    return Plan(kind, json.loads(_json(settings)), tuple(lines), digest.hexdigest())
+    return Plan(kind, json.loads(canonical(settings)), tuple(lines), digest.hexdigest())
 
 
-def keep_plan(directory: Path, plan: Plan, *, overwrite: bool = False) -> None:
-    """Write the plan to `directory`, or check that the one that is there is the same.
-
-    Raises
-    ------
-    DataError
-        Another plan lies there and `overwrite` is False; what differs is said.
-    """
-    path = directory / PLAN
-    if path.exists():
-        before = _header(path)
-        if before.get("sha256") == plan.sha256:
-            return
-        if not overwrite:
-            raise DataError(
-                f"{directory}: holds the results of another plan ({_difference(before, plan)}). Give the inputs and "
-                "options of that run to continue it, choose another --out, or pass --overwrite to start again."
-            )
-        shutil.rmtree(directory / UNITS, ignore_errors=True)
-    with atomic_file(path, overwrite=True) as partial, partial.open("w", encoding="utf-8") as handle:
-        handle.writelines(f"{line}\n" for line in itertools.chain([_json(plan.header())], plan.lines))
-
-
-def _json(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """Write a value as JSON in the one way that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _header(path: Path) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as handle:
-            return dict(json.loads(handle.readline()))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{path}: is no plan of this program ({error}). Choose another --out, or remove the file."
-        ) from error
-
-
-def _difference(before: Mapping[str, Any], plan: Plan) -> str:
-    old, new = before.get("settings", {}), plan.settings
-    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    said = [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed[:3]]
-    if before.get("n_units") != len(plan):
-        said.append(f"{before.get('n_units')} units then, {len(plan)} now")
-    return "; ".join(said) or "the units themselves: paths, wells or hashes"

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from image2reg.engine.claim import claim_shard
 from image2reg.engine.journal import Journal, Results
 from image2reg.engine.local import run_here, run_processes
-from image2reg.engine.plan import UNITS, Plan, Shard, keep_plan
+from image2reg.engine.plan import Plan, Shard
 from image2reg.errors import ConfigurationError
 from image2reg.interruption import Interrupted, Interruption
-from image2reg.locking import run_lock
 from image2reg.tables.cells import write_csv
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run_plan(
     DataError
         Another plan's results lie in `directory`.
     ResourceError
-        Another process runs the same shard, or the disk refused.
+        Another process runs the same shard, or a shard of the plan that `overwrite` would remove; or the disk refused.
     Interrupted
         Ctrl-C or SIGTERM: what was finished is kept; the same call goes on from there.
     """
@@ -93,8 +93,7 @@ def run_plan(
             f"--engine {engine!r} --workers {n_workers}: allowed are {list(ENGINES)} and 1 or more."
         )
     directory, shard = Path(directory), shard or Shard()
-    keep_plan(directory, plan, overwrite=overwrite)
-    with run_lock(directory / UNITS / f"shard-{shard.index}-of-{shard.of}"):
+    with claim_shard(directory, plan, shard, overwrite=overwrite):
         before = Journal(directory, plan.sha256, len(plan)).scan()
         journal = Journal(directory, plan.sha256, len(plan), before.attempt + 1)
         missing = before.missing(shard.positions(len(plan)))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import pytest
 from engine_work import kill_at_random, nothing, poison, squares
 
 from image2reg.engine import Shard, make_plan, run_plan
-from image2reg.errors import ConfigurationError, DataError
+from image2reg.errors import ConfigurationError, DataError, ResourceError
+from image2reg.locking import run_lock
 
 TESTS = Path(__file__).resolve().parents[1]
 HAS_DASK = importlib.util.find_spec("distributed") is not None
@@ -175,6 +177,39 @@ def test_another_plan_is_refused_and_what_differs_is_said(tmp_path):
     with pytest.raises(DataError, match=r"another plan \(diameter was 12, is 14; 5 units then, 6 now\)"):
         run_plan(plan_of(6, diameter=14), squares, tmp_path)
     assert run_plan(plan_of(6, diameter=14), squares, tmp_path, overwrite=True).n_run == 6
+
+
+def test_results_of_a_running_shard_are_not_overwritten(tmp_path):
+    def meanwhile(unit):
+        with pytest.raises(
+            ResourceError, match=rf"shard-1-of-2: in use by process {os.getpid()}.*wait for it"
+        ):
+            run_plan(plan_of(6, diameter=14), squares, tmp_path, overwrite=True)
+        return squares(unit)
+
+    run_plan(plan_of(4), meanwhile, tmp_path, shard=Shard(1, 2))
+    outcome = run_plan(plan_of(4), squares, tmp_path)
+    assert (outcome.n_run, outcome.is_complete) == (2, True)
+
+
+def test_a_shard_waits_while_another_looks_at_the_plan(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        with run_lock(tmp_path):
+            shard = pool.submit(run_plan, plan_of(4), squares, tmp_path, shard=Shard(2, 2))
+            assert not wait([shard], timeout=0.3).done
+        assert shard.result(60).n_run == 2
+
+
+def test_markers_of_another_plan_are_removed_when_told(tmp_path):
+    run_plan(plan_of(4), squares, tmp_path / "a")
+    run_plan(plan_of(4, diameter=14), squares, tmp_path / "b")
+    marker = next((tmp_path / "b" / "units").glob("*.json"))
+    foreign = tmp_path / "a" / "units" / f"foreign-{marker.name}"
+    foreign.write_bytes(marker.read_bytes())
+    with pytest.raises(DataError, match=r"belongs to plan .*pass --overwrite"):
+        run_plan(plan_of(4), squares, tmp_path / "a")
+    outcome = run_plan(plan_of(4), squares, tmp_path / "a", overwrite=True)
+    assert (outcome.n_run, outcome.is_complete, foreign.exists()) == (0, True, False)
 
 
 def test_a_removed_part_is_made_again_and_a_changed_one_is_refused(tmp_path):

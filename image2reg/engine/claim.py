@@ -1,0 +1,108 @@
+"""Take hold of a job's folder: one plan lies in it, nobody replaces it under a running shard, a shard runs once."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from image2reg.atomic import atomic_file
+from image2reg.engine.plan import UNITS, canonical
+from image2reg.errors import DataError
+from image2reg.locking import run_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from image2reg.engine.plan import Plan, Shard
+
+__all__ = ["PLAN", "claim_shard"]
+
+PLAN = "plan.jsonl"
+# Shards of a cluster start together and look at the plan one after the other; writing a long one takes seconds.
+_WAIT_S = 600.0
+
+
+@contextlib.contextmanager
+def claim_shard(directory: Path, plan: Plan, shard: Shard, *, overwrite: bool = False) -> Iterator[None]:
+    """Hold one shard of the plan in `directory`, which is written there first or found to be the same.
+
+    Parameters
+    ----------
+    directory : Path
+        Made when missing.
+    plan : Plan
+    shard : Shard
+    overwrite : bool
+        Throw away results of another plan; while one of its shards runs, that is refused.
+
+    Raises
+    ------
+    DataError
+        Another plan lies there and `overwrite` is False; what differs is said.
+    ResourceError
+        The shard runs already, or `overwrite` would remove the results of one that does.
+    """
+    with contextlib.ExitStack() as held:
+        # Every shard passes here, so none can start between the look at the others and the removal of results.
+        with run_lock(directory, wait_s=_WAIT_S):
+            _keep_plan(directory, plan, overwrite=overwrite)
+            held.enter_context(run_lock(directory / UNITS / f"shard-{shard.index}-of-{shard.of}"))
+        yield
+
+
+def _keep_plan(directory: Path, plan: Plan, *, overwrite: bool) -> None:
+    path = directory / PLAN
+    if path.exists():
+        before = _header(path)
+        if before.get("sha256") == plan.sha256:
+            if overwrite:
+                _remove_foreign(directory / UNITS, plan)
+            return
+        if not overwrite:
+            raise DataError(
+                f"{directory}: holds the results of another plan ({_difference(before, plan)}). Give the inputs and "
+                "options of that run to continue it, choose another --out, or pass --overwrite to start again."
+            )
+        _refuse_running(directory)
+        shutil.rmtree(directory / UNITS, ignore_errors=True)
+    with atomic_file(path, overwrite=True) as partial, partial.open("w", encoding="utf-8") as handle:
+        handle.writelines(f"{line}\n" for line in itertools.chain([canonical(plan.header())], plan.lines))
+
+
+def _refuse_running(directory: Path) -> None:
+    for folder in sorted((directory / UNITS).glob("shard-*-of-*")):
+        with run_lock(folder):  # raises, and says who runs there
+            pass
+
+
+def _remove_foreign(units: Path, plan: Plan) -> None:
+    """Remove done markers of other plans, which nothing but a person or an older program can have left."""
+    for marker in units.glob("*.json"):
+        with contextlib.suppress(
+            OSError, ValueError, AttributeError
+        ):  # a damaged one is for the journal to refuse
+            if json.loads(marker.read_text(encoding="utf-8")).get("plan", plan.sha256) != plan.sha256:
+                marker.unlink()
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as handle:
+            return dict(json.loads(handle.readline()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: is no plan of this program ({error}). Choose another --out, or remove the file."
+        ) from error
+
+
+def _difference(before: Mapping[str, Any], plan: Plan) -> str:
+    old, new = before.get("settings", {}), plan.settings
+    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    said = [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed[:3]]
+    if before.get("n_units") != len(plan):
+        said.append(f"{before.get('n_units')} units then, {len(plan)} now")
+    return "; ".join(said) or "the units themselves: paths, wells or hashes"
