@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from image2reg.atomic import atomic_file
-from image2reg.engine.plan import UNITS, canonical
+from image2reg.engine.plan import SEEN, UNITS, canonical, make_plan
 from image2reg.errors import DataError
 from image2reg.locking import run_lock
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,12 +38,12 @@ def claim_shard(directory: Path, plan: Plan, shard: Shard, *, overwrite: bool = 
     plan : Plan
     shard : Shard
     overwrite : bool
-        Throw away results of another plan; while one of its shards runs, that is refused.
+        Throw away results of another plan, or of units whose inputs changed; while a shard runs, that is refused.
 
     Raises
     ------
     DataError
-        Another plan lies there and `overwrite` is False; what differs is said.
+        Another plan lies there, or inputs of finished units changed, and `overwrite` is False; what differs is said.
     ResourceError
         The shard runs already, or `overwrite` would remove the results of one that does.
     """
@@ -61,14 +62,18 @@ def _keep_plan(directory: Path, plan: Plan, *, overwrite: bool) -> None:
         if before.get("sha256") == plan.sha256:
             if overwrite:
                 _remove_foreign(directory / UNITS, plan)
-            return
-        if not overwrite:
+            if before.get("seen_sha256") == plan.seen_sha256:
+                return
+            plan, changed = _look_again(path, plan)
+            _forget(directory, plan, changed, overwrite=overwrite)
+        elif not overwrite:
             raise DataError(
                 f"{directory}: holds the results of another plan ({_difference(before, plan)}). Give the inputs and "
                 "options of that run to continue it, choose another --out, or pass --overwrite to start again."
             )
-        _refuse_running(directory)
-        shutil.rmtree(directory / UNITS, ignore_errors=True)
+        else:
+            _refuse_running(directory)
+            shutil.rmtree(directory / UNITS, ignore_errors=True)
     with atomic_file(path, overwrite=True) as partial, partial.open("w", encoding="utf-8") as handle:
         handle.writelines(f"{line}\n" for line in itertools.chain([canonical(plan.header())], plan.lines))
 
@@ -87,6 +92,50 @@ def _remove_foreign(units: Path, plan: Plan) -> None:
         ):  # a damaged one is for the journal to refuse
             if json.loads(marker.read_text(encoding="utf-8")).get("plan", plan.sha256) != plan.sha256:
                 marker.unlink()
+
+
+def _look_again(path: Path, plan: Plan) -> tuple[Plan, set[int]]:
+    """Give the plan with what was seen of inputs that are gone now, and the units of which an input changed.
+
+    An input that is gone is no change: images may be archived once they are measured.
+    """
+    lines, changed = list(plan.lines), set()
+    with path.open(encoding="utf-8") as handle:
+        for position, line in enumerate(itertools.islice(handle, 1, len(lines) + 1)):
+            if line.rstrip("\n") != lines[position]:
+                before, unit = json.loads(line).get(SEEN, {}), plan.unit(position)
+                now = unit.get(SEEN, {})
+                if any(before[name] != now[name] for name in before.keys() & now.keys()):
+                    changed.add(position)
+                lines[position] = canonical({**unit, SEEN: {**before, **now}})
+    return make_plan(plan.kind, map(json.loads, lines), plan.settings), changed
+
+
+def _forget(directory: Path, plan: Plan, changed: set[int], *, overwrite: bool) -> None:
+    """Remove markers that say these units are done; the few others of a marker are done anew with them."""
+    stale = {
+        marker: changed.intersection(units)
+        for marker in (directory / UNITS).glob("*.json")
+        if changed and not changed.isdisjoint(units := _marker(marker).get("units", ()))
+    }
+    if stale and not overwrite:
+        found = sorted(set().union(*stale.values()))
+        raise DataError(
+            f"{directory}: inputs of {counted(len(found), 'finished unit')} changed since (size or time), the first of "
+            f"{plan.unit(found[0])['name']!r}. Pass --overwrite to do these anew and keep the others, or put the files "
+            "back; copies that keep their times (cp -p) count as unchanged."
+        )
+    if stale:
+        _refuse_running(directory)
+    for marker in stale:
+        marker.unlink()
+
+
+def _marker(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}  # damaged: for the journal to refuse
 
 
 def _header(path: Path) -> dict[str, Any]:

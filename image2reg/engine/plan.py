@@ -13,10 +13,10 @@ from image2reg.errors import ConfigurationError, DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["UNITS", "Plan", "Shard", "canonical", "make_plan"]
+__all__ = ["SEEN", "UNITS", "Plan", "Shard", "canonical", "make_plan"]
 
 SCHEMA_VERSION = 1
-UNITS = "units"
+UNITS, SEEN = "units", "seen"
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,15 @@ class Plan:
         Each unit as canonical JSON, with a ``name`` of its own. Kept as text: a million units are 0.3 GB so, and
         several times that as dictionaries.
     sha256 : str
+    seen_sha256 : str
+        Of what the inputs of all units looked like; no part of `sha256`.
     """
 
     kind: str
     settings: dict[str, Any]
     lines: tuple[str, ...] = field(repr=False)
     sha256: str
+    seen_sha256: str
 
     def __len__(self) -> int:
         """Count the units."""
@@ -89,6 +92,7 @@ class Plan:
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
             "sha256": self.sha256,
+            "seen_sha256": self.seen_sha256,
             "n_units": len(self),
             "settings": self.settings,
         }
@@ -102,7 +106,8 @@ def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[s
     kind : str
     units : iterable of mapping
         JSON values; ``name`` (text) tells units apart in messages and in ``failures.csv``. Their order is the order
-        of the rows in the results.
+        of the rows in the results. ``seen`` (optional, a mapping) says what the unit's inputs looked like, such as the
+        sizes and times of files: it is no part of the hash, but a unit where it changed counts as not done.
     settings : mapping
         JSON values: everything besides the units that changes a result (options, model hash, version).
 
@@ -117,11 +122,12 @@ def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[s
     2
     """
     digest = hashlib.sha256(canonical({"v": SCHEMA_VERSION, "kind": kind, "settings": settings}).encode())
+    seen = hashlib.sha256()
     lines, names, doubled = [], set(), []
     for unit in units:
-        line = canonical(unit)
-        digest.update(b"\n" + line.encode())
-        lines.append(line)
+        lines.append(canonical(unit))
+        digest.update(b"\n" + canonical({key: unit[key] for key in unit if key != SEEN}).encode())
+        seen.update(b"\n" + canonical(unit.get(SEEN, {})).encode())
         if unit["name"] in names:
             doubled.append(unit["name"])
         names.add(unit["name"])
@@ -132,7 +138,7 @@ def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[s
         )
     if not lines:
         raise DataError(f"plan {kind!r}: nothing to do, no unit was given.")
-    return Plan(kind, json.loads(canonical(settings)), tuple(lines), digest.hexdigest())
+    return Plan(kind, json.loads(canonical(settings)), tuple(lines), digest.hexdigest(), seen.hexdigest())
 
 
 def canonical(value: Any) -> str:

@@ -70,7 +70,7 @@ def run_plan(
     shard : Shard, optional
         Run this part only.
     overwrite : bool
-        Throw away the results of another plan that lie there.
+        Throw away the results of another plan that lie there, and of units whose inputs changed.
     progress : callable
         Called with (finished, total) units of this run.
 
@@ -82,7 +82,7 @@ def run_plan(
     Raises
     ------
     DataError
-        Another plan's results lie in `directory`.
+        Another plan's results lie in `directory`, or inputs of finished units changed (``seen`` of `make_plan`).
     ResourceError
         Another process runs the same shard, or a shard of the plan that `overwrite` would remove; or the disk refused.
     Interrupted

@@ -117,7 +117,7 @@ def run_screen(
         See `image2reg.engine.run_plan`. A shard measures its part and stops; a call without one finishes.
     device : str
     overwrite : bool
-        Replace finished results, or those of another plan.
+        Replace finished tables, measurements of another plan, and those of images that changed since.
     progress : callable
         Called with (finished, total) fields.
 
@@ -157,6 +157,7 @@ def run_screen(
             **settings.measure.model_dump(mode="json"),
             "nuclei": nuclei,
             "model_sha256": _model_hash(settings.measure.model),
+            "version": record["versions"].get("virtualstain", ""),
         }
         plan = make_plan("image2reg screen: nuclei of fields", units, measured_by)
         begun = time.monotonic()

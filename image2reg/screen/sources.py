@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from image2reg.engine.plan import SEEN
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.screen.fields import field_unit
 from image2reg.screen.plates import PLATE, WELL, parse_well, well_name
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["looks_nuclear", "nuclear_channel", "open_screen", "plan_units", "with_layout"]
 
+# Written with every OME-Zarr image, of version 2 or 3; its chunks may be thousands and are not looked at.
+_ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray")
 _NUCLEAR = ("hoechst", "dapi", "dna", "nuclei", "nucleus")
 
 
@@ -149,6 +153,8 @@ def nuclear_channel(manifest: Manifest, asked: str) -> str:
 def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
     """Turn the fields of a manifest into units, plate by plate and well by well.
 
+    For images without a hash in the manifest, ``seen`` keeps size and time, so that one replaced later is noticed.
+
     Raises
     ------
     DataError
@@ -176,6 +182,8 @@ def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
         unit = field_unit(field, hashes)
         for image in unit["images"].values():
             image["path"] = Path(image["path"]).relative_to(manifest.root).as_posix()
+            if not image["sha256"]:
+                unit.setdefault(SEEN, {}).update(_seen(manifest.root, image["path"]))
         units.append(unit)
     order = {plate: number for number, plate in enumerate(dict.fromkeys(plates))}
 
@@ -184,3 +192,16 @@ def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
         return order[said[PLATE]], parse_well(said[WELL]), unit["name"]
 
     return sorted(units, key=key)
+
+
+def _seen(root: Path, name: str) -> dict[str, tuple[int, int]]:
+    """Size and time (ns) of an image's file, or of an OME-Zarr's metadata; of those that are there."""
+    names = [name]
+    if (root / name).is_dir():
+        names = [f"{name}/{level}{file}" for level in ("", "0/") for file in _ZARR_METADATA]
+    found = {}
+    for each in names:
+        with contextlib.suppress(OSError):
+            said = (root / each).stat()
+            found[each] = said.st_size, said.st_mtime_ns
+    return found

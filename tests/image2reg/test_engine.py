@@ -212,6 +212,32 @@ def test_markers_of_another_plan_are_removed_when_told(tmp_path):
     assert (outcome.n_run, outcome.is_complete, foreign.exists()) == (0, True, False)
 
 
+def seeing(*times):
+    units = [{"name": f"u{i}", "seed": i, "seen": {"a.tif": time}} for i, time in enumerate(times) if time]
+    units += [{"name": f"u{i}", "seed": i, "seen": {}} for i, time in enumerate(times) if not time]
+    return make_plan("test", units, {})
+
+
+def test_units_whose_inputs_changed_are_done_anew_when_told(tmp_path):
+    for index in (1, 2):
+        run_plan(seeing(5, 6), squares, tmp_path, shard=Shard(index, 2))
+    with pytest.raises(
+        DataError, match=r"inputs of 1 finished unit changed since .* first of 'u1'\. Pass --over"
+    ):
+        run_plan(seeing(5, 7), squares, tmp_path)
+    assert run_plan(seeing(5, 7), squares, tmp_path, overwrite=True).n_run == 1
+    assert run_plan(seeing(5, 7), squares, tmp_path).n_run == 0
+
+
+def test_inputs_that_are_gone_or_come_later_are_no_change(tmp_path):
+    run_plan(seeing(5, 0), partial(squares, fail=("u1",)), tmp_path)
+    mended = run_plan(seeing(5, 6), squares, tmp_path)
+    assert (mended.n_run, mended.results.failed) == (1, {})
+    assert run_plan(seeing(5, 0), squares, tmp_path).n_run == 0
+    with pytest.raises(DataError, match="first of 'u1'"):  # what was seen of it is kept while it is gone
+        run_plan(seeing(5, 7), squares, tmp_path)
+
+
 def test_a_removed_part_is_made_again_and_a_changed_one_is_refused(tmp_path):
     run_plan(plan_of(4), squares, tmp_path)
     part = next((tmp_path / "units" / "units").glob("*.parquet"))

@@ -113,6 +113,28 @@ def test_a_finished_screen_is_kept_unless_told(finished, plate, tmp_path):
     assert run(plate, out, settings=stricter, overwrite=True).seconds == 0.0  # nothing is measured again
 
 
+def test_an_image_that_was_replaced_is_measured_anew_and_a_copy_is_not(finished, plate, tmp_path):
+    out = Path(shutil.copytree(finished[0], tmp_path / "out"))
+    copy = Path(shutil.copytree(plate, tmp_path / "plate"))  # keeps times
+    assert run(copy, out, overwrite=True).seconds == 0.0
+    fewer = planted_field(np.random.default_rng(1), 0.1, n_nuclei=8)
+    tifffile.imwrite(copy / "A01_DNA.tif", fewer[0])
+    for name in ("hits.csv", "wells.csv"):
+        (out / name).unlink()
+    with pytest.raises(DataError, match=r"1 finished unit changed since .* the first of 'p1/A01'"):
+        run(copy, out)
+    result = run(copy, out, overwrite=True)
+    assert result.wells.set_index("Metadata_Well").loc["A01", "Nuclei_Count"] == 8
+
+
+def test_another_version_of_the_program_is_another_plan(finished, plate, tmp_path, monkeypatch):
+    out = Path(shutil.copytree(finished[0], tmp_path / "out"))
+    (out / "hits.csv").unlink()
+    monkeypatch.setattr("image2reg.provenance.installed_versions", lambda: {"virtualstain": "99.0"})
+    with pytest.raises(DataError, match=r"another plan \(version was '\d.*', is '99\.0'\)"):
+        run(plate, out)
+
+
 def test_bad_fields_are_flagged_counted_and_kept_out(tmp_path):
     def spoil(frame, folder):
         rng = np.random.default_rng(1)
