@@ -204,6 +204,7 @@ class Results:
     failed: dict[int, Failure]
     parts: dict[tuple[str, str], str]
     attempt: int
+    schemas: dict[str, pa.Schema] = field(default_factory=dict, repr=False)  # by table, of those read so far
 
     def missing(self, positions: Iterable[int]) -> list[int]:
         """Those of `positions` without a result; failed ones among them."""
@@ -253,6 +254,12 @@ class Results:
         return n_rows
 
     def _schema(self, table: str) -> pa.Schema:
+        """Every column of a table; parts are opened for it once, however often the table is read."""
+        if table not in self.schemas:
+            self.schemas[table] = self._read_schema(table)
+        return self.schemas[table]
+
+    def _read_schema(self, table: str) -> pa.Schema:
         import pyarrow as pa
         import pyarrow.parquet as pq
 

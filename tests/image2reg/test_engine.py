@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from engine_work import kill_at_random, nothing, poison, squares
 
@@ -48,6 +49,15 @@ def test_rows_are_in_the_order_of_the_plan(tmp_path):
     assert list(rows.Metadata_Unit) == [f"u{i}" for i in range(40) for _ in range(i % 4)]
     assert list(outcome.results.read("units", [7, 3]).Metadata_Unit) == ["u7", "u3"]
     assert (outcome.n_run, outcome.is_complete) == (40, True)
+
+
+def test_schemas_of_parts_are_read_once_however_often_the_table_is(tmp_path, monkeypatch):
+    outcome = run_plan(plan_of(), squares, tmp_path)
+    opened, read_schema = [], pq.read_schema
+    monkeypatch.setattr(pq, "read_schema", lambda path: opened.append(path) or read_schema(path))
+    for position in range(40):
+        outcome.results.read("rows", [position])
+    assert len(opened) == len(set(opened)) == len(list((tmp_path / "units" / "rows").glob("*.parquet"))) > 1
 
 
 def test_processes_give_the_same_bytes(tmp_path, serial):
