@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from image2reg.atomic import atomic_file
-from image2reg.engine.plan import SEEN, UNITS, canonical, make_plan
+from image2reg.engine.plan import SCHEMA_VERSION, SEEN, UNITS, canonical, make_plan
 from image2reg.errors import DataError
 from image2reg.locking import run_lock
 from image2reg.wording import counted
@@ -152,6 +152,8 @@ def _difference(before: Mapping[str, Any], plan: Plan) -> str:
     old, new = before.get("settings", {}), plan.settings
     changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     said = [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed[:3]]
+    if before.get("schema_version") != SCHEMA_VERSION:
+        said.append(f"files of version {before.get('schema_version')} then, {SCHEMA_VERSION} now")
     if before.get("n_units") != len(plan):
         said.append(f"{before.get('n_units')} units then, {len(plan)} now")
     return "; ".join(said) or "the units themselves: paths, wells or hashes"

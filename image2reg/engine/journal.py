@@ -32,6 +32,7 @@ __all__ = ["Failure", "Journal", "Results", "UnitResult"]
 
 _ROW_GROUP = 65_536
 _OPEN_PARTS = 4
+_FIRST = b"first_units"  # in a part: the first unit that has each column
 _CHANGED = (
     "{path}: differs from what was written (sha256). Remove it and run again: its units are then done anew."
 )
@@ -98,6 +99,7 @@ class Journal:
         """
         if not results:
             return
+        results = sorted(results, key=lambda result: result.position)
         positions = [result.position for result in results]
         token = hashlib.sha256(repr(positions).encode()).hexdigest()[:12]
         name = f"{positions[0]:09d}-{token}"
@@ -120,14 +122,19 @@ class Journal:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Without pandas' own metadata, which would tell how many units went into one part.
-        pieces = [
-            pa.Table.from_pandas(r.tables[table], preserve_index=False).replace_schema_metadata()
-            for r in results
-            if table in r.tables
-        ]
+        pieces: list[pa.Table] = []
+        first: dict[str, int] = {}
+        for result in results:
+            if table in result.tables:
+                piece = pa.Table.from_pandas(result.tables[table], preserve_index=False)
+                # Without pandas' own metadata, which would tell how many units went into one part.
+                pieces.append(piece.replace_schema_metadata())
+                for column in piece.column_names:
+                    first.setdefault(column, result.position)
+        whole = pa.concat_tables(pieces, promote_options="permissive")
+        whole = whole.replace_schema_metadata({_FIRST: json.dumps([first[n] for n in whole.column_names])})
         sink = io.BytesIO()
-        pq.write_table(pa.concat_tables(pieces, promote_options="permissive"), sink, compression="zstd")
+        pq.write_table(whole, sink, compression="zstd")
         with atomic_file(self.folder / table / f"{name}.parquet", overwrite=True) as partial:
             partial.write_bytes(sink.getbuffer())
         return hashlib.sha256(sink.getbuffer()).hexdigest()
@@ -271,7 +278,15 @@ class Results:
             raise DataError(_CHANGED.format(path=changed)) from error
         if not schemas:
             raise DataError(f"{self.journal.directory}: no unit has given a table {table!r} yet.")
-        return pa.unify_schemas(schemas, promote_options="permissive")
+        # Columns in the order in which the plan's units would bring them: which units share a part does not matter.
+        places: dict[str, tuple[int, int]] = {}
+        for schema in schemas:
+            for index, (name, unit) in enumerate(
+                zip(schema.names, json.loads(schema.metadata[_FIRST]), strict=True)
+            ):
+                places[name] = min(places.get(name, (unit, index)), (unit, index))
+        whole = pa.unify_schemas([s.remove_metadata() for s in schemas], promote_options="permissive")
+        return pa.schema([whole.field(name) for name in sorted(places, key=places.__getitem__)])
 
     def _pieces(self, table: str, schema: pa.Schema, positions: Iterable[int]) -> Iterator[pa.Table]:
         open_parts: OrderedDict[str, pa.Table] = OrderedDict()

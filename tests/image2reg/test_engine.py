@@ -182,6 +182,22 @@ def test_failures_are_listed_tried_again_and_forgotten_once_they_succeed(tmp_pat
     assert tables(mended, tmp_path) == serial
 
 
+def uneven(unit, fail=()):
+    """Give u1 and u2 a column of their own."""
+    if unit["name"] in fail:
+        raise DataError("not yet")
+    own = {"u1": {"B": ["x"]}, "u2": {"C": ["y"]}}.get(unit["name"], {})
+    return {name: pd.DataFrame({"A": [unit["seed"]], **own}) for name in ("rows", "units")}
+
+
+def test_columns_that_few_units_have_are_in_the_order_of_the_plan_however_it_was_run(tmp_path):
+    at_once = run_plan(plan_of(), uneven, tmp_path / "at once")
+    run_plan(plan_of(), partial(uneven, fail=("u1",)), tmp_path / "again")
+    again = run_plan(plan_of(), uneven, tmp_path / "again")
+    assert list(again.results.read("rows", [0]).columns) == ["A", "B", "C"]
+    assert tables(again, tmp_path / "again") == tables(at_once, tmp_path / "at once")
+
+
 def test_another_plan_is_refused_and_what_differs_is_said(tmp_path):
     run_plan(plan_of(5, diameter=12), squares, tmp_path)
     with pytest.raises(DataError, match=r"another plan \(diameter was 12, is 14; 5 units then, 6 now\)"):
