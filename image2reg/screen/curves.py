@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.screen.dose_response import DoseResponse, fit_dose_response
-from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE
+from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, distinct_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,16 +74,19 @@ def fit_curves(
     kinds, plates = wells[CONTROL].to_numpy(object), wells[PLATE].to_numpy(object)
     sample = (kinds == "") & (doses > 0)
     series = [name for name in group_by if name != dose]
-    names = wells[series].fillna("").astype(str).agg(" ".join, axis=1) if series else wells[PLATE]
+    keys = wells.loc[sample, series or [PLATE]].fillna("").astype(str)
+    number = np.full(len(wells), -1, np.intp)
+    number[sample] = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
+    keys = keys.drop_duplicates()
     curves = []
-    for name in dict.fromkeys(names[sample]):
-        own = sample & (names == name).to_numpy()
+    for index, name in enumerate(distinct_names([" ".join(row) for row in keys.to_numpy(object)], keys)):
+        own = number == index
         control = (kinds == NEGATIVE) & np.isin(plates, np.unique(plates[own]))
         x = np.concatenate([np.zeros(int(control.sum())), doses[own]])
         for readout in readouts:
             values = wells[readout].to_numpy(np.float64)
             y = np.concatenate([values[control], values[own]])
-            curves.append(Curve(str(name), readout, fit_dose_response(x, y), x, y))
+            curves.append(Curve(name, readout, fit_dose_response(x, y), x, y))
     return curves
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from image2reg.errors import ConfigurationError
 from image2reg.randomness import generator
 from image2reg.screen.permutations import by_code, control_p_values, plate_p_values
-from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, parse_well
+from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, distinct_names, parse_well
 from image2reg.screen.quality import ssmd
 from image2reg.screen.significance import benjamini_hochberg
 
@@ -107,7 +107,7 @@ def group_wells(wells: pd.DataFrame, group_by: list[str]) -> tuple[NDArray[np.in
     (wells,) int
         Group of each well.
     DataFrame, one row per group
-        `group_by` columns, ``name`` (their values), ``is_control``.
+        `group_by` columns, ``name`` (their values; no two are the same), ``is_control``.
     """
     import pandas as pd
 
@@ -132,7 +132,7 @@ def group_wells(wells: pd.DataFrame, group_by: list[str]) -> tuple[NDArray[np.in
     controls = pd.DataFrame({**named, "is_control": np.ones(n_blocks, bool)})
     keys = pd.concat([keys, controls], ignore_index=True) if n_blocks else keys.reset_index(drop=True)
     names = keys[group_by].astype(str).agg(lambda row: " ".join(dict.fromkeys(filter(None, row))), axis=1)
-    return codes, keys.assign(name=names)
+    return codes, keys.assign(name=distinct_names(names.tolist(), keys[group_by]))
 
 
 def called_wells(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "PLATE",
     "WELL",
     "control_columns",
+    "distinct_names",
     "parse_well",
     "plate_grid",
     "plate_shape",
@@ -156,3 +158,29 @@ def control_columns(
             )
         kinds[is_positive] = POSITIVE
     return kinds
+
+
+def distinct_names(names: Sequence[str], keys: pd.DataFrame) -> list[str]:
+    """Spell out the columns of those that share a name: ``A 1`` with a dose and ``A 1`` without one are two things.
+
+    Parameters
+    ----------
+    names : (rows,) sequence of str
+    keys : DataFrame
+        Its rows differ.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> keys = pd.DataFrame({"Metadata_Perturbation": ["A", "A 1"], "Metadata_Dose_uM": ["1", ""]})
+    >>> distinct_names(["A 1", "A 1"], keys)
+    ["Perturbation='A', Dose_uM='1'", "Perturbation='A 1', Dose_uM=''"]
+    """
+    count = Counter(names)
+    columns = [str(name).removeprefix("Metadata_") for name in keys]
+    return [
+        name
+        if count[name] == 1
+        else ", ".join(f"{column}={value!r}" for column, value in zip(columns, row, strict=True))
+        for name, row in zip(names, keys.to_numpy(object).tolist(), strict=True)
+    ]
