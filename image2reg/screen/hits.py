@@ -76,13 +76,13 @@ def call_hits(
             f"hits: null {null!r} and fdr {fdr}; allowed are {list(NULLS)} and a level between 0 and 1."
         )
     wells = wells.reset_index(drop=True)
-    negative = wells[CONTROL].to_numpy(object) == NEGATIVE
+    kinds = wells[CONTROL].to_numpy(object)
     codes, keys = group_wells(wells, list(group_by))
     plates = pd.factorize(wells[PLATE])[0]
     tables = []
     for score in scores:
         values, rng = wells[score].to_numpy(np.float64), generator(seed, score)
-        tested = _one_score(values, plates, codes, negative, len(keys), null=null, rng=rng)
+        tested = _one_score(values, plates, codes, kinds, len(keys), null=null, rng=rng)
         tables.append(keys.assign(score=score, **tested))
     table = pd.concat(tables, ignore_index=True)
     few = (table["n_replicates"] < min_replicates).to_numpy()
@@ -174,7 +174,7 @@ def _one_score(
     values: NDArray[np.float64],
     plates: NDArray[np.intp],
     codes: NDArray[np.intp],
-    negative: NDArray[np.bool_],
+    kinds: NDArray[np.object_],
     n_groups: int,
     *,
     null: str,
@@ -182,7 +182,8 @@ def _one_score(
 ) -> dict[str, NDArray[Any]]:
     groups = np.where(np.isfinite(values), codes, -1)
     kept = groups >= 0
-    values, plates, groups, negative = values[kept], plates[kept], groups[kept], negative[kept]
+    values, plates, groups, kinds = values[kept], plates[kept], groups[kept], kinds[kept]
+    negative = kinds == NEGATIVE
     n_plates = int(plates.max(initial=-1)) + 1
     count = np.bincount(groups, minlength=n_groups)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -192,7 +193,7 @@ def _one_score(
     if null == "controls":
         p_values = control_p_values(values, plates, groups, n_groups, negative, rng)
     else:
-        p_values = plate_p_values(values, plates, groups, n_groups, rng)
+        p_values = plate_p_values(values, plates, groups, n_groups, kinds == "", rng)
     pairs = np.unique(np.stack([groups, plates]), axis=1)
     controls = [values[negative & (plates == plate)] for plate in range(n_plates)]
     members = by_code(groups, n_groups)

@@ -6,7 +6,7 @@ are few, else drawn. Right for any plate, also when most wells are active; the s
 
 ``plates``: the sample wells of each plate change places, and the statistic of every perturbation is taken again; the
 null of all with as many replicates is pooled. Right for libraries of which most members do nothing, and fine enough
-for thousands of perturbations.
+for thousands of perturbations. Control wells stay out of it, as strong ones would hide every hit.
 """
 
 from __future__ import annotations
@@ -143,17 +143,21 @@ def plate_p_values(
     plates: Codes,
     groups: Codes,
     n_groups: int,
+    sample: NDArray[np.bool_],
     rng: np.random.Generator,
     *,
     n_permutations: int = 200,
 ) -> Floats:
-    """Two-sided p of each group's mean score, from plates whose wells were permuted.
+    """Two-sided p of each group's mean score, from plates whose sample wells were permuted.
 
     Parameters
     ----------
-    scores, plates, groups : (wells,)
-        Sample wells only; every one has a group.
+    scores : (wells,) float64
+    plates, groups : (wells,) int
+        Every well has a group.
     n_groups : int
+    sample : (wells,) bool
+        The wells that are no control. Only they are permuted.
     rng : numpy Generator
     n_permutations : int
         Of every plate; the null has this many values per group of the same number of wells.
@@ -161,23 +165,55 @@ def plate_p_values(
     Returns
     -------
     (groups,) float64
-        NaN for a group without wells.
+        NaN for a group without wells, and for one with controls on a plate that has fewer sample wells than its own.
+
+    Notes
+    -----
+    A group with control wells is compared with permuted sample wells of its plates, dealt into as many groups of its
+    layout (so many wells on each plate) as they are enough for: p holds for a control that is like an idle sample.
     """
     sizes = np.bincount(groups, minlength=n_groups)
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = np.abs(np.bincount(groups, scores, n_groups) / sizes)
-    null = np.empty((n_permutations, n_groups))
-    order = np.argsort(plates, kind="stable")
-    for number in range(n_permutations):
-        mixed = np.empty_like(scores)
-        mixed[order] = scores[np.lexsort((rng.random(len(scores)), plates))]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            null[number] = np.abs(np.bincount(groups, mixed, n_groups) / sizes)
+    order = np.flatnonzero(sample)
+    order = order[np.argsort(plates[order], kind="stable")]
+    permuted, on, of = scores[order], plates[order], groups[order]
+    pure = (sizes > 0) & (np.bincount(groups[~sample], minlength=n_groups) == 0)
+    # Groups that share a null, and the permuted wells that each of its values is the mean of.
+    nulls: list[tuple[Codes, Codes]] = []
+    for size in np.unique(sizes[pure]):
+        members = np.flatnonzero(pure & (sizes == size))
+        wells = np.concatenate(
+            [w for group, w in enumerate(by_code(of, n_groups)) if pure[group] and len(w) == size]
+        )
+        nulls.append((members, wells.reshape(-1, size)))
+    n_samples = np.bincount(on, minlength=int(plates.max(initial=-1)) + 1)
+    layouts: dict[bytes, list[int]] = defaultdict(list)
+    for group, wells in enumerate(by_code(groups, n_groups)):
+        if len(wells) and not pure[group]:
+            layouts[np.bincount(plates[wells], minlength=len(n_samples)).tobytes()].append(group)
+    for layout, found in layouts.items():
+        wells = _dealt(np.frombuffer(layout, np.intp), n_samples)
+        if len(wells):
+            nulls.append((np.array(found), wells))
     p_values = np.full(n_groups, np.nan)
-    for size in np.unique(sizes[sizes > 0]):
-        alike = sizes == size
-        pooled = np.sort(null[:, alike].ravel())
-        bar = observed[alike] - _TIE * np.maximum(observed[alike], 1.0)
+    values = [np.empty((n_permutations, len(wells))) for _, wells in nulls]
+    for number in range(n_permutations):
+        mixed = permuted[np.lexsort((rng.random(len(permuted)), on))]
+        for (_, wells), null in zip(nulls, values, strict=True):
+            null[number] = np.abs(mixed[wells].mean(axis=1))
+    for (members, _), null in zip(nulls, values, strict=True):
+        pooled = np.sort(null.ravel())
+        bar = observed[members] - _TIE * np.maximum(observed[members], 1.0)
         n_beyond = pooled.size - np.searchsorted(pooled, bar, side="left")
-        p_values[alike] = (1 + n_beyond) / (1 + pooled.size)
+        p_values[members] = (1 + n_beyond) / (1 + pooled.size)
     return p_values
+
+
+def _dealt(layout: Codes, available: Codes) -> Codes:
+    """Deal wells sorted by plate into as many groups of a layout as they are enough for: (groups, wells) positions."""
+    on = np.flatnonzero(layout)
+    n = int((available[on] // layout[on]).min())
+    start = np.cumsum(available) - available
+    parts = [start[p] + np.arange(n * layout[p]).reshape(n, layout[p]) for p in on]
+    return np.hstack(parts)

@@ -110,7 +110,8 @@ def p_values(scores: np.ndarray, null: str, rng: np.random.Generator) -> np.ndar
     plates = np.repeat(np.arange(N_PLATES), wells)
     groups = np.tile(group, N_PLATES)
     if null == "plates":
-        return np.stack([plate_p_values(one.ravel(), plates, groups, wells, rng) for one in scores])
+        sample = groups < N_DRUGS
+        return np.stack([plate_p_values(one.ravel(), plates, groups, wells, sample, rng) for one in scores])
     many = np.arange(n)[:, None]
     negative = np.tile(np.tile(np.arange(wells) < N_CONTROLS, N_PLATES), n)
     return control_p_values(

@@ -50,3 +50,36 @@ def test_two_series_whose_names_join_to_one_have_a_curve_each():
         "Perturbation='drug', CellLine='a b'", "Perturbation='drug a', CellLine='b'",
     ]  # fmt: skip
     assert [len(curve.doses) for curve in curves] == [18, 18]
+
+
+def with_positive_wells(n_positive, seed):
+    """Three plates of 96: 12 negative wells, strong positive ones, and samples of which five are shifted by 6."""
+    rng, plates = np.random.default_rng(seed), []
+    names = ["DMSO"] * 12 + ["strong"] * n_positive + [f"drug{i}" for i in range(84 - n_positive)]
+    shift = np.array([{"DMSO": 0.0, "strong": 15.0}.get(name, 6.0 * (name in PLANTED)) for name in names])
+    for plate in ("p1", "p2", "p3"):
+        known = {"Metadata_Plate": plate, "Metadata_Well": [well_name(*divmod(i, 12)) for i in range(96)]}
+        kinds = ["negative"] * 12 + ["positive"] * n_positive + [""] * (84 - n_positive)
+        frame = {**known, PERTURBATION: names, "Metadata_Control": kinds, "z": rng.normal(size=96) + shift}
+        plates.append(pd.DataFrame(frame))
+    return pd.concat(plates, ignore_index=True)
+
+
+PLANTED = {f"drug{i}" for i in range(5)}
+
+
+def test_strong_control_wells_do_not_hide_hits_of_permuted_plates():
+    for n_positive in (0, 8):
+        hits = call_hits(with_positive_wells(n_positive, 0), ["z"], [PERTURBATION], null="plates")
+        called = set(hits.loc[hits["hit"], "name"])
+        assert called >= (PLANTED | {"strong"} if n_positive else PLANTED)
+        assert len(called - PLANTED - {"strong"}) <= 1
+
+
+def test_a_group_of_controls_larger_than_the_samples_of_its_plate_has_no_p_of_permuted_plates():
+    wells = screened([{PERTURBATION: "A"}, {PERTURBATION: "B"}], [0.0, 9.0], n_each=2)
+    wells["Metadata_Control"] = np.where(wells[PERTURBATION] == "B", "positive", wells["Metadata_Control"])
+    extra = wells[wells[PERTURBATION] == "B"].assign(Metadata_Well=["H01", "H02"])
+    hits = call_hits(pd.concat([wells, extra]), ["RobustZ_x"], [PERTURBATION], null="plates")
+    assert hits.set_index("name")["p"].isna().to_dict()["B"]
+    assert not hits.set_index("name").loc["B", "hit"]
