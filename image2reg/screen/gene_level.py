@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["gene_scores"]
 
 
-def gene_scores(hits: pd.DataFrame, gene: str = "Metadata_Gene", *, fdr: float = 0.05) -> pd.DataFrame:
+def gene_scores(
+    hits: pd.DataFrame, gene: str = "Metadata_Gene", *, fdr: float = 0.05, min_effect: float = 0.0
+) -> pd.DataFrame:
     """One row per gene and score.
 
     Parameters
@@ -25,13 +27,16 @@ def gene_scores(hits: pd.DataFrame, gene: str = "Metadata_Gene", *, fdr: float =
         left out.
     gene : str
     fdr : float
+    min_effect : float
+        A hit's effect is at least this far from 0, as that of a reagent must be.
 
     Returns
     -------
     DataFrame, best first
         `gene`, ``score``, ``n_reagents``, ``n_hits``, ``effect`` (median over reagents), ``second_effect`` (second
         strongest reagent on the side of the median: one reagent alone may be off target), ``agreement`` (share of
-        reagents on that side), ``p`` (Simes' over reagents), ``q``, ``hit``.
+        reagents on that side), ``p`` (Simes' over reagents that may be called, those with a q), ``q``, ``hit``. A
+        gene none of whose reagents has enough wells is ranked last, with neither p nor q.
 
     Raises
     ------
@@ -59,10 +64,11 @@ def gene_scores(hits: pd.DataFrame, gene: str = "Metadata_Gene", *, fdr: float =
                 gene: name, "score": score, "n_reagents": len(effects), "n_hits": int(reagents["hit"].sum()),
                 "effect": float(np.median(effects)),
                 "second_effect": float(side * ordered[1]) if len(ordered) > 1 else np.nan,
-                "agreement": float((side * effects > 0).mean()), "p": simes(reagents["p"]),
+                "agreement": float((side * effects > 0).mean()),
+                "p": simes(reagents.loc[reagents["q"].notna(), "p"]),
             }
         )  # fmt: skip
     table = pd.DataFrame(found)
     table["q"] = benjamini_hochberg(table["p"])
-    table["hit"] = table["q"] <= fdr
+    table["hit"] = (table["q"] <= fdr) & (table["effect"].abs() >= min_effect)
     return table.sort_values(["q", "p"], kind="stable").reset_index(drop=True)

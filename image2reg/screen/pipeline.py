@@ -271,7 +271,9 @@ def _judge(
     if call.rule:
         wells["Metadata_Rule"] = call_by_rule(wells, call.rule)
     curves = fit_curves(wells, readouts, group_by, dose) if dose else []
-    genes = gene_scores(hits, call.gene, fdr=call.fdr) if genes_known else None
+    genes = None
+    if genes_known:
+        genes = gene_scores(hits, call.gene, fdr=call.fdr, min_effect=call.min_score)
     pathways = None
     if sets is not None and genes is not None:
         pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), set(genes[call.gene]), sets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from image2reg.screen import call_hits
+from image2reg.screen import call_hits, gene_scores
 from image2reg.screen.curves import fit_curves
 from image2reg.screen.hits import called_wells
 from image2reg.screen.plates import well_name
@@ -83,3 +83,17 @@ def test_a_group_of_controls_larger_than_the_samples_of_its_plate_has_no_p_of_pe
     hits = call_hits(pd.concat([wells, extra]), ["RobustZ_x"], [PERTURBATION], null="plates")
     assert hits.set_index("name")["p"].isna().to_dict()["B"]
     assert not hits.set_index("name").loc["B", "hit"]
+
+
+def test_a_gene_is_no_hit_where_none_of_its_reagents_may_be_one():
+    reagents = [{PERTURBATION: f"si{i}", "Metadata_Gene": f"G{i // 2}"} for i in range(4)]
+    by = [PERTURBATION, "Metadata_Gene"]
+    single = call_hits(screened(reagents, [9.0] * 4, n_each=1, n_controls=60), ["RobustZ_x"], by)
+    genes = gene_scores(single)
+    assert genes[["p", "q"]].isna().all(axis=None)
+    assert not genes["hit"].any()
+    small = call_hits(
+        screened(reagents, [1.6] * 4, n_each=8, n_controls=48), ["RobustZ_x"], by, min_effect=3.0
+    )
+    assert gene_scores(small)["hit"].any()  # beyond chance, but below the least effect
+    assert not gene_scores(small, min_effect=3.0)["hit"].any()

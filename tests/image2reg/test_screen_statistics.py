@@ -238,7 +238,7 @@ def test_genes_gather_their_reagents():
         {
             "Metadata_Gene": ["A", "A", "A", "B", "B", ""], "score": "z", "effect": [5.0, 4.0, -1.0, 0.2, -0.1, 9.0],
             "p": [0.001, 0.004, 0.5, 0.6, 0.9, 0.001], "hit": [True, True, False, False, False, True],
-            "is_control": [False] * 5 + [True],
+            "q": [0.004, 0.008, 0.6, 0.7, 0.9, 0.004], "is_control": [False] * 5 + [True],
         }
     )  # fmt: skip
     genes = gene_scores(hits).set_index("Metadata_Gene")
