@@ -116,7 +116,7 @@ def median_polish(grid: Floats, *, tolerance: float = 1e-9, max_sweeps: int = 10
     grid : (rows, columns) float
         NaN where there is no well.
     tolerance : float
-        Largest row or column median left, in units of the data's spread (and of 1).
+        Largest row or column median left, in units of the data's largest distance from their median.
     max_sweeps : int
 
     Raises
@@ -135,7 +135,7 @@ def median_polish(grid: Floats, *, tolerance: float = 1e-9, max_sweeps: int = 10
     residual = np.where(np.isfinite(grid), grid, np.nan)
     has_row, has_column = np.isfinite(residual).any(axis=1), np.isfinite(residual).any(axis=0)
     row, column = np.zeros(grid.shape[0]), np.zeros(grid.shape[1])
-    overall, bar = 0.0, tolerance * max(1.0, float(np.nanmax(np.abs(residual - np.nanmedian(residual)))))
+    overall, bar = 0.0, tolerance * float(np.nanmax(np.abs(residual - np.nanmedian(residual))))
     for sweep in range(max_sweeps):
         step = 1.0 if sweep < max_sweeps // 2 else 0.5
         by_row = np.nan_to_num(_median(residual, 1)) * step

@@ -52,6 +52,16 @@ def test_median_polish_finds_additive_effects_exactly():
     np.testing.assert_allclose(fit.row - fit.row[0], row, atol=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-3, 1e9])
+def test_b_scores_do_not_know_the_unit_of_a_readout(unit):
+    rng = np.random.default_rng(1)
+    rows, columns = (a.ravel() for a in np.indices((8, 12)))
+    values, control = rng.normal(5, 1, 96) + 0.5 * rows + 0.3 * columns, np.arange(96) < 8
+    expected = b_score(values, rows, columns, control)
+    np.testing.assert_allclose(b_score(unit * values, rows, columns, control), expected, atol=1e-9)
+    assert not median_polish(np.full((8, 12), unit)).residual.any()
+
+
 def test_an_empty_grid_is_refused():
     with pytest.raises(DataError, match="no well has a finite value"):
         median_polish(np.full((3, 3), np.nan))
