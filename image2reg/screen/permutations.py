@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["by_code", "control_p_values", "plate_p_values"]
 
@@ -86,15 +86,25 @@ def control_p_values(
             layout = tuple((len(treated), len(reference)) for treated, reference in sides)
             layouts[layout].append((group, scores[np.concatenate([w for side in sides for w in side])]))
     for layout, found in layouts.items():
-        weights, exact = _deals(layout, rng, max_ways)
-        block = max(1, _BLOCK_ENTRIES // len(weights))
+        ways = math.prod(math.comb(own + controls, own) for own, controls in layout)
+        exact, n_deals = ways <= max_ways, min(ways, max_ways)
+        block, state = max(1, _BLOCK_ENTRIES // n_deals), rng.bit_generator.state
         for start in range(0, len(found), block):
+            rng.bit_generator.state = state  # every block sees the same deals
             part = found[start : start + block]
             table = np.array([wells for _, wells in part])
-            null = np.abs(table @ weights.T)
-            observed = null[:, 0] if exact else np.abs(table @ _own_weights(layout))
+            null, observed, begin = np.zeros((len(part), n_deals)), np.zeros(len(part)), 0
+            # Plate by plate, so that memory is that of one plate's deals, however many there are.
+            for (n_own, n_controls), weights in zip(
+                layout, _deals(layout, n_deals, rng, exact=exact), strict=True
+            ):
+                side = table[:, begin : begin + n_own + n_controls]
+                null += side @ weights.T
+                observed += side @ _weights_of([np.arange(n_own)], n_own, n_controls)[0]
+                begin += n_own + n_controls
+            null, observed = np.abs(null, out=null), np.abs(observed)
             n_beyond = (null >= (observed - _TIE * np.maximum(observed, 1.0))[:, None]).sum(axis=1)
-            p = n_beyond / len(weights) if exact else (1 + n_beyond) / (1 + len(weights))
+            p = n_beyond / n_deals if exact else (1 + n_beyond) / (1 + n_deals)
             p_values[[group for group, _ in part]] = p
     return p_values
 
@@ -107,12 +117,6 @@ def by_code(codes: Codes, n: int) -> list[Codes]:
     ]
 
 
-def _own_weights(layout: Sequence[tuple[int, int]]) -> Floats:
-    """Weights of the wells in the statistic for the deal that was observed."""
-    parts = [_weights_of([np.arange(own)], own, controls)[0] for own, controls in layout]
-    return np.concatenate(parts)
-
-
 def _weights_of(chosen: ArrayLike, own: int, controls: int) -> Floats:
     """(deals, wells) weights of one plate: own times (mean of the chosen - mean of the others)."""
     taken = np.asarray(chosen, np.intp)
@@ -121,21 +125,19 @@ def _weights_of(chosen: ArrayLike, own: int, controls: int) -> Floats:
     return weights
 
 
-def _deals(layout: Sequence[tuple[int, int]], rng: np.random.Generator, max_ways: int) -> tuple[Floats, bool]:
-    """(deals, wells) weights, the observed deal first when all are gone through, and whether all are."""
-    ways = math.prod(math.comb(own + controls, own) for own, controls in layout)
-    if ways <= max_ways:
-        every = [
-            _weights_of(list(itertools.combinations(range(own + controls), own)), own, controls)
-            for own, controls in layout
-        ]
-        index = np.indices([len(w) for w in every]).reshape(len(every), -1)
-        return np.hstack([w[i] for w, i in zip(every, index, strict=True)]), True
-    drawn = [
-        _weights_of(np.argsort(rng.random((max_ways, own + controls)), axis=1)[:, :own], own, controls)
-        for own, controls in layout
-    ]
-    return np.hstack(drawn), False
+def _deals(
+    layout: Sequence[tuple[int, int]], n_deals: int, rng: np.random.Generator, *, exact: bool
+) -> Iterator[Floats]:
+    """(deals, wells) weights of one plate after the other: of every deal of the layout, or of drawn ones."""
+    if exact:
+        ways = [math.comb(own + controls, own) for own, controls in layout]
+        for (own, controls), index in zip(layout, np.indices(ways).reshape(len(ways), -1), strict=True):
+            every = list(itertools.combinations(range(own + controls), own))
+            yield _weights_of(every, own, controls)[index]
+    else:
+        for own, controls in layout:
+            chosen = np.argsort(rng.random((n_deals, own + controls)), axis=1)[:, :own]
+            yield _weights_of(chosen, own, controls)
 
 
 def plate_p_values(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 
 from image2reg.screen import call_hits, gene_scores
 from image2reg.screen.curves import fit_curves
 from image2reg.screen.hits import called_wells
+from image2reg.screen.permutations import control_p_values
 from image2reg.screen.plates import well_name
 
 PERTURBATION, DOSE = "Metadata_Perturbation", "Metadata_Dose_uM"
@@ -83,6 +86,21 @@ def test_a_group_of_controls_larger_than_the_samples_of_its_plate_has_no_p_of_pe
     hits = call_hits(pd.concat([wells, extra]), ["RobustZ_x"], [PERTURBATION], null="plates")
     assert hits.set_index("name")["p"].isna().to_dict()["B"]
     assert not hits.set_index("name").loc["B", "hit"]
+
+
+def test_drawn_deals_need_the_memory_of_one_plate_however_many_there_are():
+    def peak(n_plates):
+        kinds = np.repeat([0, 1], [8, 16])
+        plates, groups = np.repeat(np.arange(n_plates), 24), np.tile(kinds, n_plates)
+        rng = np.random.default_rng(0)
+        tracemalloc.start()
+        p = control_p_values(rng.normal(size=len(plates)), plates, groups, 2, groups == 1, rng, max_ways=5000)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert 0 < p[0] <= 1
+        return used
+
+    assert peak(40) < 1.5 * peak(4)
 
 
 def test_a_gene_is_no_hit_where_none_of_its_reagents_may_be_one():
