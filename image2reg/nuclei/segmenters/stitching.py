@@ -1,7 +1,9 @@
 """Large images block by block, each object counted once by the block that owns it.
 
 Blocks overlap by a halo, so that every object is seen whole by the block its middle lies in; that block owns it and
-draws it, also where it reaches into a neighbour (StarDist's rule, here by the middle of the bounding box).
+draws it, also where it reaches into a neighbour (StarDist's rule, here by the middle of the bounding box). Two blocks
+may see outlines that differ by a pixel and each put the middle into the other: what is seen so close to a border is
+kept, and drawn at the end where no block has drawn it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ Labels = NDArray[np.int32]
 
 # An object of which a neighbour's objects cover more than this is the neighbour's, seen twice.
 _SEEN_TWICE = 0.5
+# How far beyond its border a block still keeps objects in case their owner sees them elsewhere: pixels, and share of
+# the halo.
+_BEYOND_PX, _BEYOND_SHARE = 3.0, 1 / 30
 
 
 def label_blocks(
@@ -52,38 +57,52 @@ def label_blocks(
     Returns
     -------
     (Y, X) int32
-        Objects 1, 2, … without gaps. Beside it, one window and its labels are held in memory.
+        Objects 1, 2, … without gaps. Beside it, one window, its labels and what lies on borders are held in memory.
     """
     if max(shape) <= block:
         return label((slice(0, shape[0]), slice(0, shape[1])))
     made = np.zeros(shape, dtype=np.int32)
-    n_objects = 0
+    n_objects, beyond = 0, max(_BEYOND_PX, _BEYOND_SHARE * halo)
     boxes = block_boxes(shape, (block, block))
+    spare: list[tuple[NDArray[np.intp], Labels]] = []
     for n_done, box in enumerate(boxes, start=1):
         window = tuple(
             slice(max(0, part.start - halo), min(n, part.stop + halo))
             for part, n in zip(box, shape, strict=True)
         )
-        found = _owned(label(window), window, box)
-        there = made[window]
-        area = np.bincount(found.ravel())
-        free = np.bincount(found.ravel(), weights=(there == 0).ravel())
-        keep = free > (1 - _SEEN_TWICE) * area
-        keep[0] = False
-        number = np.where(keep, n_objects + np.cumsum(keep), 0).astype(np.int32)
-        draw = (there == 0) & keep[found]
-        there[draw] = number[found[draw]]
-        n_objects += int(keep.sum())
+        labels = label(window)
+        middle = _middles(labels, window)
+        start, stop = np.array([(part.start, part.stop) for part in box]).T
+        inside = ((middle >= start) & (middle < stop)).all(axis=1)
+        reached = ((middle >= start - beyond) & (middle < stop + beyond)).all(axis=1)
+        made[window], n_objects = _drawn(np.where(inside[labels], labels, 0), made[window], n_objects)
+        row, column = np.nonzero((reached & ~inside)[labels])
+        where = np.ravel_multi_index((row + window[0].start, column + window[1].start), shape)
+        spare.append((where, labels[row, column]))
         if progress is not None:
             progress(n_done, len(boxes))
+    flat = made.reshape(-1)
+    for where, found in spare:
+        flat[where], n_objects = _drawn(found, flat[where], n_objects)
     return made
 
 
-def _owned(labels: Labels, window: Box, block: Box) -> Labels:
-    """Keep the objects whose bounding box has its middle in the block."""
-    keep = np.zeros(int(labels.max()) + 1, dtype=bool)
+def _drawn(found: Labels, there: Labels, n_objects: int) -> tuple[Labels, int]:
+    """Draw the objects of `found` that are not mostly `there` already, numbered on from `n_objects`; and count."""
+    free = there == 0
+    area, uncovered = np.bincount(found.ravel()), np.bincount(found.ravel(), weights=free.ravel())
+    keep = uncovered > (1 - _SEEN_TWICE) * area
+    keep[:1] = False
+    number = np.where(keep, n_objects + np.cumsum(keep), 0).astype(np.int32)
+    return np.where(free, number[found], there), n_objects + int(keep.sum())
+
+
+def _middles(labels: Labels, window: Box) -> NDArray[np.float64]:
+    """Give the middle of each label's bounding box in the image, (labels + 1, 2); NaN for what is no object."""
+    middle = np.full((int(labels.max()) + 1, 2), np.nan)
     for number, found in enumerate(ndimage.find_objects(labels), start=1):
         if found is not None:
-            middle = [w.start + (f.start + f.stop - 1) / 2 for f, w in zip(found, window, strict=True)]
-            keep[number] = all(b.start <= m < b.stop for m, b in zip(middle, block, strict=True))
-    return np.where(keep[labels], labels, 0)
+            middle[number] = [
+                w.start + (f.start + f.stop - 1) / 2 for f, w in zip(found, window, strict=True)
+            ]
+    return middle
