@@ -9,9 +9,12 @@ from scipy import ndimage
 from small_nuclei import Brightness, bright_segmenter, discs, grid
 
 from image2reg.errors import BundleError, ConfigurationError, DataError
+from image2reg.images.image import Image
 from image2reg.images.lazy import LazyArray
 from image2reg.nuclei.match import match
+from image2reg.nuclei.segmenters.batch import segment_image
 from image2reg.nuclei.segmenters.catalogue import load_segmenter
+from image2reg.nuclei.segmenters.classical import ClassicalSegmenter
 from image2reg.nuclei.segmenters.designs import find_design
 from image2reg.nuclei.segmenters.interface import Segmenter, diameter_in_pixels
 from image2reg.nuclei.segmenters.network import NetworkSegmenter
@@ -194,6 +197,44 @@ def test_planes_are_linked_to_nuclei() -> None:
     assert segment_stack(bright_segmenter(), stack).max() == 3  # size measured on one plane
     with pytest.raises(DataError, match=r"the stack has shape \(120, 120\); needed is \(Z, Y, X\)"):
         segment_stack(bright_segmenter(), stack[0])
+
+
+class Recording:
+    """Finds nothing, and notes what it was asked."""
+
+    name = "recording"
+
+    def __init__(self) -> None:
+        self.measured: list[np.ndarray] = []
+        self.diameters: list[float | None] = []
+
+    def measure_diameter(self, values):
+        self.measured.append(values)
+        return 20.0
+
+    def segment(self, image, *, diameter_px=None, diameter_um=None, voxel_um=None):
+        self.diameters.append(diameter_in_pixels(diameter_px, diameter_um, voxel_um))
+        return np.zeros(image.shape, np.int32)
+
+
+def test_without_a_pixel_size_a_stack_is_measured_once_on_its_brightest_plane() -> None:
+    stack = np.stack([np.full((32, 32), level) for level in (1.0, 9.0, 3.0, 2.0)])
+    recording = Recording()
+    segment_image(recording, Image(stack, "ZYX"))
+    assert [values.max() for values in recording.measured] == [9.0]
+    assert recording.diameters == [20.0] * 4
+    recording = Recording()
+    segment_image(recording, Image(stack, "ZYX", (None, 0.5, 0.5)))
+    assert (recording.measured, recording.diameters) == ([], [28.0] * 4)
+
+
+def test_the_classical_segmenter_keeps_one_size_for_a_stack_too() -> None:
+    planes = [discs((200, 200), grid(4), diameter)[0] for diameter in (10, 28, 16)]
+    planes[1] *= 2
+    kept = ClassicalSegmenter().measure_diameter(planes[1])
+    assert kept == pytest.approx(28, rel=0.2)
+    alike = segment_stack(ClassicalSegmenter(), np.stack(planes), diameter_px=kept)
+    np.testing.assert_array_equal(segment_stack(ClassicalSegmenter(), np.stack(planes)), alike)
 
 
 def test_linking_is_one_to_one_and_drops_what_one_plane_has() -> None:

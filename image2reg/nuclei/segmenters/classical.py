@@ -46,5 +46,9 @@ class ClassicalSegmenter:
     ) -> Labels:
         """Label nuclei; arguments, result and errors as in `Segmenter.segment`."""
         values = checked_plane(np.asarray(image))
-        diameter = diameter_in_pixels(diameter_px, diameter_um, voxel_um) or measured_diameter(values)
+        diameter = diameter_in_pixels(diameter_px, diameter_um, voxel_um) or self.measure_diameter(values)
         return segment(values, diameter_px=diameter)
+
+    def measure_diameter(self, values: NDArray[np.generic]) -> float:
+        """Guess the nucleus diameter of a plane (Y, X), in pixels, as `measured_diameter` does."""
+        return measured_diameter(checked_plane(values))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from image2reg.errors import ConfigurationError, DataError
 
-__all__ = ["CELL_DIAMETER_UM", "Segmenter", "VoxelSize", "checked_plane", "diameter_in_pixels"]
+__all__ = ["CELL_DIAMETER_UM", "Measuring", "Segmenter", "VoxelSize", "checked_plane", "diameter_in_pixels"]
 
 Labels = NDArray[np.int32]
 VoxelSize = float | Sequence[float | None] | None
@@ -63,6 +63,14 @@ class Segmenter(Protocol):
         ConfigurationError
             The size is given twice, or is below 3 pixels.
         """
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A segmenter that measures sizes."""
+
+    def measure_diameter(self, values: NDArray[Any]) -> float:
+        """Measure the nucleus diameter of a plane (Y, X), in pixels."""
 
 
 def checked_plane(image: Any) -> Any:

@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from image2reg.errors import DataError
+from image2reg.nuclei.segmenters.interface import Measuring, diameter_in_pixels
 
 if TYPE_CHECKING:
     from image2reg.nuclei.segmenters.interface import Segmenter, VoxelSize
@@ -36,7 +37,8 @@ def segment_stack(
     segmenter : Segmenter
     stack : (Z, Y, X), any real dtype
     diameter_px, diameter_um, voxel_um
-        As in `Segmenter.segment`. Without any, the size is measured on the brightest plane and kept for all.
+        As in `Segmenter.segment`. Without any, the size is measured on the brightest plane and kept for all, where the
+        segmenter can measure.
     min_planes : int
         Objects in fewer planes are noise; as many as there are planes, where there are fewer.
     min_iou : float
@@ -55,7 +57,7 @@ def segment_stack(
     if values.ndim != 3 or values.size == 0:
         raise DataError(f"segment_stack: the stack has shape {values.shape}; needed is (Z, Y, X).")
     size: dict[str, Any] = {"diameter_px": diameter_px, "diameter_um": diameter_um, "voxel_um": voxel_um}
-    if not any(size.values()) and hasattr(segmenter, "measure_diameter"):
+    if diameter_in_pixels(**size) is None and isinstance(segmenter, Measuring):
         brightest = max(range(len(values)), key=lambda z: float(np.percentile(values[z], 99)))
         size["diameter_px"] = segmenter.measure_diameter(values[brightest])
     planes = [segmenter.segment(plane, **size) for plane in values]
