@@ -248,6 +248,17 @@ def test_linking_is_one_to_one_and_drops_what_one_plane_has() -> None:
     assert link_planes(np.zeros((2, 3, 3), np.int32)).max() == 0
 
 
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_of_two_equal_partners_the_first_is_linked_and_thickness_counts_planes(upside_down) -> None:
+    planes = np.zeros((2, 4, 8), np.int32)
+    planes[0], planes[1, :, :4], planes[1, :, 4:] = 1, 1, 2
+    order = slice(None, None, -1 if upside_down else 1)
+    whole, halves = link_planes(planes[order], min_planes=1)[order]
+    assert np.unique(halves).size == 2
+    assert whole[0, 0] == halves[0, 0] != halves[0, 7]
+    assert link_planes(planes[order], min_planes=3).max() == 0
+
+
 def test_a_bundle_of_another_kind_is_refused(tmp_path) -> None:
     from small_models import small_bundle
 

@@ -65,7 +65,7 @@ def segment_stack(
 
 
 def link_planes(planes: Labels, *, min_planes: int = 2, min_iou: float = 0.25) -> Labels:
-    """Link the objects of neighbouring planes that are each other's best overlap.
+    """Link the objects of neighbouring planes that are each other's best overlap, of equal ones the first.
 
     Parameters
     ----------
@@ -96,10 +96,7 @@ def link_planes(planes: Labels, *, min_planes: int = 2, min_iou: float = 0.25) -
     ).tocsr()
     pairs = shared.tocoo()
     iou = pairs.data / (area[pairs.row] + area[pairs.col] - pairs.data)
-    best_below, best_above = np.zeros(n_pieces + 1), np.zeros(n_pieces + 1)
-    np.maximum.at(best_below, pairs.row, iou)
-    np.maximum.at(best_above, pairs.col, iou)
-    linked = (iou >= min_iou) & (iou == best_below[pairs.row]) & (iou == best_above[pairs.col])
+    linked = (iou >= min_iou) & _best(pairs.row, pairs.col, iou) & _best(pairs.col, pairs.row, iou)
     graph = sparse.coo_matrix((linked[linked], (pairs.row[linked], pairs.col[linked])), shared.shape)
     _, chain = connected_components(graph, directed=False)
     thickness = np.bincount(chain[1:], minlength=int(chain.max()) + 1)
@@ -109,3 +106,13 @@ def link_planes(planes: Labels, *, min_planes: int = 2, min_iou: float = 0.25) -
     table = np.zeros(n_pieces + 1, dtype=np.int32)
     table[present] = number + 1
     return table[unique]
+
+
+def _best(
+    own: NDArray[np.integer], other: NDArray[np.integer], iou: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Mark one pair of each `own`: that of the largest overlap, the lowest `other` among equals."""
+    order = np.lexsort((other, -iou, own))
+    best = np.zeros(own.size, dtype=bool)
+    best[order[np.diff(own[order], prepend=-1) > 0]] = True
+    return best
