@@ -230,18 +230,40 @@ def _pairs(overlap: Overlap, threshold: float) -> Integers:
     """Give the indices of the overlaps that form the matching at `threshold`, in order of the true label."""
     candidates = np.flatnonzero(overlap.iou >= threshold)
     row, column = overlap.row[candidates], overlap.column[candidates]
-    if np.unique(row).size == row.size and np.unique(column).size == column.size:
-        return candidates  # always so above 0.5: two objects cannot both cover more than half of a third
+    # always all above 0.5: two objects cannot both cover more than half of a third
+    alone = (np.bincount(row)[row] == 1) & (np.bincount(column)[column] == 1)
+    if alone.all():
+        return candidates
+    solved = [_assigned(overlap, some) for some in _conflicts(overlap, candidates[~alone])]
+    return np.sort(np.concatenate([candidates[alone], *solved]))
+
+
+def _conflicts(overlap: Overlap, candidates: Integers) -> list[Integers]:
+    """Part candidates into groups that have no object in common."""
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
+    rows, row = np.unique(overlap.row[candidates], return_inverse=True)
+    columns, column = np.unique(overlap.column[candidates], return_inverse=True)
+    n_objects = rows.size + columns.size
+    links = sparse.coo_matrix((np.ones(row.size), (row, rows.size + column)), (n_objects, n_objects))
+    group = connected_components(links, directed=False)[1][row]
+    order = np.argsort(group, kind="stable")
+    return np.split(candidates[order], np.flatnonzero(np.diff(group[order])) + 1)
+
+
+def _assigned(overlap: Overlap, candidates: Integers) -> Integers:
+    """Choose among candidates that are in conflict."""
     from scipy.optimize import linear_sum_assignment
 
-    rows, compact_row = np.unique(row, return_inverse=True)
-    columns, compact_column = np.unique(column, return_inverse=True)
+    rows, row = np.unique(overlap.row[candidates], return_inverse=True)
+    columns, column = np.unique(overlap.column[candidates], return_inverse=True)
     table = np.full((rows.size, columns.size), -1, dtype=np.int64)
-    table[compact_row, compact_column] = candidates
+    table[row, column] = candidates
     # A pair is worth 1, its IoU less than 1 in all pairs together: most pairs first, then the largest IoU.
     worth = np.where(table >= 0, 1 + overlap.iou[table] / (2 * min(table.shape)), 0.0)
     chosen = table[linear_sum_assignment(worth, maximize=True)]
-    return np.sort(chosen[chosen >= 0])
+    return chosen[chosen >= 0]
 
 
 def _scores(

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.nuclei.match import match, match_dataset, match_objects
@@ -75,6 +76,23 @@ def test_two_halves_are_one_match_and_one_extra() -> None:
     halves[0, 5:10] = 2
     result = match(bars([(0, 10)]), halves, thresholds=[0.5])
     assert (result.tp[0], result.fp[0], result.fn[0]) == (1, 1, 0)
+
+
+def test_a_conflict_is_solved_among_the_objects_in_it_alone(monkeypatch) -> None:
+    truth = bars([(0, 10)] * 300)
+    halves = truth.copy()
+    halves[7, 5:10], halves[200, 5:10] = 301, 302
+    tables: list[tuple[int, ...]] = []
+
+    def solve(worth, **options):
+        tables.append(worth.shape)
+        return linear_sum_assignment(worth, **options)
+
+    monkeypatch.setattr("scipy.optimize.linear_sum_assignment", solve)
+    found = match_objects(truth, halves, threshold=0.5)
+    assert tables == [(1, 2), (1, 2)]
+    assert found.true_labels.tolist() == list(range(1, 301))
+    assert found.extra_labels.size == 2
 
 
 def test_low_thresholds_take_the_assignment_with_most_pairs() -> None:
