@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["convex_hulls"]
 
 _FAR = 2**40
+# Nuclei of at most this many rows are one class of height.
+_LOW = 32
 
 
 def convex_hulls(regions: Regions) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -33,34 +35,51 @@ def convex_hulls(regions: Regions) -> tuple[NDArray[np.int64], NDArray[np.float6
 
     Notes
     -----
-    Andrew's monotone chain (Information Processing Letters 9:216, 1979), all nuclei in step: a turn of the loop is one
-    half row of the tallest nucleus. Coordinates are doubled, so that everything is a whole number.
+    Andrew's monotone chain (Information Processing Letters 9:216, 1979), all nuclei of a class of height in step: a
+    turn of the loop is one half row of the tallest of them. Classes are powers of two, so that one tall region does not
+    set the size of the arrays for all. Coordinates are doubled, so that everything is a whole number.
     """
     height = regions.high[0] - regions.low[0]
-    n_rows = int(height.max())
-    left, right = _extremes(regions, n_rows)
-    rows = np.arange(n_rows)[None] < height[:, None]
-    sides = np.concatenate([_half_rows(left), _half_rows(-right)])
-    envelope = _lower_hulls(sides)
-    # doubled coordinates; the tolerance is for the interpolation along a hull edge alone
-    starts = np.ceil((envelope[: regions.n] - 1e-9) / 2)
-    ends = np.floor((-envelope[regions.n :] + 1e-9) / 2)
-    area = np.where(rows, ends - starts + 1, 0).sum(axis=1).astype(np.int64)
-    feret = _longest(np.where(rows, starts, np.nan), np.where(rows, ends, np.nan))
+    size = np.ceil(np.log2(np.maximum(height, _LOW)))
+    area, feret = np.zeros(regions.n, np.int64), np.zeros(regions.n)
+    for one in np.unique(size):
+        alike = np.flatnonzero(size == one)
+        left, right = _extremes(regions, alike, int(height[alike].max()))
+        area[alike], feret[alike] = _hulls(left, right, height[alike])
     return area, feret
 
 
-def _extremes(regions: Regions, n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last column of each row of each nucleus, (n, rows); far apart the wrong way where it has none."""
-    row = regions.region * n_rows + regions.local[0]
-    left = np.full(regions.n * n_rows, _FAR)
-    right = np.full(regions.n * n_rows, -_FAR)
+def _extremes(
+    regions: Regions, chosen: NDArray[np.int64], n_rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last column of each row of chosen nuclei, (n, rows); far apart the wrong way where it has none."""
+    place = np.full(regions.n, -1)
+    place[chosen] = np.arange(len(chosen))
+    inside = place[regions.region] >= 0
+    row = place[regions.region[inside]] * n_rows + regions.local[0][inside]
+    column = regions.local[1][inside]
+    left = np.full(len(chosen) * n_rows, _FAR)
+    right = np.full(len(chosen) * n_rows, -_FAR)
     # raster order within a region: the first pixel of a row is its left end, the last one its right end
     begins = np.flatnonzero(np.diff(row, prepend=-1))
-    left[row[begins]] = regions.local[1][begins]
+    left[row[begins]] = column[begins]
     ends = np.append(begins[1:], len(row)) - 1
-    right[row[ends]] = regions.local[1][ends]
-    return left.reshape(regions.n, n_rows), right.reshape(regions.n, n_rows)
+    right[row[ends]] = column[ends]
+    return left.reshape(-1, n_rows), right.reshape(-1, n_rows)
+
+
+def _hulls(
+    left: NDArray[np.int64], right: NDArray[np.int64], height: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Area and longest distance of the hulls of rows that run from `left` to `right`, each (n, rows)."""
+    n, n_rows = left.shape
+    rows = np.arange(n_rows)[None] < height[:, None]
+    envelope = _lower_hulls(np.concatenate([_half_rows(left), _half_rows(-right)]))
+    # doubled coordinates; the tolerance is for the interpolation along a hull edge alone
+    starts = np.ceil((envelope[:n] - 1e-9) / 2)
+    ends = np.floor((-envelope[n:] + 1e-9) / 2)
+    area = np.where(rows, ends - starts + 1, 0).sum(axis=1).astype(np.int64)
+    return area, _longest(np.where(rows, starts, np.nan), np.where(rows, ends, np.nan))
 
 
 def _half_rows(left: NDArray[np.int64]) -> NDArray[np.int64]:

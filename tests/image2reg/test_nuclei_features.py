@@ -9,7 +9,9 @@ from scipy import ndimage
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image
+from image2reg.nuclei import hull
 from image2reg.nuclei.features import measure
+from image2reg.nuclei.hull import convex_hulls
 from image2reg.nuclei.regions import Regions
 from image2reg.nuclei.rings import rings_around
 from image2reg.tables import Profiles
@@ -131,6 +133,28 @@ def test_rings_keep_apart_what_two_nuclei_reach_at_once() -> None:
     assert not shown[labels > 0].any()
     with pytest.raises(ConfigurationError, match="together at most 12"):
         rings_around(Regions(labels), gap_px=4, width_px=9)
+
+
+def test_one_tall_region_does_not_size_the_arrays_of_all_hulls(monkeypatch) -> None:
+    nuclei = np.zeros((600, 200), np.int32)
+    for number in range(100):
+        row, column = divmod(number, 10)
+        nuclei[row * 20 + 2 : row * 20 + 14 + number % 4, column * 18 + 1 : column * 18 + 14] = number + 1
+    alone = convex_hulls(Regions(nuclei))
+    tall = nuclei.copy()
+    tall[:, 190:195] = 101
+    shapes: list[tuple[int, ...]] = []
+
+    def longest(starts, ends):
+        shapes.append(starts.shape)
+        return hull_longest(starts, ends)
+
+    hull_longest = hull._longest
+    monkeypatch.setattr(hull, "_longest", longest)
+    area, feret = convex_hulls(Regions(tall))
+    assert shapes == [(100, 15), (1, 600)]
+    np.testing.assert_array_equal(area, [*alone[0], 3000])
+    np.testing.assert_array_equal(feret[:-1], alone[1])
 
 
 def test_ratio_to_the_ring_counts_from_the_background() -> None:
