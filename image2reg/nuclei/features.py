@@ -18,6 +18,7 @@ from image2reg.nuclei.regions import Regions
 from image2reg.nuclei.rings import rings_around
 from image2reg.nuclei.shape import measure_shape
 from image2reg.nuclei.texture import grey_levels, measure_texture
+from image2reg.nuclei.voxels import square_pixel_um, voxel_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ def measure(
         Names for the feature columns; the image's own, else ``DNA`` for a single channel.
     voxel_um : float, (y, x) or (z, y, x), micrometres, optional
         The image's own when not given. Where it is known, sizes are given a second time with ``_um``, ``_um2`` or
-        ``_um3`` behind the name; a volume needs it (or is taken for cubic voxels).
+        ``_um3`` behind the name; a volume needs it (or is taken for cubic voxels), the pixels of a plane are square.
     texture_scales : sequence of int
         Distances of the texture's pixel pairs, pixels.
     ring_px : (gap, width)
@@ -76,8 +77,10 @@ def measure(
     Raises
     ------
     DataError
-        Sizes of image and labels differ, a channel count and names do not fit, NaN or infinite voxels, or labels that
-        are none.
+        Sizes of image and labels differ, a channel count and names do not fit, NaN or infinite voxels, labels that are
+        none, or a plane whose pixels are not square.
+    ConfigurationError
+        A voxel size that is none.
 
     Examples
     --------
@@ -91,7 +94,11 @@ def measure(
 
     planes, names, voxel, where = _taken_apart(image, np.asarray(labels), channels, voxel_um)
     known = [size for size in voxel[3 - planes[0].ndim :] if size is not None]
-    aspect = [size / known[-1] for size in known] if len(known) == planes[0].ndim else None
+    aspect = None
+    if planes[0].ndim == 2 and known:
+        known = [square_pixel_um(known, where)]
+    elif len(known) == 3:
+        aspect = [size / known[-1] for size in known]
     regions = Regions(labels, aspect=aspect, where=where)
     table = _identity(regions)
     if not len(regions):
@@ -175,7 +182,4 @@ def _taken_apart(
         refuse_non_finite(plane, f"{where}, channel {name!r}", "ZYX"[3 - plane.ndim :])
     if voxel_um is None:
         return list(data), list(image.channels), image.voxel_um, where
-    sizes: list[float | None] = (
-        [voxel_um] * labels.ndim if isinstance(voxel_um, (int, float)) else list(voxel_um)
-    )
-    return list(data), list(image.channels), (*(None,) * (3 - len(sizes)), *sizes), where
+    return list(data), list(image.channels), voxel_sizes(voxel_um), where

@@ -53,6 +53,22 @@ def test_sizes_in_micrometres_come_beside_pixels() -> None:
     assert not [name for name in measure(image, labels) if name.endswith("_um")]
 
 
+@pytest.mark.parametrize("given", [np.float32(0.5), np.array([0.5, 0.5]), (0.5, 0.5), [9.0, 0.5, 0.5]])
+def test_a_pixel_size_may_be_any_number_or_array(given) -> None:
+    image, labels = field()
+    pd.testing.assert_frame_equal(
+        measure(image, labels, voxel_um=given), measure(image, labels, voxel_um=0.5)
+    )
+
+
+def test_pixels_that_are_not_square_are_refused_and_nearly_square_ones_are_squares() -> None:
+    image, labels = field()
+    with pytest.raises(DataError, match=r"a.tif: pixels are not square: \[1.0, 0.5\] um; resample"):
+        measure(Image(image, "YX", (None, 1.0, 0.5), ("DNA",), source="a.tif"), labels)
+    near = measure(image, labels, voxel_um=(0.49, 0.51))
+    pd.testing.assert_frame_equal(near, measure(image, labels, voxel_um=0.5))
+
+
 def assert_same(left: pd.DataFrame, right: pd.DataFrame, *, turned: bool = False) -> None:
     names = [n for n in left if n.startswith("Nuclei") and not (turned and n.startswith(TURNED))]
     np.testing.assert_allclose(left[names], right[names], rtol=1e-9, atol=1e-9)
@@ -182,6 +198,9 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measure(image[:, :-1], labels)
     with pytest.raises(DataError, match="labels are float64; whole numbers"):
         measure(image, labels.astype(float))
+    for size in ("0.5", 0, (0.5, -1), [0.5] * 4, (0.5, float("nan"))):
+        with pytest.raises(ConfigurationError, match=r"voxel_um is .*; allowed are a number, \(y, x\)"):
+            measure(image, labels, voxel_um=size)
     with pytest.raises(DataError, match="lowest label is -1"):
         measure(image, labels.astype(int) - 1)
     broken = image.astype(float)

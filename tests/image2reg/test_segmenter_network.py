@@ -154,6 +154,16 @@ def test_what_is_no_plane_is_refused() -> None:
         segmenter.segment(np.ones((20, 20)), voxel_um=(1.0, 0.5, 0.7))
 
 
+@pytest.mark.parametrize("pixel", [np.float32(0.5), np.array([0.5, 0.5]), (None, 0.5, 0.5)])
+def test_sizes_are_checked_and_may_be_any_number(pixel) -> None:
+    assert diameter_in_pixels(None, 10, pixel) == 20
+    for size in (0, -1, float("nan")):
+        with pytest.raises(ConfigurationError, match=r"diameter_um is .*; give micrometres above 0"):
+            diameter_in_pixels(None, size, pixel)
+    with pytest.raises(ConfigurationError, match="voxel_um is 'small'; allowed are a number"):
+        diameter_in_pixels(None, 10, "small")
+
+
 class OnDisk(LazyArray):
     """Counts the pixels of the largest window that was read."""
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.nuclei.voxels import VoxelSize, square_pixel_um, voxel_sizes
 
 __all__ = ["CELL_DIAMETER_UM", "Measuring", "Segmenter", "VoxelSize", "checked_plane", "diameter_in_pixels"]
 
 Labels = NDArray[np.int32]
-VoxelSize = float | Sequence[float | None] | None
 
 # What "a nucleus" is taken for where only the pixel size is known: U2OS, HeLa and alike in culture.
 CELL_DIAMETER_UM = 14.0
@@ -98,7 +98,7 @@ def diameter_in_pixels(
     Raises
     ------
     ConfigurationError
-        Given twice, in micrometres without a pixel size, or below 3 pixels.
+        Given twice, in micrometres without a pixel size, not above 0, or below 3 pixels; sizes that are no numbers.
     DataError
         Pixels that are not square.
 
@@ -112,19 +112,22 @@ def diameter_in_pixels(
             f"nucleus size is given twice: diameter_px={diameter_px:g} and diameter_um={diameter_um:g}. Give one."
         )
     if diameter_px is None:
-        pixel = [voxel_um] if isinstance(voxel_um, (int, float)) else list(voxel_um or [])[-2:]
-        sizes = [float(size) for size in pixel if size is not None]
-        if not sizes or len(sizes) < len(pixel):
+        if diameter_um is not None and not 0 < diameter_um < math.inf:
+            raise ConfigurationError(
+                f"nucleus size: diameter_um is {diameter_um:g}; give micrometres above 0 (Hoechst nuclei of cultured "
+                "human cells are mostly 10 to 18 um across), or leave it out."
+            )
+        sizes = [size for size in voxel_sizes(voxel_um)[1:] if size is not None]
+        if len(sizes) < 2:
             if diameter_um is not None:
                 raise ConfigurationError(
                     f"nucleus size: diameter_um={diameter_um:g} needs the pixel size, voxel_um is {voxel_um}. Pass "
                     "voxel_um=(y, x) in micrometres, or diameter_px."
                 )
             return None
-        if min(sizes) <= 0 or max(sizes) > 1.05 * min(sizes):
-            raise DataError(f"pixels are not square: {sizes} um; resample the image to square pixels first.")
-        diameter_px = (diameter_um or CELL_DIAMETER_UM) / (sum(sizes) / len(sizes))
-    if not diameter_px >= _SMALLEST_DIAMETER_PX:
+        wanted = CELL_DIAMETER_UM if diameter_um is None else diameter_um
+        diameter_px = wanted / square_pixel_um(sizes)
+    if not _SMALLEST_DIAMETER_PX <= diameter_px < math.inf:
         raise ConfigurationError(
             f"nucleus diameter is {diameter_px:g} px; at least {_SMALLEST_DIAMETER_PX:g} px are needed. Check the "
             "voxel size, or resample the image to smaller pixels."
