@@ -14,7 +14,7 @@ from image2reg.nuclei.depth import depth_inside
 from image2reg.nuclei.granularity import measure_granularity
 from image2reg.nuclei.intensity import measure_intensity, measure_ring
 from image2reg.nuclei.radial import measure_radial
-from image2reg.nuclei.regions import Regions
+from image2reg.nuclei.regions import MARGIN, Regions
 from image2reg.nuclei.rings import rings_around
 from image2reg.nuclei.shape import measure_shape
 from image2reg.nuclei.texture import grey_levels, measure_texture
@@ -80,7 +80,7 @@ def measure(
         Sizes of image and labels differ, a channel count and names do not fit, NaN or infinite voxels, labels that are
         none, or a plane whose pixels are not square.
     ConfigurationError
-        A voxel size that is none.
+        A voxel size or a texture scale that is none, or a ring that is too far away.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def measure(
         known = [square_pixel_um(known, where)]
     elif len(known) == 3:
         aspect = [size / known[-1] for size in known]
-    regions = Regions(labels, aspect=aspect, where=where)
+    regions = Regions(labels, aspect=aspect, margin=max(MARGIN, *texture_scales, 0), where=where)
     table = _identity(regions)
     if not len(regions):
         example = np.zeros(planes[0].shape, np.uint8)

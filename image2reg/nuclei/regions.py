@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Regions", "dense_labels"]
+__all__ = ["MARGIN", "Regions", "dense_labels"]
+
+# Background around an image, pixels: enough for every measure but textures of a larger scale.
+MARGIN = 12
 
 
 def dense_labels(labels: NDArray[Any], where: str = "labels") -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -74,6 +77,8 @@ class Regions:
         0 is background; numbers may have gaps. Regions need not be connected.
     aspect : sequence of float, optional
         Length of a voxel along each axis in units of the X voxel; ones when not given.
+    margin : int
+        See below.
     where : str
         File that messages name.
 
@@ -88,23 +93,28 @@ class Regions:
     inside : (pixels,) int64
         Flat position in the image.
     padded : int32
-        Labels 1 … n with `MARGIN` background pixels on all sides.
+        Labels 1 … n with `margin` background pixels on all sides.
+    margin : int
+        How far a measure may look beyond a pixel; offsets up to this never leave `padded`.
     local : (axes, pixels) int64
         Coordinates from the corner of the region's bounding box.
     low, high : (axes, n) int64
         Bounding box, high excluded.
     """
 
-    # How far any measure looks beyond a pixel; offsets up to this never leave `padded`.
-    MARGIN = 12
-
     def __init__(
-        self, labels: NDArray[Any], *, aspect: Sequence[float] | None = None, where: str = "labels"
+        self,
+        labels: NDArray[Any],
+        *,
+        aspect: Sequence[float] | None = None,
+        margin: int = MARGIN,
+        where: str = "labels",
     ) -> None:
         dense, self.ids = dense_labels(labels, where)
+        self.margin = margin
         self.shape, self.ndim, self.n = dense.shape, dense.ndim, len(self.ids)
         self.aspect = tuple(aspect or (1.0,) * dense.ndim)
-        self.padded = np.pad(dense, self.MARGIN)
+        self.padded = np.pad(dense, margin)
         found = np.flatnonzero(self.padded)
         numbers = self.padded.reshape(-1)[found]
         # uint16 sorts by radix, in linear time
@@ -113,7 +123,7 @@ class Regions:
         self.region = numbers[order].astype(np.int64) - 1
         self.counts = np.bincount(self.region, minlength=self.n)
         self.starts = np.cumsum(self.counts) - self.counts
-        coordinates = np.stack(np.unravel_index(self.index, self.padded.shape)) - self.MARGIN
+        coordinates = np.stack(np.unravel_index(self.index, self.padded.shape)) - margin
         self.inside = np.ravel_multi_index(tuple(coordinates), self.shape)
         self.low = np.stack([self.lowest(axis) for axis in coordinates])
         self.high = np.stack([self.highest(axis) for axis in coordinates]) + 1

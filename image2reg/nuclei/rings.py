@@ -47,15 +47,15 @@ def rings_around(
     chessboard distance mixed: Rosenfeld & Pfaltz, Pattern Recognition 1:33, 1968). Only the front is visited.
     """
     reach = gap_px + width_px
-    if gap_px < 0 or width_px < 1 or reach > regions.MARGIN:
+    if gap_px < 0 or width_px < 1 or reach > regions.margin:
         raise ConfigurationError(
             f"ring of width {width_px} px after a gap of {gap_px} px: the gap is 0 or more, the width 1 or more, "
-            f"together at most {regions.MARGIN}."
+            f"together at most {regions.margin}."
         )
     grown = regions.padded.copy()
     table = grown.reshape(-1)
     free = np.zeros(grown.shape, bool)  # the margin of `padded` is not part of the image
-    free[(slice(regions.MARGIN, -regions.MARGIN),) * regions.ndim] = True
+    free[(slice(regions.margin, -regions.margin),) * regions.ndim] = True
     free = free.reshape(-1) & (table == 0)
     front = regions.index[regions.edge()]
     kept = [np.zeros(0, np.int64)]
@@ -65,7 +65,7 @@ def rings_around(
             kept.append(front[table[front] > 0])
         front = front[table[front] > 0]
     found = np.concatenate(kept)
-    coordinates = np.stack(np.unravel_index(found, grown.shape)) - regions.MARGIN
+    coordinates = np.stack(np.unravel_index(found, grown.shape)) - regions.margin
     return np.ravel_multi_index(tuple(coordinates), regions.shape), table[found].astype(np.int64) - 1
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from image2reg.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -44,7 +46,7 @@ def measure_texture(
     levels : (pixels,) uint8
         From `grey_levels`.
     scales : sequence of int
-        Distances between the two pixels of a pair, in pixels.
+        Distances between the two pixels of a pair, in pixels, 1 to the margin of `regions`.
 
     Returns
     -------
@@ -52,12 +54,22 @@ def measure_texture(
         ``Contrast_{scale}_{direction}_256`` and so on, without ``Nuclei_Texture_`` and the channel (which
         goes before the scale); directions 00 … 03 in a plane, 00 … 12 in a volume. NaN for a nucleus with no pair.
 
+    Raises
+    ------
+    ConfigurationError
+        A scale outside these.
+
     Notes
     -----
     Haralick, Shanmugam & Dinstein, IEEE Transactions on Systems, Man and Cybernetics 3:610 (1973), symmetric matrices;
     logarithms to base 2, as CellProfiler has them. Pairs leave no nucleus. Sums over pairs give the moments; entropies
     come from counts of equal pairs after one sort.
     """
+    if not all(1 <= scale <= regions.margin for scale in scales):
+        raise ConfigurationError(
+            f"texture scales are {list(scales)} pixels; allowed are 1 to {regions.margin}, the regions' margin. "
+            "Leave the others out, or pass margin= to Regions."
+        )
     table = regions.map(levels).reshape(-1)
     found: Columns = {}
     for scale in scales:

@@ -123,7 +123,7 @@ def condensation(values: np.ndarray, edge: np.ndarray) -> dict[str, float]:
 def loop(image: np.ndarray, labels: np.ndarray) -> list[dict[str, float]]:
     """The same measures, one nucleus after the other, with scikit-image and scipy."""
     regions = Regions(labels)
-    margin = regions.MARGIN
+    margin = regions.margin
     background = field_background(image, regions)
     levels = regions.map(grey_levels(regions, image.reshape(-1)[regions.inside].astype(float)))
     levels = levels[margin:-margin, margin:-margin].astype(np.uint16)

@@ -14,6 +14,7 @@ from image2reg.nuclei.features import measure
 from image2reg.nuclei.hull import convex_hulls
 from image2reg.nuclei.regions import Regions
 from image2reg.nuclei.rings import rings_around
+from image2reg.nuclei.texture import measure_texture
 from image2reg.tables import Profiles
 
 # Mirrored by a turn: directions of texture, and the axes that orientation and Hu's last invariant count from.
@@ -104,6 +105,20 @@ def test_a_nucleus_is_measured_alone_whatever_its_neighbour() -> None:
     together, single = measure(image, labels), measure(image, alone)
     names = [n for n in single if n.startswith(("Nuclei_AreaShape", "Nuclei_Intensity", "Nuclei_Texture"))]
     np.testing.assert_allclose(together.loc[together.Metadata_Object == 4, names], single[names], rtol=1e-9)
+
+
+def test_a_large_texture_scale_reaches_beyond_the_border_of_the_field() -> None:
+    image, labels = np.random.default_rng(0).random((60, 60)), np.zeros((60, 60), int)
+    labels[30:, 10:50] = 1
+    table = measure(image, labels, texture_scales=(20,))
+    wide = measure(np.pad(image, 30), np.pad(labels, 30), texture_scales=(20,))
+    names = [name for name in table if name.startswith("Nuclei_Texture")]
+    assert len(names) == 52
+    np.testing.assert_array_equal(table[names], wide[names])
+    with pytest.raises(ConfigurationError, match=r"texture scales are \[0, 3\] pixels; allowed are 1 to 12"):
+        measure(image, labels, texture_scales=(0, 3))
+    with pytest.raises(ConfigurationError, match=r"texture scales are \[13\] pixels; allowed are 1 to 12"):
+        measure_texture(Regions(labels), np.zeros(1200, np.uint8), scales=(13,))
 
 
 def test_a_ball_has_a_balls_measures() -> None:
