@@ -23,15 +23,21 @@ _CONCAVE = -0.05
 
 
 def measure_condensation(
-    regions: Regions, values: NDArray[np.float64], ordered: NDArray[np.float32], edge: NDArray[np.bool_]
+    regions: Regions,
+    values: NDArray[np.float64],
+    ordered: NDArray[np.float32],
+    edge: NDArray[np.bool_],
+    *,
+    background: float = 0.0,
 ) -> Columns:
     """Ratios of bright to dim chromatin.
 
     Parameters
     ----------
     regions, values, ordered, edge
-        As for `image2reg.nuclei.intensity.measure_intensity`; a DNA stain, background subtracted for the ratios to be
-        comparable between exposures.
+        As for `image2reg.nuclei.intensity.measure_intensity`; a DNA stain.
+    background : float
+        Level of the empty field, subtracted for the ratios to be comparable between exposures.
 
     Returns
     -------
@@ -46,7 +52,11 @@ def measure_condensation(
     Definitions of Venkatachalapathy, Jokhun & Shivashankar (Molecular Biology of the Cell 31:1392, 2020) and the
     chromatin features after it.
     """
-    low, high = regions.quantile(ordered, 0.2), regions.quantile(ordered, 0.8)
+    # counted before the subtraction, as float32 like the sorted values, so that equal pixels compare equal
+    rounded = values.astype(np.float32)
+    low, high = (regions.quantile(ordered, share).astype(np.float32) for share in (0.2, 0.8))
+    at_least, at_most = rounded >= high[regions.region], rounded <= low[regions.region]
+    values, ordered = values - background, ordered - background
     mean = regions.mean(values)
     spread = np.sqrt(regions.mean((values - mean[regions.region]) ** 2))
     bright = values > (mean + spread)[regions.region]
@@ -54,14 +64,9 @@ def measure_condensation(
     total = regions.total(values)
     size = regions.counts.astype(np.float64)
     rim, rim_size = regions.total(values * edge), regions.total(edge)
-    # as float32, like the sorted values, so that equal pixels compare equal
-    rounded = values.astype(np.float32)
     return {
-        "P80P20Ratio": _ratio(high, low),
-        "P80P20AreaRatio": _ratio(
-            regions.total(rounded >= high.astype(np.float32)[regions.region]),
-            regions.total(rounded <= low.astype(np.float32)[regions.region]),
-        ),
+        "P80P20Ratio": _ratio(regions.quantile(ordered, 0.8), regions.quantile(ordered, 0.2)),
+        "P80P20AreaRatio": _ratio(regions.total(at_least), regions.total(at_most)),
         "HCtoECAreaRatio": _ratio(area, size - area),
         "HCAreaFraction": area / size,
         "HCtoECContentRatio": _ratio(content, total - content),

@@ -128,7 +128,7 @@ def measure(
         measured = {
             "Intensity": measure_intensity(regions, values, ordered, edge),
             "RingIntensity": measure_ring(regions, plane, ring, background),
-            "Chromatin": measure_condensation(regions, values - background, ordered - background, edge),
+            "Chromatin": measure_condensation(regions, values, ordered, edge, background=background),
             "RadialDistribution": measure_radial(regions, depth, np.maximum(values - background, 0)),
             "Granularity": measure_granularity(regions, values),
             "Texture": measure_texture(regions, grey_levels(regions, values), scales=texture_scales),

@@ -107,6 +107,18 @@ def test_a_nucleus_is_measured_alone_whatever_its_neighbour() -> None:
     np.testing.assert_allclose(together.loc[together.Metadata_Object == 4, names], single[names], rtol=1e-9)
 
 
+def test_the_areas_of_bright_and_dim_chromatin_do_not_depend_on_the_unit_of_brightness() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.kron(np.arange(1, 65).reshape(8, 8), np.pad(np.ones((10, 10), int), 2))
+    image = rng.poisson(30, labels.shape).astype(np.uint16)
+    one_value = rng.integers(200, 60000, 65)[labels]
+    image = np.where(labels % 2, one_value, image + 200 * (labels > 0)).astype(np.uint16)
+    name = "Nuclei_Chromatin_P80P20AreaRatio_DNA"
+    counts, share = (measure(each, labels)[name].to_numpy() for each in (image, image / 65535))
+    assert (counts[::2] == 1).all()
+    np.testing.assert_array_equal(counts, share)
+
+
 def test_a_large_texture_scale_reaches_beyond_the_border_of_the_field() -> None:
     image, labels = np.random.default_rng(0).random((60, 60)), np.zeros((60, 60), int)
     labels[30:, 10:50] = 1
