@@ -7,15 +7,18 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from image2reg.nuclei.regions import dense_labels
+
 __all__ = ["only", "typical_diameter", "without_small"]
 
 
 def typical_diameter(labels: ArrayLike) -> float:
     """Give the diameter of the disc with the area of the nucleus that holds the middle pixel; NaN without nuclei.
 
-    Counted by pixel and not by object, so that specks and debris do not shrink it.
+    Labels are a plane or a volume and may have gaps. Counted by pixel and not by object, so that specks and debris do
+    not shrink it.
     """
-    area = np.sort(np.bincount(np.asarray(labels).ravel())[1:])
+    area = np.sort(np.bincount(dense_labels(np.asarray(labels))[0].ravel())[1:])
     if not area.any():
         return float("nan")
     return 2 * math.sqrt(float(area[np.searchsorted(np.cumsum(area), area.sum() / 2)]) / math.pi)

@@ -284,6 +284,8 @@ def test_the_typical_diameter_is_not_that_of_specks() -> None:
     labels[::20, 3] = np.arange(100, 110)
     assert typical_diameter(labels) == pytest.approx(28, rel=0.03)
     assert np.isnan(typical_diameter(np.zeros((4, 4), int)))
+    far = np.where(labels > 0, labels.astype(np.uint64) * 2**40, 0)
+    assert typical_diameter(far) == typical_diameter(labels)  # no table as long as the largest number
 
 
 def test_an_unknown_device_is_refused() -> None:

@@ -93,6 +93,19 @@ def test_labels_of_another_size_than_the_image_are_refused() -> None:
         NucleusField("a", "g", np.zeros((8, 8)), np.zeros((8, 9), int))
 
 
+def test_nuclei_may_have_any_numbers_and_are_numbered_without_gaps() -> None:
+    labels = np.zeros((64, 64), np.int64)
+    labels[:, :20], labels[:, 20:40], labels[:, 50:] = 2**24, 2**24 + 1, 2**32 + 1
+    made = NucleusField("a", "g", np.zeros(labels.shape), labels)
+    assert made.labels.dtype == np.int32
+    assert np.unique(made.labels).tolist() == [0, 1, 2, 3]
+    assert (made.labels[:, 20:40] == 2).all()
+    _, patch = draw_patch(Scaled.of(made), 64, AugmentSettings(), np.random.default_rng(0))
+    assert set(np.unique(patch)) <= {0, 1, 2, 3}
+    with pytest.raises(DataError, match="a: labels are float64; whole numbers are needed"):
+        NucleusField("a", "g", np.zeros((8, 8)), np.zeros((8, 8)))
+
+
 def test_patches_show_nuclei_where_their_labels_are() -> None:
     scaled = Scaled.of(field(3))
     rng = np.random.default_rng(0)
@@ -137,6 +150,14 @@ def test_own_images_are_split_by_whole_groups(folders) -> None:
     assert sum(map(len, splits.values())) == 6
     assert "by well: train" in said
     assert "seed 0" in said
+
+
+def test_own_masks_may_number_nuclei_beyond_int32(folders) -> None:
+    for path in sorted(folders[1].iterdir()):
+        mask = tifffile.imread(path).astype(np.uint32)
+        tifffile.imwrite(path, np.where(mask > 0, mask + 2**31, 0).astype(np.uint32))
+    splits, _ = split_fields(*folders, SegmenterRecipe())
+    assert [made.labels.max() for made in splits["train"]] == [12] * len(splits["train"])
 
 
 def test_own_images_without_masks_or_groups_are_refused(folders, tmp_path) -> None:

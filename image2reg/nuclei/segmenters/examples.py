@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from image2reg.errors import DataError
+from image2reg.nuclei.regions import dense_labels
 from image2reg.nuclei.segmenters.appearance import AugmentSettings, change_appearance
 from image2reg.nuclei.segmenters.scaling import (
     brightness_range,
@@ -38,7 +39,8 @@ class NucleusField:
         The group is the unit that must not be in two splits; fields of one `source` are drawn as often as those of
         another.
     image : (Y, X), any real dtype
-    labels : (Y, X) integer, 0 is background
+    labels : (Y, X) int32
+        0 is background; of whatever integers are given, nuclei become 1, 2, … without gaps, in the same order.
     diameter_px : float, optional
         Typical nucleus diameter; measured on `labels` when None.
     """
@@ -51,12 +53,14 @@ class NucleusField:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse labels of another size than the image."""
+        """Refuse labels of another size than the image, and number nuclei without gaps."""
         if self.image.shape != self.labels.shape or self.image.ndim != 2:
             raise DataError(
                 f"{self.name}: the image has shape {self.image.shape}, its labels {self.labels.shape}; both must be "
                 "the same plane (Y, X). Check that the pair belongs together."
             )
+        # Tables are as long as the largest number, and numbers must fit into int32 and pass through float32.
+        object.__setattr__(self, "labels", dense_labels(self.labels, self.name)[0])
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Scaled:
             max(16, round(field.image.shape[1] * factor)),
         )
         image = resize(standardise(field.image, *brightness_range(field.image)), shape)
-        labels = resize_labels(np.asarray(field.labels, dtype=np.int32), shape)
+        labels = resize_labels(field.labels, shape)
         return cls(torch.from_numpy(image), labels, field.source)
 
 
@@ -112,7 +116,7 @@ def draw_patch(
     image = functional.grid_sample(
         scaled.image[None, None], grid, align_corners=False, padding_mode="reflection"
     )
-    # float32 is exact for labels below 2**24.
+    # float32 is exact for labels below 2**24, and they have no gaps.
     ids = torch.from_numpy(scaled.labels.astype(np.float32))[None, None]
     labels = functional.grid_sample(ids, grid, mode="nearest", align_corners=False, padding_mode="reflection")
     nuclei = labels[0, 0].numpy().astype(np.int32)

@@ -136,7 +136,7 @@ def taught_pairs(
     ----------
     clumps : Clumps
     truth : (Y, X) integer
-        True nuclei; pieces mostly of none, or of several, are left out.
+        True nuclei, numbered without large gaps; pieces mostly of none, or of several, are left out.
     typical_area : float
 
     Returns

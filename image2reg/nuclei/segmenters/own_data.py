@@ -123,4 +123,4 @@ def _read(field: LabelledField, group: str, diameter_px: float | None, channel: 
         raise DataError(
             f"{field.name}: its masks are {labels.dtype}; needed are integers, one number per nucleus."
         )
-    return NucleusField(field.name, group, np.asarray(plane), labels.astype(np.int32), diameter_px, source="")
+    return NucleusField(field.name, group, np.asarray(plane), labels, diameter_px, source="")
