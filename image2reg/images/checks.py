@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from image2reg.images.image import Image
 
-__all__ = ["SATURATED_FRACTION", "check_voxels", "refuse_non_finite"]
+__all__ = ["SATURATED_FRACTION", "check_voxels", "refuse_beyond_float32", "refuse_non_finite"]
 
 # More voxels than this at the maximum and the bright structures are cut off.
 SATURATED_FRACTION = 0.05
@@ -45,6 +45,23 @@ def refuse_non_finite(values: NDArray[Any], where: str, axes: str = "", start: t
     n_bad = int(bad.sum())
     if n_bad:
         raise DataError(_non_finite_message(where, n_bad, values.size, _position(bad, axes, start)))
+
+
+def refuse_beyond_float32(values: NDArray[Any], where: str) -> None:
+    """Refuse finite values that float32, in which images are worked on, cannot hold.
+
+    Raises
+    ------
+    DataError
+    """
+    limit = float(np.finfo(np.float32).max)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 4 and values.size:
+        worst = max(float(values.max()), -float(values.min()))
+        if limit < worst < math.inf:
+            raise DataError(
+                f"{where}: the largest value is {worst:g}; allowed are values up to {limit:.3g} (float32). Divide the "
+                "image by a number, or check how it was made."
+            )
 
 
 def _position(bad: NDArray[np.bool_], axes: str, start: tuple[int, ...]) -> str:

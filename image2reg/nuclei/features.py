@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from image2reg.errors import DataError
-from image2reg.images.checks import refuse_non_finite
+from image2reg.images.checks import refuse_beyond_float32, refuse_non_finite
 from image2reg.images.image import Image
 from image2reg.nuclei.chromatin import measure_condensation, measure_outline
 from image2reg.nuclei.depth import depth_inside
@@ -52,7 +52,7 @@ def measure(
     Parameters
     ----------
     image : Image, or (C, Y, X), (Y, X), (C, Z, Y, X) array
-        Any real dtype, finite. A volume as an array has its channel axis.
+        Any real dtype, finite, within float32; True is 1. A volume as an array has its channel axis.
     labels : (Y, X) or (Z, Y, X) integer
         0 is background; numbers may have gaps and nuclei may touch.
     channels : sequence of str, optional
@@ -77,8 +77,8 @@ def measure(
     Raises
     ------
     DataError
-        Sizes of image and labels differ, a channel count and names do not fit, NaN or infinite voxels, labels that are
-        none, or a plane whose pixels are not square.
+        Sizes of image and labels differ, a channel count and names do not fit, voxels that are NaN,
+        infinite, beyond float32 or no real numbers, labels that are none, or a plane whose pixels are not square.
     ConfigurationError
         A voxel size or a texture scale that is none, or a ring that is too far away.
 
@@ -173,6 +173,10 @@ def _taken_apart(
     where = image.source or "image"
     flat = image.sizes.get("Z", 1) == 1 and labels.ndim == 2
     data = np.asarray(image.load().to_axes("CYX" if flat else "CZYX").data)
+    if data.dtype.kind == "b":
+        data = data.astype(np.uint8)
+    if data.dtype.kind not in "iuf":
+        raise DataError(f"{where}: the image holds {data.dtype}; real numbers are needed. Convert it first.")
     if data.shape[1:] != labels.shape:
         raise DataError(
             f"{where}: the image is {data.shape[1:]} and its labels are {labels.shape}. They must be of one field "
@@ -180,6 +184,7 @@ def _taken_apart(
         )
     for name, plane in zip(image.channels, data, strict=True):
         refuse_non_finite(plane, f"{where}, channel {name!r}", "ZYX"[3 - plane.ndim :])
+        refuse_beyond_float32(plane, f"{where}, channel {name!r}")
     if voxel_um is None:
         return list(data), list(image.channels), image.voxel_um, where
     return list(data), list(image.channels), voxel_sizes(voxel_um), where

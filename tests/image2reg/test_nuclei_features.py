@@ -219,8 +219,20 @@ def test_fields_without_or_with_one_nucleus_or_a_flat_one() -> None:
     assert not np.isinf(one.select_dtypes("number").to_numpy()).any()
 
 
+def test_an_image_of_true_and_false_is_one_of_ones_and_zeros() -> None:
+    image, labels = field()
+    bright = image > 1000
+    pd.testing.assert_frame_equal(measure(bright, labels), measure(bright.astype(np.uint8), labels))
+
+
 def test_what_cannot_be_measured_is_refused() -> None:
     image, labels = field()
+    with pytest.raises(
+        DataError, match=r"channel 'DNA': the largest value is .*; allowed are values up to 3.4e"
+    ):
+        measure(image * 1e300, labels)
+    with pytest.raises(DataError, match="image: the image holds complex128; real numbers"):
+        measure(image * 1j, labels)
     with pytest.raises(DataError, match=r"image is \(70, 79\) and its labels are \(70, 80\)"):
         measure(image[:, :-1], labels)
     with pytest.raises(DataError, match="labels are float64; whole numbers"):

@@ -144,6 +144,13 @@ def test_what_is_no_plane_is_refused() -> None:
     for each in (segmenter, load_segmenter("classical"), load_segmenter("texture")):
         with pytest.raises(DataError, match=r"1 of 7200 pixels are NaN or infinite, first at \(3, 4\)"):
             each.segment(broken, diameter_px=28)
+        for far in (np.full((9, 9), 1e300), np.eye(9) * -1e300):
+            with pytest.raises(
+                DataError, match=r"largest value is 1e\+300; allowed are values up to 3.4e\+38"
+            ):
+                each.segment(far, diameter_px=28)
+        with pytest.raises(DataError, match="the image holds complex64; real numbers are needed"):
+            each.segment(np.ones((9, 9), np.complex64), diameter_px=28)
     with pytest.raises(ConfigurationError, match="given twice: diameter_px=20 and diameter_um=10"):
         segmenter.segment(np.ones((20, 20)), diameter_px=20, diameter_um=10)
     with pytest.raises(ConfigurationError, match="needs the pixel size, voxel_um is None"):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.images.checks import refuse_beyond_float32
 from image2reg.nuclei.voxels import VoxelSize, square_pixel_um, voxel_sizes
 
 __all__ = ["CELL_DIAMETER_UM", "Measuring", "Segmenter", "VoxelSize", "checked_plane", "diameter_in_pixels"]
@@ -59,7 +60,7 @@ class Segmenter(Protocol):
         Raises
         ------
         DataError
-            Not one plane, pixels that are NaN or infinite, or not square.
+            Not one plane, pixels that are NaN, infinite, beyond float32 or no real numbers, or not square.
         ConfigurationError
             The size is given twice, or is below 3 pixels.
         """
@@ -74,12 +75,19 @@ class Measuring(Protocol):
 
 
 def checked_plane(image: Any) -> Any:
-    """Refuse what is not one plane of numbers; what is in memory must be finite, a lazy array is not read."""
+    """Refuse what is not one plane of real numbers; in memory they must be finite, a lazy array is not read.
+
+    True becomes 1.
+    """
     values = image if hasattr(image, "shape") and hasattr(image, "ndim") else np.asarray(image)
     if values.ndim != 2 or min(values.shape) == 0:
         raise DataError(
             f"segment: image has shape {tuple(values.shape)}; needed is one plane (Y, X). Select a channel and a "
             "plane, or use segment_stack for a stack."
+        )
+    if np.dtype(values.dtype).kind not in "biuf":
+        raise DataError(
+            f"segment: the image holds {values.dtype}; real numbers are needed. Convert it first."
         )
     if isinstance(values, np.ndarray) and values.dtype.kind == "f" and (broken := ~np.isfinite(values)).any():
         first = tuple(int(i) for i in np.argwhere(broken)[0])
@@ -87,6 +95,9 @@ def checked_plane(image: Any) -> Any:
             f"segment: {int(broken.sum())} of {values.size} pixels are NaN or infinite, first at {first}; repair the "
             "image."
         )
+    if isinstance(values, np.ndarray):
+        refuse_beyond_float32(values, "segment")
+        return values.astype(np.uint8) if values.dtype.kind == "b" else values
     return values
 
 

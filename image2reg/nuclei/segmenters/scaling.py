@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from image2reg.images.checks import refuse_beyond_float32
 from image2reg.images.streaming import chunks_of, pieces
 
 __all__ = [
@@ -44,6 +45,12 @@ def working_factor(diameter_px: float) -> float:
     return 1.0 if abs(factor - 1) < _NEAR else factor
 
 
+def _as_float32(values: Any) -> Floats:
+    read = np.asarray(values)
+    refuse_beyond_float32(read, "segment")
+    return read.astype(np.float32, copy=False)
+
+
 def brightness_range(image: Any) -> tuple[float, float]:
     """Give the values that become 0 and 1.
 
@@ -58,10 +65,7 @@ def brightness_range(image: Any) -> tuple[float, float]:
     (7.0, 8.0)
     """
     step = max(1, round(float(np.sqrt(image.shape[0] * image.shape[1] / 1_000_000))))
-    samples = [
-        np.asarray(image[box], dtype=np.float32)[::step]
-        for box in pieces(image.shape, np.float32, chunks_of(image))
-    ]
+    samples = [_as_float32(image[box])[::step] for box in pieces(image.shape, np.float32, chunks_of(image))]
     values = np.concatenate([sample[:, ::step].ravel() for sample in samples])
     dark, bright = (float(v) for v in np.percentile(values, [_DARK, _BRIGHT]))
     # Noise from differences of neighbours (Immerkaer, Comput. Vis. Image Underst. 64:300, 1996, in one dimension).
