@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from image2reg.commands.failures import list_failures
 from image2reg.commands.options import AsJson, Out, Overwrite
 from image2reg.wording import counted
 
@@ -52,13 +53,13 @@ def features(
                 table = measure(field.image(), field.labels(), ring_px=ring)
             except ProjectError as error:
                 failures.append(_failure(field.name, error))
-                continue
-            if table.empty:
-                empty.append(field.name)
-            known = {name: value for name, value in field.metadata.items() if value}
-            tables.append(pd.concat([pd.DataFrame(known, index=table.index), table], axis=1))
+            else:
+                if table.empty:
+                    empty.append(field.name)
+                known = {name: value for name, value in field.metadata.items() if value}
+                tables.append(pd.concat([pd.DataFrame(known, index=table.index), table], axis=1))
             report(number, len(fields))
-    path = _write_failures(out, failures, len(fields))
+    path = _listed(out, failures, [field.name for field in fields])
     filled = [table for table in tables if len(table)]
     _refuse_none(filled, images, len(fields))
     profiles = Profiles(pd.concat(filled, ignore_index=True), source=str(out))
@@ -106,7 +107,7 @@ def crops(
         else:
             usable.append(field)
             n += len(np.unique(numbers[numbers > 0]))
-    path = _write_failures(out, failures, len(fields))
+    path = _listed(out, failures, [field.name for field in fields])
     _refuse_none(usable, images, len(fields))
 
     def parts() -> Any:
@@ -147,19 +148,12 @@ def _refuse_none(filled: list[Any], images: Path, n_fields: int) -> None:
         )
 
 
-def _write_failures(out: Path, failures: list[dict[str, str]], n_fields: int) -> Path | None:
-    import pandas as pd
-
+def _listed(out: Path, failures: list[dict[str, str]], names: list[str]) -> Path | None:
     from image2reg.errors import DataError
-    from image2reg.tables import write_csv
 
-    if not failures:
-        return None
-    if len(failures) == n_fields:
-        raise DataError(f"all {n_fields} fields failed; the first: {failures[0]['error']}")
-    path = out.parent / "failures.csv"
-    write_csv(pd.DataFrame(failures), path, overwrite=True)
-    return path
+    if failures and len(failures) == len(names):
+        raise DataError(f"all {len(names)} fields failed; the first: {failures[0]['error']}")
+    return list_failures(out.parent, failures, names)
 
 
 def _finish(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from image2reg.commands.failures import list_failures
 from image2reg.commands.options import AsJson, Device, Out, Overwrite, Resume, Settings, Tta
 from image2reg.wording import counted
 
@@ -44,12 +45,9 @@ def segment(
     as_json: AsJson = False,
 ) -> None:
     """Find nuclei: label images beside a table of counts and quality flags."""
-    import pandas as pd
-
     from image2reg.console import emit, progress_bar
     from image2reg.nuclei.segmenters.batch import segment_many
     from image2reg.nuclei.segmenters.catalogue import load_segmenter
-    from image2reg.tables import write_csv
 
     place: str | int | None = int(channel) if channel is not None and channel.isdigit() else channel
     with progress_bar("segmenting", silent=as_json) as progress:
@@ -60,10 +58,8 @@ def segment(
             overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
     folder = out if out.is_dir() and not out.name.endswith(".zarr") else out.parent
-    failures = None
-    if done.failures:
-        failures = folder / "failures.csv"
-        write_csv(pd.DataFrame(done.failures), failures, overwrite=True)
+    tried = [row["source"] for row in (*done.written, *done.failures)]
+    failures = list_failures(folder, done.failures, tried)
     n_objects = sum(row["n_objects"] for row in done.written)
     flagged = [row for row in done.written if row.get("flags")]
     lines = [f"{counted(n_objects, 'object')} in {counted(len(done.written), 'field')}: {out}"]

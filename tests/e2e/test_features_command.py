@@ -65,6 +65,20 @@ def test_a_plate_of_two_channels_by_manifest(plate: Path) -> None:
     assert "Nuclei_Intensity_MeanIntensity_GFP" in profiles.features
 
 
+@pytest.mark.parametrize(("command", "out"), [("features", "f.csv"), ("crops", "c.zarr")])
+def test_what_failed_is_no_longer_listed_once_it_succeeds(plate: Path, command: str, out: str) -> None:
+    words = (command, plate / "images", plate / "labels", "--out", plate / out, "--overwrite")
+    for path in (plate / "images").glob("*_GFP.tif"):
+        path.unlink()
+    good = (plate / "images" / "A03_DNA.tif").read_bytes()
+    (plate / "images" / "A03_DNA.tif").write_bytes(b"no image")
+    run(*words, code=5)
+    assert "A03" in (plate / "failures.csv").read_text()
+    (plate / "images" / "A03_DNA.tif").write_bytes(good)
+    run(*words)
+    assert not (plate / "failures.csv").exists()
+
+
 def test_one_image_and_its_labels(plate: Path) -> None:
     image, labels = plate / "images" / "A01_DNA.tif", plate / "labels" / "A01_DNA_labels.tif"
     run("features", image, labels, "--out", plate / "one.csv", "--channel", "Hoechst", "--voxel-um", "0.5")

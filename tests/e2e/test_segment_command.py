@@ -71,6 +71,24 @@ def test_a_folder_with_a_broken_file_is_labelled_and_scored(images) -> None:
     assert "AJI" in image2reg("match", images / "labels", images / "truth").stdout
 
 
+def test_the_list_of_failures_is_true_after_every_run(images) -> None:
+    words = ("--model", "classical", "--diameter-px", 28)
+    listed = images / "labels" / "failures.csv"
+    image2reg("segment", images / "images", *words, "--out", images / "labels", code=5)
+    image2reg(
+        "segment",
+        images / "images" / "A01.tif",
+        *words,
+        "--overwrite",
+        "--out",
+        images / "labels" / "A01.tif",
+    )
+    assert "A04.tif" in listed.read_text()  # not what this run was about
+    tifffile.imwrite(images / "images" / "A04.tif", field(3).image)
+    image2reg("segment", images / "images", *words, "--out", images / "labels", "--resume")
+    assert not listed.exists()
+
+
 def test_existing_labels_are_not_overwritten_unasked(images) -> None:
     out = images / "one.tif"
     words = (

@@ -28,3 +28,17 @@ def test_values_beyond_float32_fail_alone_and_true_and_false_are_values(images, 
     assert [Path(row["source"]).name for row in done.written] == ["b.tif", "c.tif"]
     assert min(row["n_objects"] for row in done.written) >= 15
     assert [(Path(row["source"]).name, row["kind"]) for row in done.failures] == [("a.tif", "DataError")]
+
+
+@pytest.mark.parametrize("n_there", [0, 1, 2])
+def test_progress_counts_what_a_resumed_run_leaves_out(images, tmp_path, n_there) -> None:
+    labels = tmp_path / "labels"
+    segment_many([images], labels, segmenter=ClassicalSegmenter())
+    for path in sorted(labels.iterdir())[n_there:]:
+        path.unlink()
+    seen: list[tuple[int, int]] = []
+    done = segment_many(
+        [images], labels, segmenter=ClassicalSegmenter(), resume=True, progress=lambda *at: seen.append(at)
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert len(done.written) == 2 - n_there

@@ -116,6 +116,8 @@ def segment_many(
         the images' names.
     resume : bool
         Leave out images whose labels are already there.
+    progress : callable, optional
+        ``progress(n_done, n_images)``; images left out count as done.
 
     Raises
     ------
@@ -134,13 +136,14 @@ def segment_many(
         if not resume:
             refuse_existing(target, overwrite=overwrite)
     for n_done, (path, target) in enumerate(jobs, start=1):
-        if resume and target.exists():
-            continue
         try:
-            labels, facts = segment_image(segmenter, read(path, voxel_um=voxel_um), channel=channel, **size)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write(labels, target, overwrite=overwrite)
-            result.written.append({"source": str(path), "output": str(target), **facts})
+            if not (resume and target.exists()):
+                labels, facts = segment_image(
+                    segmenter, read(path, voxel_um=voxel_um), channel=channel, **size
+                )
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write(labels, target, overwrite=overwrite)
+                result.written.append({"source": str(path), "output": str(target), **facts})
         except ProjectError as error:
             if len(jobs) == 1:
                 raise
