@@ -134,7 +134,7 @@ def match(truth: ArrayLike, prediction: ArrayLike, *, thresholds: Sequence[float
     Raises
     ------
     DataError
-        Shapes differ, or labels are not integers, or negative.
+        Shapes differ, or labels are not integers, negative, or beyond int64.
     ConfigurationError
         A threshold is outside (0, 1].
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from image2reg.errors import DataError
+from image2reg.nuclei.regions import refuse_beyond_int64
 
 __all__ = ["Overlap", "overlap_table"]
 
@@ -49,7 +50,7 @@ def overlap_table(truth: ArrayLike, prediction: ArrayLike) -> Overlap:
     Raises
     ------
     DataError
-        Shapes differ, or labels are not integers, or negative.
+        Shapes differ, or labels are not integers, negative, or beyond int64.
     """
     first, second = _checked_labels(truth, "truth"), _checked_labels(prediction, "prediction")
     if first.shape != second.shape:
@@ -74,6 +75,7 @@ def _checked_labels(labels: ArrayLike, name: str) -> Integers:
         raise DataError(f"{name}: labels are {array.dtype}; needed are integers, 0 for background.")
     if array.size and array.min() < 0:
         raise DataError(f"{name}: smallest label is {array.min()}; labels are 0 (background) or positive.")
+    refuse_beyond_int64(array, name)
     return array
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MARGIN", "Regions", "dense_labels"]
+__all__ = ["MARGIN", "Regions", "dense_labels", "refuse_beyond_int64"]
 
 # Background around an image, pixels: enough for every measure but textures of a larger scale.
 MARGIN = 12
@@ -39,7 +39,7 @@ def dense_labels(labels: NDArray[Any], where: str = "labels") -> tuple[NDArray[n
     Raises
     ------
     DataError
-        Other dimensions, values that are not whole numbers, or negative ones.
+        Other dimensions, values that are not whole numbers, negative ones, or ones beyond int64.
     """
     labels = np.asarray(labels)
     if labels.ndim not in (2, 3):
@@ -53,6 +53,7 @@ def dense_labels(labels: NDArray[Any], where: str = "labels") -> tuple[NDArray[n
         )
     if labels.size and int(labels.min()) < 0:
         raise DataError(f"{where}: the lowest label is {int(labels.min())}; labels start at 0 (background).")
+    refuse_beyond_int64(labels, where)
     largest = int(labels.max(initial=0))
     if largest < 16 * labels.size:
         present = np.zeros(largest + 1, bool)
@@ -66,6 +67,20 @@ def dense_labels(labels: NDArray[Any], where: str = "labels") -> tuple[NDArray[n
     ids = ids[ids > 0]
     found = np.searchsorted(ids, labels) + 1
     return np.where(labels > 0, found, 0).astype(np.int32), ids.astype(np.int64)
+
+
+def refuse_beyond_int64(labels: NDArray[Any], where: str) -> None:
+    """Refuse unsigned numbers that int64, in which labels are listed, cannot hold.
+
+    Raises
+    ------
+    DataError
+    """
+    if labels.dtype == np.uint64 and labels.size and (largest := int(labels.max())) >= 2**63:
+        raise DataError(
+            f"{where}: the largest label is {largest}; allowed are numbers below 2**63. Number the objects anew, for "
+            "instance with skimage.segmentation.relabel_sequential."
+        )
 
 
 class Regions:

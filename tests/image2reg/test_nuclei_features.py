@@ -240,6 +240,10 @@ def test_what_cannot_be_measured_is_refused() -> None:
     for size in ("0.5", 0, (0.5, -1), [0.5] * 4, (0.5, float("nan"))):
         with pytest.raises(ConfigurationError, match=r"voxel_um is .*; allowed are a number, \(y, x\)"):
             measure(image, labels, voxel_um=size)
+    with pytest.raises(
+        DataError, match=r"image: the largest label is 9223372036854775808; allowed are numbers below"
+    ):
+        measure(image, np.where(labels > 0, np.uint64(2**63), np.uint64(0)))
     with pytest.raises(DataError, match="lowest label is -1"):
         measure(image, labels.astype(int) - 1)
     broken = image.astype(float)

@@ -164,6 +164,11 @@ def test_huge_label_values_and_small_dtypes() -> None:
         ),
         (lambda: match(np.zeros((2, 2)), np.zeros((2, 2), int)), DataError, "truth: labels are float64"),
         (lambda: match(np.ones(2, int), np.array([0, -3])), DataError, "prediction: smallest label is -3"),
+        (
+            lambda: match(np.array([[2**63 + 5]], np.uint64), [[1]]),
+            DataError,
+            r"truth: the largest label is 9223372036854775813; allowed are numbers below 2\*\*63",
+        ),
         (lambda: match([1], [1], thresholds=[0.0]), ConfigurationError, r"are \[0.0\]; each must be above 0"),
         (lambda: match([1], [1]).at(0.42), ConfigurationError, "no score at IoU 0.42; there are scores at"),
         (lambda: match_dataset([]), DataError, "empty; give at least one image"),
