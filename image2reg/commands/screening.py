@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -107,6 +108,7 @@ def _finish_shard(outcome: Outcome, shard: str, *, as_json: bool) -> None:
 def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, as_json: bool) -> None:
     from image2reg.console import emit
     from image2reg.report.screening import screen_report
+    from image2reg.screen.hits import out_of_reach
 
     command = shlex.join(["image2reg", *sys.argv[1:]])
     record = json.loads((out / "run.json").read_text())
@@ -119,6 +121,7 @@ def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, 
     lines = [
         f"{row['plate']}  {row['readout']}: Z' {row['z_prime']:.2f}, SSMD {row['ssmd']:.1f} {row['grade']}"
         for row in result.quality.to_dict("records")[:12]
+        if math.isfinite(row["z_prime"])
     ]
     lines += [
         f"{row['series']}  {row['readout']}: EC50 {row['ec50']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
@@ -128,6 +131,8 @@ def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, 
         f"{counted(summary['n_hits'], 'hit')} of {counted(summary['n_tested'], 'perturbation')}; "
         f"{summary['control_hits']} of {counted(summary['n_controls'], 'negative control well')} called"
     )
+    if beyond := out_of_reach(result.hits, settings.call.fdr):
+        lines.append(f"note: {beyond}")
     if summary["kept_out"]:
         lines.append(f"{counted(summary['kept_out'], 'field')} kept out by their flags: fields.csv")
     if result.failures:

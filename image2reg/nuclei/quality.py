@@ -80,8 +80,9 @@ def field_quality(image: ArrayLike, *, diameter_px: float = math.nan) -> dict[st
             f"field_quality: {int(broken.sum())} of {values.size} pixels are NaN or infinite, first at {first}; "
             "repair the image."
         )
-    saturated, focus = _saturated_share(values), _focus(values.astype(np.float32), diameter_px)
-    light = float(values.mean(dtype=np.float64) - np.percentile(values, 1))
+    plain = values.astype(np.float32)
+    saturated, focus = _saturated_share(values), _focus(plain, diameter_px)
+    light = float(plain.mean(dtype=np.float64) - np.percentile(plain, 1))
     flags = []
     if saturated > SATURATED_ABOVE:
         flags.append("saturated")

@@ -10,6 +10,7 @@ import numpy as np
 
 from image2reg.report.page import Html, Page, definition_list, fill, join
 from image2reg.report.plots import colour_key, control_strip, crop_rows, dose_plot, plate_map
+from image2reg.screen.hits import out_of_reach
 from image2reg.screen.plates import CONTROL, PLATE, WELL, parse_well, plate_grid, plate_shape
 from image2reg.screen.wells import SCORES
 from image2reg.wording import counted
@@ -58,7 +59,7 @@ def screen_report(
         The file exists and `overwrite` is False.
     """
     page = Page(title, _subtitle(result))
-    page.section("In short", _cards(result), _flags(result))
+    page.section("In short", _cards(result), _flags(result, settings))
     page.section("Plates", *_plates(result, settings))
     page.section("Controls and quality", *_controls(result))
     if result.curves:
@@ -117,8 +118,10 @@ def _cards(result: ScreenResult) -> Html:
     )
 
 
-def _flags(result: ScreenResult) -> Html:
+def _flags(result: ScreenResult, settings: CallSettings) -> Html:
     found: list[tuple[str, str]] = []
+    if beyond := out_of_reach(result.hits, settings.fdr):
+        found.append(("warning", f"nothing could be called: {beyond}"))
     if result.failures:
         unit, _, error = result.failures[0]
         n_failed = counted(len(result.failures), "field")

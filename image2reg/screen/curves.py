@@ -69,6 +69,11 @@ def fit_curves(
     dose : str
         Column of doses. Sample wells with a dose are the series; the negative control wells of its plates are its
         dose 0. Positive controls are of no series: they may hold something else.
+
+    Notes
+    -----
+    A series on several plates is brought to one scale first: multiplied so that the medians of its plates' controls
+    are equal, or shifted where not all of them are positive.
     """
     doses = dose_numbers(wells, dose)
     kinds, plates = wells[CONTROL].to_numpy(object), wells[PLATE].to_numpy(object)
@@ -83,11 +88,31 @@ def fit_curves(
         own = number == index
         control = (kinds == NEGATIVE) & np.isin(plates, np.unique(plates[own]))
         x = np.concatenate([np.zeros(int(control.sum())), doses[own]])
+        where = np.concatenate([plates[control], plates[own]])
         for readout in readouts:
             values = wells[readout].to_numpy(np.float64)
-            y = np.concatenate([values[control], values[own]])
+            y = _on_one_scale(np.concatenate([values[control], values[own]]), where, x == 0)
             curves.append(Curve(name, readout, fit_dose_response(x, y), x, y))
     return curves
+
+
+def _on_one_scale(
+    y: NDArray[np.float64], plates: NDArray[np.object_], control: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Bring wells of several plates to the median of all their controls."""
+    names, number = np.unique(plates, return_inverse=True)
+    if len(names) == 1:
+        return y
+    known = control & np.isfinite(y)
+    if set(number[known]) != set(number):
+        return y  # a plate whose controls have no value has no scale
+    middles = np.array([np.median(y[known & (number == plate)]) for plate in range(len(names))])
+    common = np.median(y[known])
+    return (
+        y * (common / middles)[number]
+        if (middles > 0).all() and common > 0
+        else y + (common - middles)[number]
+    )
 
 
 def curve_table(curves: Sequence[Curve]) -> pd.DataFrame:

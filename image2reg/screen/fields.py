@@ -166,7 +166,8 @@ def without_nuclei(fields: pd.DataFrame, control: NDArray[np.bool_]) -> pd.DataF
     dark = (fields["Field_Light"] < _SHARE_OF_LIGHT * usual).to_numpy()
 
     def decided(flags: str, flag: str) -> str:
-        return ";".join([*(set(flags.split(";")) - {"", "blurred", "empty"}), flag])
+        others = [other for other in flags.split(";") if other not in ("", "blurred", "empty")]
+        return ";".join([*others, flag])
 
     flags = [
         decided(said, "empty" if is_dark else "blurred") if is_bare else said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,7 +10,12 @@ from numpy.typing import NDArray
 
 from image2reg.errors import ConfigurationError
 from image2reg.randomness import generator
-from image2reg.screen.permutations import by_code, control_p_values, plate_p_values
+from image2reg.screen.permutations import (
+    by_code,
+    control_p_values,
+    plate_p_values,
+    smallest_control_p,
+)
 from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, distinct_names, parse_well
 from image2reg.screen.quality import ssmd
 from image2reg.screen.significance import benjamini_hochberg
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["NULLS", "call_hits", "called_wells", "group_wells"]
+__all__ = ["NULLS", "call_hits", "called_wells", "group_wells", "out_of_reach"]
 
 NULLS = ("controls", "plates")
 
@@ -59,9 +65,11 @@ def call_hits(
     Returns
     -------
     DataFrame, one row per perturbation and score, best first
-        `group_by` columns, ``name`` (their values), ``score``, ``n_replicates``, ``n_plates``, ``effect`` (mean score),
+        `group_by` columns, ``name`` (their values), ``score``, ``n_replicates``, ``n_plates``, ``effect`` (mean score;
+        for null ``controls``, beyond the controls' median of its plates),
         ``ssmd`` (small-sample estimator against the negative controls of its plates), ``agreement`` (share of wells on
-        the side of the mean), ``p``, ``q``, ``hit``, ``note``; ``is_control`` marks groups made of negative control
+        the side of the mean), ``p``, ``smallest_p`` (that `null` allows here),
+        ``q``, ``hit``, ``note``; ``is_control`` marks groups made of negative control
         wells, each compared with the controls outside it: they must not be hits, and they count among the tests.
 
     Raises
@@ -91,7 +99,12 @@ def call_hits(
     significant, large = (table["q"] <= fdr).to_numpy(), (table["size"] >= min_effect).to_numpy()
     table["hit"] = significant & large
     small = np.where(significant & ~large, f"beyond chance, effect below {min_effect:g}", "")
-    table["note"] = np.where(few, f"fewer than {min_replicates} wells: ranked, not called", small)
+    alone = np.where(
+        table["n_replicates"] > 0,
+        f"fewer than {min_replicates} wells: ranked, not called",
+        "no well has a score",
+    )
+    table["note"] = np.where(few, alone, small)
     return table.sort_values(["q", "p", "size"], ascending=[True, True, False], kind="stable").drop(
         columns="size"
     ).reset_index(drop=True)  # fmt: skip
@@ -186,14 +199,21 @@ def _one_score(
     negative = kinds == NEGATIVE
     n_plates = int(plates.max(initial=-1)) + 1
     count = np.bincount(groups, minlength=n_groups)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.bincount(groups, values, n_groups) / count
-        same_side = np.sign(values) == np.sign(mean[groups])
-        agreement = np.bincount(groups, same_side, n_groups) / count
+    distance, smallest = values, np.full(n_groups, np.nan)
     if null == "controls":
         p_values = control_p_values(values, plates, groups, n_groups, negative, rng)
+        smallest = smallest_control_p(plates, groups, n_groups, negative)
+        # B-scores of controls need not lie about 0, and an effect is of the sign of what was tested.
+        middle = np.zeros(n_plates)
+        for plate in np.unique(plates[negative]):
+            middle[plate] = np.median(values[negative & (plates == plate)])
+        distance = values - middle[plates]
     else:
         p_values = plate_p_values(values, plates, groups, n_groups, kinds == "", rng)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(groups, distance, n_groups) / count
+        same_side = np.sign(distance) == np.sign(mean[groups])
+        agreement = np.bincount(groups, same_side, n_groups) / count
     pairs = np.unique(np.stack([groups, plates]), axis=1)
     controls = [values[negative & (plates == plate)] for plate in range(n_plates)]
     members = by_code(groups, n_groups)
@@ -214,4 +234,27 @@ def _one_score(
         "ssmd": np.array(strict),
         "agreement": agreement,
         "p": p_values,
+        "smallest_p": smallest,
     }
+
+
+def out_of_reach(hits: pd.DataFrame, fdr: float) -> str:
+    """Say it when nothing is a hit and the control wells are too few for a single test to become one; else "".
+
+    Parameters
+    ----------
+    hits : DataFrame
+        Of `call_hits`.
+    fdr : float
+    """
+    tested = hits[hits["q"].notna()]
+    smallest = tested["smallest_p"].min()
+    needed = math.ceil(smallest * len(tested) / fdr) if np.isfinite(smallest) else 0
+    if needed < 2 or hits["hit"].any():
+        return ""
+    return (
+        f"the smallest p that these control wells and replicates allow is {smallest:.2g}: at {fdr:.0%} FDR, {needed} "
+        f"of {len(tested)} tests would have to reach it before one is called. Add control wells or replicates, test "
+        "fewer readouts (--readout), or, if most wells do nothing, compare with whole plates "
+        "(--set call.null=plates)."
+    )

@@ -23,7 +23,8 @@ __all__ = [
     "robust_z",
 ]
 
-MAD_TO_SD = 1.4826  # of a normal distribution
+# Of a normal distribution: the median and the mean absolute deviation.
+MAD_TO_SD, MEAN_DEVIATION_TO_SD = 1.4826, 1.2533
 # A spread below this share of the typical size of the values is rounding, not biology: it is raised to it.
 _FLOOR = 1e-6
 
@@ -48,10 +49,21 @@ def _median(values: Floats, axis: int | None = None) -> Floats:
 
 
 def robust_spread(values: Floats, *, scale: float = 0.0) -> float:
-    """1.4826 · MAD, at least a millionth of the largest of `scale` and the values' median size; NaN without values."""
+    """1.4826 · MAD, or 1.2533 · mean absolute deviation where more than half of the values are equal.
+
+    At least a millionth of the largest of `scale` and the values' median size; NaN without values, or where all are 0.
+
+    Notes
+    -----
+    Iglewicz & Hoaglin, How to Detect and Handle Outliers (1993), on what to take for a MAD of 0.
+    """
     median = _median(values)
     floor = _FLOOR * max(abs(float(median)), abs(scale))
-    return float(max(MAD_TO_SD * float(_median(np.abs(values - median))), floor)) or float("nan")
+    deviation = np.abs(values - median)
+    spread = MAD_TO_SD * float(_median(deviation))
+    if spread <= floor and np.isfinite(deviation).any():
+        spread = MEAN_DEVIATION_TO_SD * float(np.nanmean(deviation))
+    return max(spread, floor) or float("nan")
 
 
 def fold_change(values: Floats, control: Mask) -> Floats:
@@ -61,7 +73,9 @@ def fold_change(values: Floats, control: Mask) -> Floats:
 
 
 def robust_z(values: Floats, control: Mask, *, leave_one_out: bool = False) -> Floats:
-    """Distance to the control wells' median in units of 1.4826 · MAD.
+    """Distance to the control wells' median in units of their `robust_spread`.
+
+    Controls that are all equal have none; the spread of all wells is taken, and where that is none too, z is NaN.
 
     Parameters
     ----------
@@ -71,14 +85,22 @@ def robust_z(values: Floats, control: Mask, *, leave_one_out: bool = False) -> F
         Compare each control well with the other ones, so that it does not vouch for itself.
     """
     reference = _of(values, control)
-    z = (values - float(_median(reference))) / robust_spread(reference)
+    z = (values - float(_median(reference))) / _spread(reference, values)
     if leave_one_out:
         for well in np.flatnonzero(control):
             others = control.copy()
             others[well] = False
             rest = values[others & np.isfinite(values)]
-            z[well] = (values[well] - float(_median(rest))) / robust_spread(rest) if rest.size > 1 else np.nan
+            z[well] = (
+                (values[well] - float(_median(rest))) / _spread(rest, values) if rest.size > 1 else np.nan
+            )
     return z
+
+
+def _spread(reference: Floats, values: Floats) -> float:
+    if reference.size > 1 and np.ptp(reference) == 0:
+        return robust_spread(values) if np.nanmin(values) < np.nanmax(values) else float("nan")
+    return robust_spread(reference)
 
 
 def b_score(values: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp], control: Mask) -> Floats:
@@ -101,7 +123,8 @@ def b_score(values: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp], c
     grid[rows[~control], columns[~control]] = values[~control]
     if not np.isfinite(grid).any():
         raise DataError(
-            "B-score: no sample well with a value besides the controls. Use --normalise robust-z on such a plate."
+            "B-score: no sample well with a value besides the controls. Use robust z on such a plate "
+            "(--set call.normalise=robust-z)."
         )
     fit = median_polish(grid)
     residual = values - (fit.overall + np.nan_to_num(fit.row)[rows] + np.nan_to_num(fit.column)[columns])

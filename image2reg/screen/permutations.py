@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["by_code", "control_p_values", "plate_p_values"]
+__all__ = ["by_code", "control_p_values", "plate_p_values", "smallest_control_p"]
 
 MAX_WAYS = 20_000
 _BLOCK_ENTRIES = 20_000_000
@@ -71,28 +71,14 @@ def control_p_values(
     Stat. Appl. Genet. Mol. Biol. 9:39 (2010).
     """
     p_values = np.full(n_groups, np.nan)
-    usable = np.flatnonzero(negative & (groups >= 0))
-    controls = dict(
-        enumerate(usable[own] for own in by_code(plates[usable], int(plates.max(initial=-1)) + 1))
-    )
-    layouts: dict[tuple[tuple[int, int], ...], list[tuple[int, Floats]]] = defaultdict(list)
-    for group, own in enumerate(by_code(groups, n_groups)):
-        # Wells side by side, plate by plate, the group's own before the controls.
-        sides = []
-        for plate in np.unique(plates[own]):
-            treated, reference = own[plates[own] == plate], controls[int(plate)]
-            sides.append((treated, reference[groups[reference] != group]))
-        if sides and all(len(reference) for _, reference in sides):
-            layout = tuple((len(treated), len(reference)) for treated, reference in sides)
-            layouts[layout].append((group, scores[np.concatenate([w for side in sides for w in side])]))
-    for layout, found in layouts.items():
-        ways = math.prod(math.comb(own + controls, own) for own, controls in layout)
+    for layout, found in _layouts(plates, groups, n_groups, negative).items():
+        ways = _ways(layout)
         exact, n_deals = ways <= max_ways, min(ways, max_ways)
         block, state = max(1, _BLOCK_ENTRIES // n_deals), rng.bit_generator.state
         for start in range(0, len(found), block):
             rng.bit_generator.state = state  # every block sees the same deals
             part = found[start : start + block]
-            table = np.array([wells for _, wells in part])
+            table = scores[np.array([wells for _, wells in part])]
             null, observed, begin = np.zeros((len(part), n_deals)), np.zeros(len(part)), 0
             # Plate by plate, so that memory is that of one plate's deals, however many there are.
             for (n_own, n_controls), weights in zip(
@@ -107,6 +93,40 @@ def control_p_values(
             p = n_beyond / n_deals if exact else (1 + n_beyond) / (1 + n_deals)
             p_values[[group for group, _ in part]] = p
     return p_values
+
+
+def smallest_control_p(
+    plates: Codes, groups: Codes, n_groups: int, negative: NDArray[np.bool_], *, max_ways: int = MAX_WAYS
+) -> Floats:
+    """Give the smallest p that each group can have by `control_p_values`, whatever its scores: (groups,) float64."""
+    smallest = np.full(n_groups, np.nan)
+    for layout, found in _layouts(plates, groups, n_groups, negative).items():
+        ways = _ways(layout)
+        smallest[[group for group, _ in found]] = 1 / (ways if ways <= max_ways else 1 + max_ways)
+    return smallest
+
+
+def _layouts(
+    plates: Codes, groups: Codes, n_groups: int, negative: NDArray[np.bool_]
+) -> dict[tuple[tuple[int, int], ...], list[tuple[int, Codes]]]:
+    """Gather groups by their numbers of wells and controls per plate; their wells so, the own before the controls."""
+    usable = np.flatnonzero(negative & (groups >= 0))
+    controls = [usable[own] for own in by_code(plates[usable], int(plates.max(initial=-1)) + 1)]
+    layouts: dict[tuple[tuple[int, int], ...], list[tuple[int, Codes]]] = defaultdict(list)
+    for group, own in enumerate(by_code(groups, n_groups)):
+        sides = []
+        for plate in np.unique(plates[own]):
+            treated, reference = own[plates[own] == plate], controls[int(plate)]
+            sides.append((treated, reference[groups[reference] != group]))
+        if sides and all(len(reference) for _, reference in sides):
+            layout = tuple((len(treated), len(reference)) for treated, reference in sides)
+            layouts[layout].append((group, np.concatenate([w for side in sides for w in side])))
+    return layouts
+
+
+def _ways(layout: Sequence[tuple[int, int]]) -> int:
+    """Ways of dealing the wells of each plate out."""
+    return math.prod(math.comb(own + controls, own) for own, controls in layout)
 
 
 def by_code(codes: Codes, n: int) -> list[Codes]:

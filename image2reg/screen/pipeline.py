@@ -134,7 +134,9 @@ def run_screen(
     """
     out, settings = Path(out), settings or ScreenSettings()
     if settings.call.rule and settings.call.rule not in RULES:
-        raise ConfigurationError(f"--rule {settings.call.rule!r} is not known; there is {sorted(RULES)}.")
+        raise ConfigurationError(
+            f"call.rule {settings.call.rule!r} is not known (--set call.rule=NAME); there is {sorted(RULES)}."
+        )
     sets = None if gmt is None else read_gmt(gmt)
     refuse_existing(out / HITS, overwrite=overwrite)
     opened = open_screen(Path(data), channels=channels, pattern=pattern, layout=layout)
@@ -150,7 +152,7 @@ def run_screen(
     else:
         nuclei = nuclear_channel(opened, settings.measure.nuclei)
         units = plan_units(opened, nuclei)
-        _look_ahead(units, control, positive, settings.call)
+        _look_ahead(units, control, positive, settings.call, with_sets=sets is not None)
         if settings.measure.tta:
             load_segmenter(settings.measure.model, device=device, tta=True)  # refused now, not field by field
         measured_by = {
@@ -177,13 +179,17 @@ def run_screen(
     return result
 
 
-def _look_ahead(units: list[dict[str, Any]], control: str, positive: str | None, call: CallSettings) -> None:
+def _look_ahead(
+    units: list[dict[str, Any]], control: str, positive: str | None, call: CallSettings, *, with_sets: bool
+) -> None:
     """Refuse a wrong query, a plate without controls or a well with two contents before the first image is read."""
     import pandas as pd
 
     frame = pd.DataFrame([unit["metadata"] for unit in units]).fillna("")
     control_columns(frame, control, positive)
     group_by, dose = _groups(frame, call.group_by, call.dose)
+    if with_sets:
+        _refuse_no_genes(frame, call.gene)
     used = dict.fromkeys([PERTURBATION, DOSE, CONTROL, *group_by, dose, call.gene])
     contents = [name for name in used if name in frame]
     wells = frame.groupby([PLATE, WELL], sort=False)[contents]
@@ -256,10 +262,8 @@ def _judge(
     readouts = pick_readouts(wells, call.readouts, nuclei)
     group_by, dose = _groups(wells, call.group_by, call.dose)
     genes_known = call.gene in wells and bool(wells[call.gene].ne("").any())
-    if sets is not None and not genes_known:
-        raise DataError(
-            f"--gmt: no column {call.gene!r} with genes in the data; name it with --set call.gene=COLUMN."
-        )
+    if sets is not None:
+        _refuse_no_genes(wells, call.gene)
     wells = score_wells(wells, readouts)
     scores = [SCORES[call.normalise] + readout for readout in readouts]
     by = list(dict.fromkeys([*group_by, call.gene])) if genes_known else group_by
@@ -278,6 +282,13 @@ def _judge(
     if sets is not None and genes is not None:
         pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), set(genes[call.gene]), sets)
     return ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
+
+
+def _refuse_no_genes(wells: pd.DataFrame, gene: str) -> None:
+    if gene not in wells or not wells[gene].ne("").any():
+        raise DataError(
+            f"--gmt: no column {gene!r} with genes in the data; name it with --set call.gene=COLUMN."
+        )
 
 
 def _groups(wells: pd.DataFrame, asked: Sequence[str], dose: str) -> tuple[list[str], str]:

@@ -6,10 +6,11 @@ import tracemalloc
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from image2reg.screen import call_hits, gene_scores
 from image2reg.screen.curves import fit_curves
-from image2reg.screen.hits import called_wells
+from image2reg.screen.hits import called_wells, out_of_reach
 from image2reg.screen.permutations import control_p_values
 from image2reg.screen.plates import well_name
 
@@ -115,3 +116,36 @@ def test_a_gene_is_no_hit_where_none_of_its_reagents_may_be_one():
     )
     assert gene_scores(small)["hit"].any()  # beyond chance, but below the least effect
     assert not gene_scores(small, min_effect=3.0)["hit"].any()
+
+
+def test_too_few_controls_for_any_hit_are_said():
+    samples = [{PERTURBATION: f"drug {n}"} for n in range(12)]
+    few = call_hits(screened(samples, [30.0] * 2 + [0.0] * 10, n_controls=4), ["RobustZ_x"], [PERTURBATION])
+    assert not few["hit"].any()
+    assert few["smallest_p"].min() == 1 / 35  # three of seven wells, dealt out in all ways
+    assert "smallest p that these control wells and replicates allow is 0.029" in out_of_reach(few, 0.05)
+    assert "8 of 13 tests would have to reach it" in out_of_reach(few, 0.05)
+    many = call_hits(screened(samples, [30.0] * 2 + [0.0] * 10, n_controls=24), ["RobustZ_x"], [PERTURBATION])
+    assert many["hit"].sum() == 2
+    assert out_of_reach(many, 0.05) == ""
+
+
+def test_an_effect_has_the_sign_of_what_was_tested():
+    wells = screened([{PERTURBATION: "low"}, {PERTURBATION: "high"}], [-9.0, 9.0])
+    shifted = wells.assign(RobustZ_x=wells["RobustZ_x"] + 20)  # as B-scores of controls may be
+    hits = call_hits(shifted, ["RobustZ_x"], [PERTURBATION]).set_index("name")
+    assert np.sign(hits.loc[["low", "high"], "effect"]).tolist() == [-1, 1]
+    assert np.sign(hits.loc[["low", "high"], "ssmd"]).tolist() == [-1, 1]
+
+
+def test_a_series_on_plates_of_different_gain_is_one_curve():
+    samples = [{PERTURBATION: "drug", DOSE: str(dose)} for dose in (1, 2, 4, 8, 16)]
+    rise = [10 / (1 + (4 / dose) ** 2) for dose in (1, 2, 4, 8, 16)]
+    one = screened(samples, rise, n_each=2).assign(x=lambda wells: 100 + 10 * wells["x"])
+    other = one.assign(Metadata_Plate="q", x=4 * one["x"])
+    (alone,) = fit_curves(one, ["x"], [PERTURBATION, DOSE], DOSE)
+    (both,) = fit_curves(pd.concat([one, other]), ["x"], [PERTURBATION, DOSE], DOSE)
+    assert both.fit.ec50 == pytest.approx(alone.fit.ec50, rel=0.02)
+    assert both.fit.r2 > 0.9
+    logs = pd.concat([one, other.assign(x=one["x"] - 500)])  # what may be negative is shifted
+    assert fit_curves(logs, ["x"], [PERTURBATION, DOSE], DOSE)[0].fit.r2 > 0.9

@@ -331,7 +331,9 @@ def test_wrong_columns_are_explained(finished, tmp_path, call, message):
 
 def test_wrong_options_are_explained(plate, finished, tmp_path):
     rule = ScreenSettings.model_validate({"call": {"rule": "best"}})
-    with pytest.raises(ConfigurationError, match=r"--rule 'best' is not known; there is \['aits-sirna'\]"):
+    with pytest.raises(
+        ConfigurationError, match=r"call.rule 'best' is not known .*; there is \['aits-sirna'\]"
+    ):
         run(plate, tmp_path / "out", settings=rule)
     with pytest.raises(ConfigurationError, match="a folder needs its channels"):
         run(plate, tmp_path / "out", data=plate)

@@ -93,8 +93,15 @@ def test_controls_without_spread_and_without_values():
     same = np.array([5.0, 5.0, 5.0, 6.0])
     control = np.array([True, True, True, False])
     z = robust_z(same, control)
-    assert np.isfinite(z).all()
-    assert z[3] > 1e5  # a stated floor, not an infinite score
+    assert z[:3].tolist() == [0, 0, 0]
+    assert z[3] == pytest.approx(1 / (1.2533 * 0.25))  # the spread of all wells
+    spots = robust_z(np.array([0.0, 0, 0, 0, 7, 8, 9]), np.arange(7) < 4)
+    assert (spots[4:] > 0.5).all()
+    most = robust_z(np.array([100.0, 100, 100, 110, 97]), np.arange(5) < 4)
+    assert most[4] == pytest.approx(
+        -3 / (1.2533 * 2.5)
+    )  # a MAD of 0 says that most are equal, not that all are
+    assert np.isnan(robust_z(np.zeros(4), control)).all()
     with pytest.raises(DataError, match=r"no control well has a value \(3 control wells, 4 wells\)"):
         robust_z(np.where(control, np.nan, same), control)
     assert np.isnan(fold_change(np.array([0.0, 0.0, 1.0]), np.array([True, True, False]))).all()

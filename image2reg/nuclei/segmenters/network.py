@@ -149,7 +149,8 @@ def _share_of_bright(values: NDArray[Any], labels: Labels) -> float:
     """Give the share of the pixels above Otsu's threshold that are in an object."""
     from skimage.filters import threshold_otsu
 
-    bright = values > threshold_otsu(values)
+    plain = values.astype(np.float32)
+    bright = plain > threshold_otsu(plain)
     return float((labels[bright] > 0).mean()) if bright.any() else 0.0
 
 
