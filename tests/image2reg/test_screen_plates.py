@@ -1,6 +1,8 @@
-"""Plates and queries: wells, grids, controls; nothing of a query is evaluated."""
+"""Plates, queries and units: wells, grids, controls, files; nothing of a query is evaluated."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image, write
 from image2reg.screen import parse_well, select_rows
 from image2reg.screen.plates import control_columns, plate_grid, plate_shape, well_name
+from image2reg.screen.sources import plan_units
+from image2reg.tables.manifest import Manifest
 
 FRAME = pd.DataFrame(
     {
@@ -98,3 +103,20 @@ def test_controls_and_what_is_wrong_with_them():
         control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'DMSO'")
     with pytest.raises(DataError, match="no well with Metadata_Drug == 'C'"):
         control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'C'")
+
+
+@pytest.mark.parametrize("name", ["A01.tif", "A01.ome.zarr"])
+def test_a_unit_says_what_its_image_looked_like_unless_its_hash_is_known(tmp_path, name):
+    def seen(value, sha256=""):
+        write(Image(np.full((1, 8, 8), value, np.uint16), "CYX", channels=("DNA",)), path, overwrite=True)
+        row = {"path": name, "role": "input", "channel": "DNA", "Metadata_Well": "A01", "sha256": sha256}
+        (unit,) = plan_units(Manifest(pd.DataFrame([row]), tmp_path), "DNA")
+        return unit.get("seen")
+
+    path = tmp_path / name
+    first = seen(1)
+    assert first == {k: (v.st_size, v.st_mtime_ns) for k, v in ((k, (tmp_path / k).stat()) for k in first)}
+    assert all(k.startswith(name) for k in first)
+    time.sleep(0.02)
+    assert seen(2) != first != {}
+    assert seen(2, sha256="0" * 64) is None
