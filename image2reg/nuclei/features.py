@@ -88,7 +88,7 @@ def measure(
     >>> labels[8:20, 10:26] = 7
     >>> table = measure(np.ones((32, 32)), labels, voxel_um=0.5)
     >>> table[["Metadata_Object", "Nuclei_AreaShape_Area", "Nuclei_AreaShape_Area_um2"]].values.tolist()
-    [[7, 192.0, 48.0]]
+    [[7.0, 192.0, 48.0]]
     """
     import pandas as pd
 
