@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.atomic import atomic_file, refuse_existing, refuse_inputs
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate
 from image2reg.images.readers import read
@@ -91,7 +91,8 @@ def predict_many(
     Raises
     ------
     DataError, BundleError, ConfigurationError
-        For a single image, its error. Of many, those that fail are listed and the rest is done.
+        For a single image, its error. Of many, those that fail are listed and the rest is done. Nothing is written
+        where a result would replace an input.
     """
     model = load(model, device=device) if isinstance(model, str) else model
     images = find_images(inputs)
@@ -106,6 +107,7 @@ def predict_many(
         raise ConfigurationError(
             f"--out {out}: two inputs would be written to {sorted(doubled)[0]}. Predict their folders one by one."
         )
+    refuse_inputs((target for _, target in jobs), images)
     for _, target in jobs:  # before any work: nobody wants to hear it after an hour
         if not resume:
             refuse_existing(target, overwrite=overwrite)

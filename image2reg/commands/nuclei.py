@@ -36,13 +36,14 @@ def features(
     """Measure every nucleus: CellProfiler names, one row per nucleus."""
     import pandas as pd
 
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import progress_bar
     from image2reg.errors import ProjectError
     from image2reg.nuclei.features import measure
     from image2reg.nuclei.pairs import labelled_fields
     from image2reg.tables import Profiles
 
+    refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
     fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
     tables, failures, empty = [], [], []
@@ -84,12 +85,13 @@ def crops(
     """Cut a square around every nucleus; one .zarr directory for all."""
     import numpy as np
 
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import progress_bar
     from image2reg.errors import ProjectError
     from image2reg.nuclei.crops import Crops, cut_crops, write_crops
     from image2reg.nuclei.pairs import labelled_fields
 
+    refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
     fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
     usable, failures, empty, n = [], [], [], 0

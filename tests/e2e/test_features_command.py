@@ -81,3 +81,13 @@ def test_images_without_labels_are_named(plate: Path) -> None:
         run("features", plate / "images", plate / "labels", "--out", plate / "x.parquet")
     with pytest.raises(ValueError, match="no labels given"):
         run("features", plate / "images", "--out", plate / "x.parquet")
+
+
+def test_a_table_does_not_replace_what_it_is_made_of(plate: Path) -> None:
+    manifest = plate / "images" / "plate.csv"
+    from_folder(plate / "images", inputs=["DNA", "GFP"]).write(manifest)
+    with pytest.raises(ValueError, match=r"is the input .*plate\.csv or holds it"):
+        run("features", manifest, plate / "labels", "--out", manifest, "--overwrite")
+    for out in (plate / "labels", plate):
+        with pytest.raises(ValueError, match="or holds it, and would replace it"):
+            run("crops", manifest, plate / "labels", "--out", out, "--overwrite")

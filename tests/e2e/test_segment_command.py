@@ -171,3 +171,23 @@ def test_models_are_listed_by_the_installed_program() -> None:
     program = Path(sys.executable).with_name("image2reg")
     done = subprocess.run([program, "models", "--json"], capture_output=True, text=True, check=True)
     assert all(row["problem"] is None for row in json.loads(done.stdout)["models"])
+
+
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume"])
+def test_labels_never_replace_their_images(images, flag, monkeypatch) -> None:
+    folder = images / "images"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.chdir(folder)
+    for given, out in ((folder, folder), ("A01.tif", "A01.tif"), ("A01.tif", "."), ("../images", ".")):
+        refused = image2reg("segment", given, "--out", out, "--model", "classical", flag, code=2)
+        assert "A01.tif or holds it, and would replace it. Choose another --out." in refused.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_labels_of_a_plate_do_not_replace_it(tmp_path) -> None:
+    image, _ = discs((60, 60), grid(1))
+    write_plate(tmp_path / "plate.zarr", {("A/01", "0"): Image(image, "YX")})
+    for given in (tmp_path / "plate.zarr", tmp_path):
+        refused = image2reg("segment", given, "--out", tmp_path / "plate.zarr", "--overwrite", code=2)
+        assert f"plate.zarr is the input {tmp_path / 'plate.zarr'}" in refused.stderr
+    assert read_plate(tmp_path / "plate.zarr").image("A/01", "0").load().data.max() > 500

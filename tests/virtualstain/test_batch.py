@@ -85,3 +85,19 @@ def test_what_cannot_be_named_is_refused(make_model: Factory, folder: Path, tmp_
     (tmp_path / "empty" / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"no image in this folder; looked for .* and saw 1 other entries"):
         find_images([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("flags", [{"overwrite": True}, {"resume": True}])
+def test_results_never_replace_their_images(
+    make_model: Factory, folder: Path, tmp_path: Path, flags: dict[str, bool]
+) -> None:
+    before = (folder / "cell0.ome.tif").read_bytes()
+    write_plate(tmp_path / "plate.ome.zarr", {("A/1", "0"): plane(0)})
+    for given, out in (
+        (folder, folder),
+        (folder / "cell0.ome.tif", folder),
+        (tmp_path / "plate.ome.zarr",) * 2,
+    ):
+        with pytest.raises(ConfigurationError, match="or holds it, and would replace it"):
+            predict_many([given], out, model=make_model(), **flags)
+    assert (folder / "cell0.ome.tif").read_bytes() == before

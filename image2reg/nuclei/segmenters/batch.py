@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from image2reg.atomic import refuse_existing
+from image2reg.atomic import refuse_existing, refuse_inputs
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.image import Image
 from image2reg.images.plates import PlateWriter, read_plate
@@ -120,7 +120,8 @@ def segment_many(
     Raises
     ------
     DataError, ConfigurationError
-        For one image, its error. Of many, those that fail are listed and the rest is done.
+        For one image, its error. Of many, those that fail are listed and the rest is done. Nothing is written where
+        labels would replace an input.
     """
     size: dict[str, Any] = {"diameter_px": diameter_px, "diameter_um": diameter_um}
     result = Segmented()
@@ -130,6 +131,7 @@ def segment_many(
         )
         return result
     jobs = _jobs(inputs, out)
+    refuse_inputs((target for _, target in jobs), (path for path, _ in jobs))
     for _, target in jobs:
         if not resume:
             refuse_existing(target, overwrite=overwrite)
@@ -184,6 +186,7 @@ def _segment_plate(
         raise ConfigurationError(
             f"--out {out}: the labels of a plate are a plate. Give a name that ends in .zarr."
         )
+    refuse_inputs([out], [path])
     plate = read_plate(path)
     places = list(plate)
     with PlateWriter(out, name=plate.name, overwrite=overwrite) as writer:
