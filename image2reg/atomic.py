@@ -11,7 +11,7 @@ from pathlib import Path
 
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 
-__all__ = ["atomic_directory", "atomic_file", "refuse_existing", "refuse_inputs"]
+__all__ = ["atomic_directory", "atomic_file", "make_folder", "refuse_existing", "refuse_inputs"]
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -75,6 +75,12 @@ def _as_resource_error(path: Path) -> Iterator[None]:
         raise ResourceError(
             f"{path}: could not be written ({error}). Free space or choose another --out."
         ) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, before the work that fills it; raises `ResourceError` where it cannot be made."""
+    with _as_resource_error(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -191,3 +191,14 @@ def test_the_labels_of_a_plate_do_not_replace_it(tmp_path) -> None:
         refused = image2reg("segment", given, "--out", tmp_path / "plate.zarr", "--overwrite", code=2)
         assert f"plate.zarr is the input {tmp_path / 'plate.zarr'}" in refused.stderr
     assert read_plate(tmp_path / "plate.zarr").image("A/01", "0").load().data.max() > 500
+
+
+@pytest.mark.parametrize(
+    "out", ["images/A01.tif/x.tif", "images/A01.tif/x", "/proc/none/d.tif", "/proc/none"]
+)
+def test_a_folder_that_cannot_be_made_is_said_before_any_work(images, out, monkeypatch) -> None:
+    monkeypatch.setattr("image2reg.nuclei.segmenters.batch.read", lambda *_, **__: pytest.fail("worked"))
+    refused = image2reg("segment", images / "images" / "A02.tif", "--out", images / out,
+                        "--model", "classical", code=6)  # fmt: skip
+    assert "could not be written" in refused.stderr
+    assert "choose another --out" in refused.stderr

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from image2reg import atomic
-from image2reg.atomic import atomic_directory, atomic_file, refuse_inputs
+from image2reg.atomic import atomic_directory, atomic_file, make_folder, refuse_inputs
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 
 
@@ -100,3 +100,12 @@ def test_what_would_replace_an_input_is_refused(tmp_path):
         ):
             refuse_inputs([raw / "b.tif", target], [raw / "a.tif"])
     refuse_inputs([raw / "b.tif", tmp_path / "a.tif"], [raw / "a.tif", raw])
+
+
+def test_a_folder_under_a_file_cannot_be_made(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(ResourceError, match=r"could not be written .* choose another --out"):
+            make_folder(path)

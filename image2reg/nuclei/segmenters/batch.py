@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from image2reg.atomic import refuse_existing, refuse_inputs
+from image2reg.atomic import make_folder, refuse_existing, refuse_inputs
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.image import Image
 from image2reg.images.plates import PlateWriter, read_plate
@@ -122,6 +122,8 @@ def segment_many(
     DataError, ConfigurationError
         For one image, its error. Of many, those that fail are listed and the rest is done. Nothing is written where
         labels would replace an input.
+    ResourceError
+        The folder of the labels cannot be made or written to.
     """
     size: dict[str, Any] = {"diameter_px": diameter_px, "diameter_um": diameter_um}
     result = Segmented()
@@ -135,12 +137,15 @@ def segment_many(
     for _, target in jobs:
         if not resume:
             refuse_existing(target, overwrite=overwrite)
+    for folder in {
+        target.parent for _, target in jobs
+    }:  # before any work: nobody wants to hear it after an hour
+        make_folder(folder)
     for n_done, (path, target) in enumerate(jobs, start=1):
         if resume and target.exists():
             continue
         try:
             labels, facts = segment_image(segmenter, read(path, voxel_um=voxel_um), channel=channel, **size)
-            target.parent.mkdir(parents=True, exist_ok=True)
             write(labels, target, overwrite=overwrite)
             result.written.append({"source": str(path), "output": str(target), **facts})
         except ProjectError as error:
