@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from image2reg.atomic import atomic_file, refuse_existing, refuse_inputs
+from image2reg.atomic import refuse_existing, refuse_inputs
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate
 from image2reg.images.readers import read
+from image2reg.nuclei.side_tables import failure, failures_path, write_failures
 from virtualstain.model import StainModel, load
 from virtualstain.predict import predict, predict_to
 
 __all__ = ["BatchResult", "find_images", "predict_many"]
 
 SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".czi", ".nd2", ".lif")
-FAILURES = "failures.csv"
 
 
 @dataclass
 class BatchResult:
-    """What was written, and what failed (also in ``failures.csv``)."""
+    """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file)."""
 
     written: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -111,6 +110,7 @@ def predict_many(
     for _, target in jobs:  # before any work: nobody wants to hear it after an hour
         if not resume:
             refuse_existing(target, overwrite=overwrite)
+    failures_path(out)
     result = BatchResult()
     options: dict[str, Any] = {
         "channels": channels,
@@ -132,20 +132,12 @@ def predict_many(
         except ProjectError as error:
             if single or len(jobs) == 1:
                 raise
-            result.failures.append({"source": str(path), "error": str(error), "kind": type(error).__name__})
+            result.failures.append(failure(str(path), error))
             continue
         result.written.append({"source": str(path), "output": str(target), "flags": list(flags)})
-    if result.failures:
-        if not result.written and not resume:
-            raise DataError(f"all {len(jobs)} images failed; the first: {result.failures[0]['error']}")
-        result.failures_path = (out.parent if single else out) / FAILURES
-        with (
-            atomic_file(result.failures_path, overwrite=True) as partial,
-            partial.open("w", newline="") as handle,
-        ):
-            writer = csv.DictWriter(handle, ["source", "kind", "error"])
-            writer.writeheader()
-            writer.writerows(result.failures)
+    if result.failures and not result.written and not resume:
+        raise DataError(f"all {len(jobs)} images failed; the first: {result.failures[0]['error']}")
+    result.failures_path = write_failures(result.failures, out)
     return result
 
 
@@ -171,12 +163,7 @@ def _predict_plate(
             try:
                 done = predict(model, plate.image(well, field_name), **options)
             except DataError as error:
-                row = {
-                    "source": f"{path}/{well}/{field_name}",
-                    "error": str(error),
-                    "kind": type(error).__name__,
-                }
-                result.failures.append(row)
+                result.failures.append(failure(f"{path}/{well}/{field_name}", error))
                 continue
             writer.write(well, field_name, done.image)
             flags.extend(f"{well}/{field_name}: {flag}" for flag in done.flags)

@@ -41,10 +41,12 @@ def features(
     from image2reg.errors import ProjectError
     from image2reg.nuclei.features import measure
     from image2reg.nuclei.pairs import labelled_fields
+    from image2reg.nuclei.side_tables import failure, failures_path
     from image2reg.tables import Profiles
 
     refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
+    failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
     tables, failures, empty = [], [], []
     with progress_bar("fields", silent=as_json) as report:
@@ -52,7 +54,7 @@ def features(
             try:
                 table = measure(field.image(), field.labels(), ring_px=ring)
             except ProjectError as error:
-                failures.append(_failure(field.name, error))
+                failures.append(failure(field.name, error))
                 continue
             if table.empty:
                 empty.append(field.name)
@@ -90,9 +92,11 @@ def crops(
     from image2reg.errors import ProjectError
     from image2reg.nuclei.crops import Crops, cut_crops, write_crops
     from image2reg.nuclei.pairs import labelled_fields
+    from image2reg.nuclei.side_tables import failure, failures_path
 
     refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
+    failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
     usable, failures, empty, n = [], [], [], 0
     # once for the numbers, so that the crops themselves can go straight to disk
@@ -101,7 +105,7 @@ def crops(
             image, numbers = field.image(), field.labels()
             cut = cut_crops(image, numbers, size_px=size)
         except ProjectError as error:
-            failures.append(_failure(field.name, error))
+            failures.append(failure(field.name, error))
             continue
         if cut is None:
             empty.append(field.name)
@@ -136,10 +140,6 @@ def _nuclei(n: int, n_fields: int) -> str:
     return f"{counted(n, 'nucleus', 'nuclei')} of {counted(n_fields, 'field')}"
 
 
-def _failure(name: str, error: Exception) -> dict[str, str]:
-    return {"source": name, "error": str(error), "kind": type(error).__name__}
-
-
 def _refuse_none(filled: list[Any], images: Path, n_fields: int) -> None:
     from image2reg.errors import DataError
 
@@ -150,18 +150,12 @@ def _refuse_none(filled: list[Any], images: Path, n_fields: int) -> None:
 
 
 def _write_failures(out: Path, failures: list[dict[str, str]], n_fields: int) -> Path | None:
-    import pandas as pd
-
     from image2reg.errors import DataError
-    from image2reg.tables import write_csv
+    from image2reg.nuclei.side_tables import write_failures
 
-    if not failures:
-        return None
-    if len(failures) == n_fields:
+    if failures and len(failures) == n_fields:
         raise DataError(f"all {n_fields} fields failed; the first: {failures[0]['error']}")
-    path = out.parent / "failures.csv"
-    write_csv(pd.DataFrame(failures), path, overwrite=True)
-    return path
+    return write_failures(failures, out)
 
 
 def _finish(

@@ -44,13 +44,12 @@ def segment(
     as_json: AsJson = False,
 ) -> None:
     """Find nuclei: label images beside a table of counts and quality flags."""
-    import pandas as pd
-
     from image2reg.console import emit, progress_bar
     from image2reg.nuclei.segmenters.batch import segment_many
     from image2reg.nuclei.segmenters.catalogue import load_segmenter
-    from image2reg.tables import write_csv
+    from image2reg.nuclei.side_tables import failures_path, write_failures
 
+    failures_path(out)  # refused before any work
     place: str | int | None = int(channel) if channel is not None and channel.isdigit() else channel
     with progress_bar("segmenting", silent=as_json) as progress:
         done = segment_many(
@@ -59,11 +58,7 @@ def segment(
             voxel_um=None if voxel_um is None else (None, voxel_um, voxel_um),
             overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
-    folder = out if out.is_dir() and not out.name.endswith(".zarr") else out.parent
-    failures = None
-    if done.failures:
-        failures = folder / "failures.csv"
-        write_csv(pd.DataFrame(done.failures), failures, overwrite=True)
+    failures = write_failures(done.failures, out)
     n_objects = sum(row["n_objects"] for row in done.written)
     flagged = [row for row in done.written if row.get("flags")]
     lines = [f"{counted(n_objects, 'object')} in {counted(len(done.written), 'field')}: {out}"]

@@ -59,7 +59,7 @@ def test_a_plate_of_two_channels_by_manifest(plate: Path) -> None:
     profiles = Profiles.read(plate / "f.parquet")
     assert (said["nuclei"], said["empty"]) == (2, ["A02"])
     assert said["failures"][0]["source"] == "A03"
-    assert (plate / "failures.csv").is_file()
+    assert (plate / "f.failures.csv").read_text().startswith("source,kind,error\nA03,")
     assert set(profiles.column("Metadata_Well")) == {"A01"}
     assert profiles.column("Metadata_Object").tolist() == ["3", "4"]
     assert "Nuclei_Intensity_MeanIntensity_GFP" in profiles.features

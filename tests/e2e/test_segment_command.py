@@ -202,3 +202,22 @@ def test_a_folder_that_cannot_be_made_is_said_before_any_work(images, out, monke
                         "--model", "classical", code=6)  # fmt: skip
     assert "could not be written" in refused.stderr
     assert "choose another --out" in refused.stderr
+
+
+def test_failures_are_listed_with_the_labels_and_in_nobody_elses_file(images, monkeypatch) -> None:
+    monkeypatch.chdir(images)
+    own = images / "failures.csv"
+    own.write_text("freezer,date\n1,May\n")
+    broken = images / "images" / "A04.tif"
+    (images / "images" / "A05.tif").write_bytes(broken.read_bytes())
+    words = ("segment", broken, images / "images" / "A05.tif", "--model", "classical")
+    assert "2 failed; see lab/failures.csv" in image2reg(*words, "--out", "lab", code=5).stdout
+    assert (images / "lab" / "failures.csv").read_text().startswith(f"source,kind,error\n{broken},DataError,")
+    for path in words[1:3]:
+        path.write_bytes((images / "images" / "A01.tif").read_bytes())
+    image2reg(*words, "--out", "lab", "--resume")
+    assert not (images / "lab" / "failures.csv").exists()
+    refused = image2reg(*words, "--out", ".", code=3)
+    assert "this one is another: its columns are ['freezer', 'date']" in refused.stderr
+    assert own.read_text() == "freezer,date\n1,May\n"
+    assert not (images / "A04.tif").exists()

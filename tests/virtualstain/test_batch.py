@@ -42,7 +42,7 @@ def test_a_plate_becomes_a_plate_and_a_bad_field_is_listed(make_model: Factory, 
     assert list(plate) == [("A/1", "0"), ("B/2", "0")]
     assert plate.image("B/2", "0").channels == ("Hoechst", "Mito")
     assert [f["source"].split("/")[-3:] for f in done.failures] == [["A", "1", "1"]]
-    assert "constant image" in (tmp_path / "failures.csv").read_text()
+    assert "constant image" in (tmp_path / "out.failures.csv").read_text()
 
 
 def test_results_keep_the_names_of_their_images(make_model: Factory, folder: Path, tmp_path: Path) -> None:
@@ -101,3 +101,15 @@ def test_results_never_replace_their_images(
         with pytest.raises(ConfigurationError, match="or holds it, and would replace it"):
             predict_many([given], out, model=make_model(), **flags)
     assert (folder / "cell0.ome.tif").read_bytes() == before
+
+
+def test_a_list_of_failures_goes_once_all_succeed(make_model: Factory, folder: Path, tmp_path: Path) -> None:
+    out, broken = tmp_path / "out", folder / "cell1.ome.tif"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:200])
+    done = predict_many([folder], out, model=make_model())
+    assert done.failures_path == out / "failures.csv"
+    assert done.failures_path.read_text().startswith(f"source,kind,error\n{broken},DataError,")
+    broken.write_bytes(whole)
+    assert predict_many([folder], out, model=make_model(), resume=True).failures_path is None
+    assert not (out / "failures.csv").exists()

@@ -18,6 +18,7 @@ from image2reg.images.writers import write
 from image2reg.nuclei.quality import field_quality
 from image2reg.nuclei.segmenters.phase import confluence
 from image2reg.nuclei.segmenters.stack import segment_stack
+from image2reg.nuclei.side_tables import failure
 from image2reg.tables.listing import image_paths, stem
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def segment_many(
         except ProjectError as error:
             if len(jobs) == 1:
                 raise
-            result.failures.append(_failure(str(path), error))
+            result.failures.append(failure(str(path), error))
         if progress is not None:
             progress(n_done, len(jobs))
     return result
@@ -200,7 +201,7 @@ def _segment_plate(
             try:
                 labels, facts = segment_image(segmenter, plate.image(well, name), channel=channel, **size)
             except ProjectError as error:
-                result.failures.append(_failure(source, error))
+                result.failures.append(failure(source, error))
             else:
                 writer.write(well, name, labels)
                 result.written.append({"source": source, "output": f"{out}/{well}/{name}", **facts})
@@ -220,7 +221,3 @@ def _is_plate(path: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def _failure(source: str, error: ProjectError) -> dict[str, str]:
-    return {"source": source, "kind": type(error).__name__, "error": str(error)}
