@@ -50,10 +50,9 @@ def segment(
     from image2reg.nuclei.side_tables import failures_path, write_failures
 
     failures_path(out)  # refused before any work
-    place: str | int | None = int(channel) if channel is not None and channel.isdigit() else channel
     with progress_bar("segmenting", silent=as_json) as progress:
         done = segment_many(
-            inputs, out, segmenter=load_segmenter(model, device=device, tta=tta), channel=place,
+            inputs, out, segmenter=load_segmenter(model, device=device, tta=tta), channel=channel,
             diameter_px=diameter_px, diameter_um=diameter_um,
             voxel_um=None if voxel_um is None else (None, voxel_um, voxel_um),
             overwrite=overwrite, resume=resume, progress=progress,

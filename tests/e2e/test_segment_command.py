@@ -221,3 +221,13 @@ def test_failures_are_listed_with_the_labels_and_in_nobody_elses_file(images, mo
     assert "this one is another: its columns are ['freezer', 'date']" in refused.stderr
     assert own.read_text() == "freezer,date\n1,May\n"
     assert not (images / "A04.tif").exists()
+
+
+def test_a_channel_called_by_a_number_is_found(tmp_path) -> None:
+    image, _ = discs((120, 120), grid(2))
+    both = np.stack([np.full_like(image, 100), image]).astype(np.uint16)
+    Image(both, "CYX", (None, 0.5, 0.5), ("488", "405")).write(tmp_path / "two.ome.tif")
+    for n, typed in enumerate(("405", "1")):
+        done = image2reg("segment", tmp_path / "two.ome.tif", "--model", "classical", "--channel", typed,
+                         "--out", tmp_path / f"{n}.tif")  # fmt: skip
+        assert "4 objects in 1 field" in done.stdout

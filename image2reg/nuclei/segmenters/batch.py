@@ -52,7 +52,7 @@ def segment_image(
     image : Image
         One channel, or several and `channel`; with Z planes are linked, every time point is labelled by itself.
     channel : str or int, optional
-        By name or position.
+        By name or position; text that is no name and a number is a position.
     **size
         ``diameter_px`` or ``diameter_um``; the pixel size is the image's.
 
@@ -73,7 +73,7 @@ def segment_image(
             f"{image.source or 'image'}: has {len(image.channels)} channels {list(image.channels)}. Say which shows "
             "the objects: --channel NAME."
         )
-    plain = image.select(channel=0 if channel is None else channel).to_axes("TZYX")
+    plain = image.select(channel=0 if channel is None else image.find_channel(channel)).to_axes("TZYX")
     size = {**size, "voxel_um": None if size.get("diameter_px") else plain.voxel_um}
     frames = []
     for t in range(plain.sizes["T"]):
