@@ -231,3 +231,10 @@ def test_a_channel_called_by_a_number_is_found(tmp_path) -> None:
         done = image2reg("segment", tmp_path / "two.ome.tif", "--model", "classical", "--channel", typed,
                          "--out", tmp_path / f"{n}.tif")  # fmt: skip
         assert "4 objects in 1 field" in done.stdout
+
+
+def test_images_without_a_stain_are_not_judged_as_stained_nuclei(images) -> None:
+    done = image2reg("segment", images / "images" / "A03.tif", "--model", "texture", "--json",
+                     "--out", images / "cells.tif")  # fmt: skip
+    (row,) = json.loads(done.stdout)["fields"]
+    assert set(row) == {"source", "output", "n_objects", "confluence"}

@@ -61,7 +61,7 @@ def segment_image(
     labels : Image
         Axes (T)(Z)YX, uint16 where the numbers fit, else int32; 0 is background.
     facts : dict
-        ``n_objects`` (of all time points), ``confluence`` and, for single planes, `field_quality`.
+        ``n_objects`` (of all time points), ``confluence`` and, for single planes of a stain, `field_quality`.
 
     Raises
     ------
@@ -85,7 +85,8 @@ def segment_image(
     labels = np.stack(frames)
     n_objects = sum(int(frame.max()) for frame in frames)
     facts: dict[str, Any] = {"n_objects": n_objects, "confluence": confluence(labels)}
-    if plain.sizes["T"] == plain.sizes["Z"] == 1 and labels.size <= _LARGEST_FIELD_PX:
+    single, stained = plain.sizes["T"] == plain.sizes["Z"] == 1, not getattr(segmenter, "label_free", False)
+    if single and stained and labels.size <= _LARGEST_FIELD_PX:
         facts |= field_quality(plain.to_axes("YX").load().data)
     kept = "".join(letter for letter in "TZ" if plain.sizes[letter] > 1) + "YX"
     labels = labels.astype(np.uint16 if labels.max() < 2**16 else np.int32)
