@@ -101,11 +101,13 @@ def predict_many(
             f"--out {out}: names one file for {len(images)} images. Give a folder name without an image suffix."
         )
     jobs = [(path, out if single else out / _result_name(path)) for path in images]
-    doubled = {target for _, target in jobs if sum(t == target for _, t in jobs) > 1}
-    if doubled:
-        raise ConfigurationError(
-            f"--out {out}: two inputs would be written to {sorted(doubled)[0]}. Predict their folders one by one."
-        )
+    first: dict[Path, Path] = {}
+    for path, target in jobs:
+        if (other := first.setdefault(target, path)) is not path:
+            raise ConfigurationError(
+                f"--out {out}: {other} and {path} would both be written to {target}. Rename or move one of them, or "
+                "predict them apart, each with an --out of its own."
+            )
     refuse_inputs((target for _, target in jobs), images)
     for _, target in jobs:  # before any work: nobody wants to hear it after an hour
         if not resume:

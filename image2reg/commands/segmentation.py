@@ -15,6 +15,9 @@ _MODEL = typer.Option(
     "--model", help="nuclei (shipped), classical, texture (phase contrast), a bundle's name or its directory."
 )
 
+# Flagged fields that are named on stdout; all are in the table.
+_SHOWN = 20
+
 
 def segment(
     inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, or an OME-Zarr plate.")],
@@ -43,7 +46,7 @@ def segment(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find nuclei: label images beside a table of counts and quality flags."""
+    """Find nuclei: label images, and of a folder or plate a table of counts and quality flags (fields.csv)."""
     from image2reg.console import emit, progress_bar
     from image2reg.nuclei.segmenters.batch import segment_many
     from image2reg.nuclei.segmenters.catalogue import load_segmenter
@@ -61,9 +64,17 @@ def segment(
     n_objects = sum(row["n_objects"] for row in done.written)
     flagged = [row for row in done.written if row.get("flags")]
     lines = [f"{counted(n_objects, 'object')} in {counted(len(done.written), 'field')}: {out}"]
-    lines += [f"{row['source']}: {', '.join(row['flags'])}" for row in flagged[:20]]
+    if done.n_present:
+        lines = lines if done.written else []
+        lines += [f"{counted(done.n_present, 'field')} already there: {out}"]
+    lines += [f"{row['source']}: {', '.join(row['flags'])}" for row in flagged[:_SHOWN]]
+    if len(flagged) > _SHOWN:
+        lines += [f"and {counted(len(flagged) - _SHOWN, 'more flagged field')}; see {done.table}"]
     lines += [f"{len(done.failures)} failed; see {failures}"] if failures else []
-    result = {"model": model, "objects": n_objects, "fields": done.written, "failures": done.failures}
+    result = {
+        "model": model, "objects": n_objects, "fields": done.written, "failures": done.failures,
+        "already_there": done.n_present, "table": None if done.table is None else str(done.table),
+    }  # fmt: skip
     emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:
         raise typer.Exit(5)

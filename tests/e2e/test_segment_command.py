@@ -238,3 +238,94 @@ def test_images_without_a_stain_are_not_judged_as_stained_nuclei(images) -> None
                      "--out", images / "cells.tif")  # fmt: skip
     (row,) = json.loads(done.stdout)["fields"]
     assert set(row) == {"source", "output", "n_objects", "confluence"}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_every_field_has_a_row_beside_the_labels_whichever_run_made_it(images) -> None:
+    folder, out = images / "images", images / "labels"
+    (folder / "A04.tif").unlink()
+    words = ("segment", folder, "--model", "classical", "--diameter-px", 28, "--out", out)
+    image2reg("segment", folder / "A01.tif", *words[2:])
+    image2reg(*words, "--resume")
+    rows = table(out / "fields.csv")
+    assert [(row["output"], row["n_objects"], row["flags"]) for row in rows] == [
+        ("A01.tif", "12", ""), ("A02.tif", "12", ""), ("A03.tif", "0", "empty")
+    ]  # fmt: skip
+    assert rows[0]["source"] == str(folder / "A01.tif")
+    assert float(rows[0]["focus"]) > 3.5
+    assert 0 < float(rows[0]["confluence"]) < 1
+    before = (out / "fields.csv").read_bytes()
+    done = image2reg(*words, "--resume")
+    assert done.stdout == f"3 fields already there: {out}\n"
+    assert (out / "fields.csv").read_bytes() == before
+    (out / "fields.csv").unlink()  # as after a run that was killed
+    image2reg(*words, "--resume")
+    assert (out / "fields.csv").read_bytes() == before
+    (out / "A02.tif").unlink()
+    image2reg("segment", folder / "A01.tif", *words[2:], "--overwrite")
+    assert [row["output"] for row in table(out / "fields.csv")] == ["A01.tif", "A03.tif"]
+
+
+def test_a_run_that_is_stopped_has_listed_what_it_did(images, monkeypatch) -> None:
+    from image2reg.nuclei.segmenters import batch
+
+    def stop(path: Path, **options: object) -> Image:
+        if path.name == "A02.tif":
+            raise KeyboardInterrupt
+        return read(path, **options)
+
+    monkeypatch.setattr(batch, "read", stop)
+    image2reg("segment", images / "images", "--model", "classical", "--out", images / "labels", code=130)
+    assert [row["output"] for row in table(images / "labels" / "fields.csv")] == ["A01.tif"]
+
+
+def test_a_table_of_another_kind_is_not_replaced(images) -> None:
+    (images / "fields.csv").write_text("field,crop\n")
+    refused = image2reg("segment", images / "images", "--out", images, "--model", "classical", code=3)
+    assert "this one is another: its columns are ['field', 'crop']" in refused.stderr
+    assert not (images / "A01.tif").exists()
+
+
+def test_of_many_flagged_fields_the_rest_is_counted(images) -> None:
+    (images / "empty").mkdir()
+    for n in range(23):
+        tifffile.imwrite(images / "empty" / f"{n}.tif", np.full((40, 40), 100, np.uint16))
+    done = image2reg("segment", images / "empty", "--model", "classical", "--out", images / "labels")
+    assert done.stdout.count(": empty\n") == 20
+    assert done.stdout.endswith(f"and 3 more flagged fields; see {images / 'labels' / 'fields.csv'}\n")
+
+
+def test_a_plate_of_labels_is_complete_or_made_again(tmp_path) -> None:
+    image, _ = discs((60, 60), grid(1))
+    fields = {(well, "0"): Image(image, "YX") for well in ("A/01", "B/02")}
+    write_plate(tmp_path / "plate.zarr", fields)
+    words = ("segment", tmp_path / "plate.zarr", "--model", "classical", "--out", tmp_path / "l.zarr")
+    image2reg(*words)
+    rows = table(tmp_path / "l.fields.csv")
+    assert [(row["output"], row["n_objects"]) for row in rows] == [
+        ("l.zarr/A/01/0", "1"),
+        ("l.zarr/B/02/0", "1"),
+    ]
+    assert "2 fields already there" in image2reg(*words, "--resume").stdout
+    write_plate(tmp_path / "plate.zarr", fields | {("C/03", "0"): Image(image, "YX")}, overwrite=True)
+    refused = image2reg(*words, "--resume", code=2)
+    assert (
+        "the 1 field it lacks (C/03/0) cannot be added. Pass --overwrite without --resume" in refused.stderr
+    )
+    image2reg(*words, "--overwrite")
+    assert len(table(tmp_path / "l.fields.csv")) == 3
+
+
+def test_what_labels_cannot_be_called_is_refused(images) -> None:
+    one, other = images / "images" / "A01.tif", images / "images" / "A01.png"
+    refused = image2reg("segment", one, "--out", images / "d8.png", "--model", "classical", code=2)
+    assert "labels are not written as .png. Allowed are .tif, .tiff, .zarr for one image" in refused.stderr
+    assert not (images / "d8.png").exists()
+    other.write_bytes(one.read_bytes())
+    refused = image2reg("segment", one.parent, "--out", images / "l", "--model", "classical", code=2)
+    assert f"{other} and {one} would both be written to" in refused.stderr
+    assert "Rename or move one of them" in refused.stderr

@@ -79,7 +79,10 @@ def test_what_cannot_be_named_is_refused(make_model: Factory, folder: Path, tmp_
         predict_many([folder], tmp_path / "one.ome.tif", model=make_model())
     (tmp_path / "other").mkdir()
     write(plane(9), tmp_path / "other" / "cell0.ome.tif")
-    with pytest.raises(ConfigurationError, match="two inputs would be written to"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"cell0\.ome\.tif and .*other/cell0\.ome\.tif would both be written to .*Rename",
+    ):
         predict_many([folder, tmp_path / "other"], tmp_path / "out", model=make_model())
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
