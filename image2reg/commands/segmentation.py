@@ -62,12 +62,12 @@ def segment(
         )  # fmt: skip
     failures = write_failures(done.failures, out)
     n_objects = sum(row["n_objects"] for row in done.written)
-    flagged = [row for row in done.written if row.get("flags")]
+    flagged = [row for row in done.written if row.get("flags") or row.get("note")]
     lines = [f"{counted(n_objects, 'object')} in {counted(len(done.written), 'field')}: {out}"]
     if done.n_present:
         lines = lines if done.written else []
         lines += [f"{counted(done.n_present, 'field')} already there: {out}"]
-    lines += [f"{row['source']}: {', '.join(row['flags'])}" for row in flagged[:_SHOWN]]
+    lines += [f"{row['source']}: {_remarks(row)}" for row in flagged[:_SHOWN]]
     if len(flagged) > _SHOWN:
         lines += [f"and {counted(len(flagged) - _SHOWN, 'more flagged field')}; see {done.table}"]
     lines += [f"{len(done.failures)} failed; see {failures}"] if failures else []
@@ -78,6 +78,11 @@ def segment(
     emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:
         raise typer.Exit(5)
+
+
+def _remarks(row: dict[str, Any]) -> str:
+    """Join the flags and the note of a field."""
+    return "; ".join(filter(None, [", ".join(row.get("flags", ())), row.get("note", "")]))
 
 
 def match(

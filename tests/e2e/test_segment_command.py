@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -329,3 +330,26 @@ def test_what_labels_cannot_be_called_is_refused(images) -> None:
     refused = image2reg("segment", one.parent, "--out", images / "l", "--model", "classical", code=2)
     assert f"{other} and {one} would both be written to" in refused.stderr
     assert "Rename or move one of them" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "note"),
+    [
+        ("A01", 28, None),
+        ("A01", 45, None),
+        (
+            "A01",
+            300,
+            "A01.tif: nothing found at a diameter of 300 px. Check the diameter and the pixel size.",
+        ),
+        ("A01", 9, r"A01.tif: objects measure 2\d(\.\d)? px, looked for at 9 px. Check the diameter"),
+        ("A03", 300, None),
+    ],
+)
+def test_a_wrong_diameter_is_noted(images, name, size, note) -> None:
+    done = image2reg("segment", images / "images" / f"{name}.tif", "--diameter-px", size,
+                     "--out", images / "x.tif")  # fmt: skip
+    if note is None:
+        assert "Check the diameter" not in done.stdout
+    else:
+        assert re.search(note, done.stdout)

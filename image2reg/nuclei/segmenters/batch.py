@@ -18,9 +18,11 @@ from image2reg.images.readers import read
 from image2reg.images.writers import write
 from image2reg.nuclei.quality import field_quality
 from image2reg.nuclei.segmenters.field_table import FieldTable
+from image2reg.nuclei.segmenters.interface import diameter_in_pixels
 from image2reg.nuclei.segmenters.phase import confluence
 from image2reg.nuclei.segmenters.stack import segment_stack
 from image2reg.nuclei.side_tables import failure
+from image2reg.nuclei.size import typical_diameter
 from image2reg.tables.listing import image_paths, stem
 from image2reg.wording import counted
 
@@ -49,6 +51,8 @@ _OTHER_SUFFIXES = (
 )
 # A field above this many pixels is not judged: sharpness is a matter of single fields, not of scans.
 _LARGEST_FIELD_PX = 25_000_000
+# Right to about 30 % is enough for every segmenter; at twice or half the size objects are lost, merged or cut.
+_FAR = 2.0
 
 
 @dataclass
@@ -81,7 +85,8 @@ def segment_image(
     labels : Image
         Axes (T)(Z)YX, uint16 where the numbers fit, else int32; 0 is background.
     facts : dict
-        ``n_objects`` (of all time points), ``confluence`` and, for single planes of a stain, `field_quality`.
+        ``n_objects`` (of all time points), ``confluence``; for single planes of a stain `field_quality` and, where
+        objects are far from the size that was given, a ``note``.
 
     Raises
     ------
@@ -99,6 +104,8 @@ def segment_image(
             frames.append(segmenter.segment(frame.to_axes("YX").data, **size)[None])
     labels = np.stack(frames)
     facts = _facts(segmenter, plain, labels)
+    if note := _size_note(segmenter, labels, facts, size):
+        facts["note"] = note
     kept = "".join(letter for letter in "TZ" if plain.sizes[letter] > 1) + "YX"
     labels = labels.astype(np.uint16 if labels.max() < 2**16 else np.int32)
     made = Image(labels, "TZYX", image.voxel_um, ("labels",), source=image.source)
@@ -124,6 +131,23 @@ def _facts(segmenter: Segmenter, plain: Image, labels: NDArray[np.integer]) -> d
     if single and stained and labels.size <= _LARGEST_FIELD_PX:
         facts |= field_quality(plain.to_axes("YX").load().data)
     return facts
+
+
+def _size_note(
+    segmenter: Segmenter, labels: NDArray[np.integer], facts: dict[str, Any], size: dict[str, Any]
+) -> str:
+    """Say when the nuclei of a plane are far from the size they were looked for at: that size is likely wrong."""
+    given = diameter_in_pixels(**size)
+    if given is None or max(labels.shape[:2]) > 1 or getattr(segmenter, "label_free", False):
+        return ""
+    advice = "Check the diameter and the pixel size."
+    if not facts["n_objects"]:
+        empty = "empty" in facts.get("flags", ())
+        return "" if empty else f"nothing found at a diameter of {given:.3g} px. {advice}"
+    found = typical_diameter(labels)
+    if max(found / given, given / found) <= _FAR:
+        return ""
+    return f"objects measure {found:.3g} px, looked for at {given:.3g} px. {advice}"
 
 
 def segment_many(
