@@ -6,18 +6,31 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from image2reg.errors import DataError, ResourceError
+from image2reg.errors import ConfigurationError, DataError, ResourceError
 
-__all__ = ["atomic_directory", "atomic_file", "refuse_existing"]
+__all__ = ["atomic_directory", "atomic_file", "make_folder", "refuse_existing", "refuse_inputs"]
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise `DataError` when `path` is there and `overwrite` was not asked for."""
     if path.exists() and not overwrite:
         raise DataError(f"{path}: already exists. Choose another --out, or pass --overwrite to replace it.")
+
+
+def refuse_inputs(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise `ConfigurationError` when writing a target would replace an input, or a folder that holds one."""
+    kept: dict[Path, Path] = {}
+    for path in inputs:
+        real = path.resolve()
+        kept |= dict.fromkeys((real, *real.parents), path)
+    for target in targets:
+        if held := kept.get(target.resolve()):
+            raise ConfigurationError(
+                f"--out: {target} is the input {held} or holds it, and would replace it. Choose another --out."
+            )
 
 
 def _sync_directory(path: Path) -> None:
@@ -62,6 +75,12 @@ def _as_resource_error(path: Path) -> Iterator[None]:
         raise ResourceError(
             f"{path}: could not be written ({error}). Free space or choose another --out."
         ) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, before the work that fills it; raises `ResourceError` where it cannot be made."""
+    with _as_resource_error(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -175,7 +175,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Draw nuclei under signatures: crops and a table of measured features."""
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.engine import Shard
     from morphgen.crop_loading import open_crops
     from morphgen.generate import generate_to
@@ -184,6 +184,7 @@ def generate(
 
     if route not in {"sdedit", "inversion", "flow"}:
         raise ConfigurationError(f"--route {route}: choose sdedit, inversion or flow.")
+    refuse_inputs([out], [signatures, *([control] if control else [])])
     part = Shard.parse(shard) if shard else None
     if part is None:
         refuse_existing(out, overwrite=overwrite)

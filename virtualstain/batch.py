@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.atomic import refuse_existing, refuse_inputs
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate
 from image2reg.images.readers import read
+from image2reg.nuclei.side_tables import failure, failures_path, write_failures
 from virtualstain.model import StainModel, load
 from virtualstain.predict import predict, predict_to
 
 __all__ = ["BatchResult", "find_images", "predict_many"]
 
 SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".czi", ".nd2", ".lif")
-FAILURES = "failures.csv"
 
 
 @dataclass
 class BatchResult:
-    """What was written, and what failed (also in ``failures.csv``)."""
+    """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file)."""
 
     written: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -91,7 +90,8 @@ def predict_many(
     Raises
     ------
     DataError, BundleError, ConfigurationError
-        For a single image, its error. Of many, those that fail are listed and the rest is done.
+        For a single image, its error. Of many, those that fail are listed and the rest is done. Nothing is written
+        where a result would replace an input.
     """
     model = load(model, device=device) if isinstance(model, str) else model
     images = find_images(inputs)
@@ -101,14 +101,18 @@ def predict_many(
             f"--out {out}: names one file for {len(images)} images. Give a folder name without an image suffix."
         )
     jobs = [(path, out if single else out / _result_name(path)) for path in images]
-    doubled = {target for _, target in jobs if sum(t == target for _, t in jobs) > 1}
-    if doubled:
-        raise ConfigurationError(
-            f"--out {out}: two inputs would be written to {sorted(doubled)[0]}. Predict their folders one by one."
-        )
+    first: dict[Path, Path] = {}
+    for path, target in jobs:
+        if (other := first.setdefault(target, path)) is not path:
+            raise ConfigurationError(
+                f"--out {out}: {other} and {path} would both be written to {target}. Rename or move one of them, or "
+                "predict them apart, each with an --out of its own."
+            )
+    refuse_inputs((target for _, target in jobs), images)
     for _, target in jobs:  # before any work: nobody wants to hear it after an hour
         if not resume:
             refuse_existing(target, overwrite=overwrite)
+    failures_path(out)
     result = BatchResult()
     options: dict[str, Any] = {
         "channels": channels,
@@ -130,20 +134,12 @@ def predict_many(
         except ProjectError as error:
             if single or len(jobs) == 1:
                 raise
-            result.failures.append({"source": str(path), "error": str(error), "kind": type(error).__name__})
+            result.failures.append(failure(str(path), error))
             continue
         result.written.append({"source": str(path), "output": str(target), "flags": list(flags)})
-    if result.failures:
-        if not result.written and not resume:
-            raise DataError(f"all {len(jobs)} images failed; the first: {result.failures[0]['error']}")
-        result.failures_path = (out.parent if single else out) / FAILURES
-        with (
-            atomic_file(result.failures_path, overwrite=True) as partial,
-            partial.open("w", newline="") as handle,
-        ):
-            writer = csv.DictWriter(handle, ["source", "kind", "error"])
-            writer.writeheader()
-            writer.writerows(result.failures)
+    if result.failures and not result.written and not resume:
+        raise DataError(f"all {len(jobs)} images failed; the first: {result.failures[0]['error']}")
+    result.failures_path = write_failures(result.failures, out)
     return result
 
 
@@ -169,12 +165,7 @@ def _predict_plate(
             try:
                 done = predict(model, plate.image(well, field_name), **options)
             except DataError as error:
-                row = {
-                    "source": f"{path}/{well}/{field_name}",
-                    "error": str(error),
-                    "kind": type(error).__name__,
-                }
-                result.failures.append(row)
+                result.failures.append(failure(f"{path}/{well}/{field_name}", error))
                 continue
             writer.write(well, field_name, done.image)
             flags.extend(f"{well}/{field_name}: {flag}" for flag in done.flags)

@@ -158,7 +158,7 @@ def predict(
 
     with progress_bar("predicting", silent=as_json) as progress:
         done = predict_many(
-            inputs, out, model=model, channels=[_channel(c) for c in channel or ()],
+            inputs, out, model=model, channels=channel or (),
             voxel_um=_numbers(voxel_um, "--voxel-um"),
             resample=resample, tile=_tile(tile), tta=tta, input_frame=input_frame, device=device,
             overwrite=overwrite, resume=resume, progress=progress,
@@ -200,10 +200,6 @@ def evaluate(
         raise ConfigurationError("evaluate: give either --prediction with --truth, or --model with --data.")
     text = score_lines(scores, tuple(scores["metric"].unique()))
     emit({"scores": scores.to_dict("records")}, text, as_json=as_json)
-
-
-def _channel(text: str) -> str | int:
-    return int(text) if text.isdigit() else text
 
 
 def _numbers(text: str | None, option: str) -> tuple[float | None, float | None, float | None] | None:

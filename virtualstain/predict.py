@@ -171,7 +171,7 @@ class _Prepared:
         self.model, self.where = model, image.source or "image"
         self.flags: list[str] = []
         self.source = image
-        chosen = [image.channel_index(c) for c in choose_channels(model, image, channels)]
+        chosen = [image.find_channel(c) for c in choose_channels(model, image, channels)]
         parts = [image.select(channel=index) for index in chosen]
         parts = self._match_voxels(parts, resample=resample)
         self.parts = parts

@@ -42,7 +42,7 @@ def train_encoder(
     as_json: AsJson = False,
 ) -> None:
     """Train an encoder of nuclei; cross-validate it with whole groups held out; write a bundle."""
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.config import load_config
     from image2reg.console import emit, progress_bar
     from image2reg.embedding.ablation import ablate
@@ -54,6 +54,7 @@ def train_encoder(
     from image2reg.nuclei.crops import Crops
     from image2reg.tables import write_csv
 
+    refuse_inputs([out], [crops])
     refuse_existing(out, overwrite=overwrite)
     recipe = load_config(EncoderRecipe, config or None, overrides=settings or ())
     cut = Crops.read(crops).load()
@@ -115,12 +116,13 @@ def embed(
     overwrite: Overwrite = False,
 ) -> None:
     """Embed nuclei: one row of numbers per crop, with its metadata."""
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import emit, progress_bar
     from image2reg.embedding.encoder import embed as run
     from image2reg.embedding.encoder import load_encoder
     from image2reg.nuclei.crops import Crops
 
+    refuse_inputs([out], [crops, model])
     refuse_existing(out, overwrite=overwrite)
     encoder = load_encoder(model)
     with progress_bar("nuclei", silent=as_json) as report:

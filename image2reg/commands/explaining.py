@@ -49,7 +49,7 @@ def explain(
 
     import numpy as np
 
-    from image2reg.atomic import atomic_directory
+    from image2reg.atomic import atomic_directory, refuse_inputs
     from image2reg.console import emit
     from image2reg.embedding.contrasts import chromatin_profiles, contrast
     from image2reg.embedding.enrichment import enrichment, read_bed
@@ -63,6 +63,7 @@ def explain(
         raise ConfigurationError(
             "--bins and --bed go together: bins that changed, and intervals to find them in."
         )
+    refuse_inputs([out], [crops])
     cut = Crops.read(crops).load()
     table = contrast(
         chromatin_profiles(cut, spot_sigma_px=spot_sigma), label, control=control, unit=unit, seed=seed

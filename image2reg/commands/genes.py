@@ -38,10 +38,11 @@ def network(
     overwrite: Overwrite = False,
 ) -> None:
     """Join the targets by the cheapest interactions: a Steiner graph in the interactome."""
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import emit
     from image2reg.genes.building import build_network
 
+    refuse_inputs([out], [interactions, targets])
     refuse_existing(out, overwrite=overwrite)
     built = build_network(
         interactions, targets, expression=expression, case=case, names=names, max_cost=max_cost, hubs=hubs
@@ -70,11 +71,12 @@ def genes(
     overwrite: Overwrite = False,
 ) -> None:
     """Embed the genes of a network: one Parquet table, no image enters."""
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import emit
     from image2reg.genes.network import GeneNetwork
     from image2reg.genes.table import embed_genes
 
+    refuse_inputs([out], [network])
     refuse_existing(out, overwrite=overwrite)
     table = embed_genes(GeneNetwork.read(network), method=method, dimensions=dimensions, seed=seed)
     table.write(out, overwrite=overwrite)

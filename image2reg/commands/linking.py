@@ -48,7 +48,7 @@ def link(
     overwrite: Overwrite = False,
 ) -> None:
     """Rank genes for profiles, and score it on genes held out, beside every baseline."""
-    from image2reg.atomic import atomic_directory, refuse_existing
+    from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
     from image2reg.console import emit
     from image2reg.genes.building import read_targets
     from image2reg.linking.kernels import kernel_device
@@ -59,6 +59,7 @@ def link(
     from image2reg.tables import Profiles
     from image2reg.tables.selection import select_features
 
+    refuse_inputs([out], [source, target])
     refuse_existing(out, overwrite=overwrite)
     profiles, selected = Profiles.read(source), []
     if select:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from image2reg.commands.failures import list_failures
 from image2reg.commands.options import AsJson, Out, Overwrite
 from image2reg.wording import counted
 
@@ -37,14 +36,17 @@ def features(
     """Measure every nucleus: CellProfiler names, one row per nucleus."""
     import pandas as pd
 
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import progress_bar
     from image2reg.errors import ProjectError
     from image2reg.nuclei.features import measure
     from image2reg.nuclei.pairs import labelled_fields
+    from image2reg.nuclei.side_tables import failure, failures_path
     from image2reg.tables import Profiles
 
+    refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
+    failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
     tables, failures, empty = [], [], []
     with progress_bar("fields", silent=as_json) as report:
@@ -52,14 +54,14 @@ def features(
             try:
                 table = measure(field.image(), field.labels(), ring_px=ring)
             except ProjectError as error:
-                failures.append(_failure(field.name, error))
+                failures.append(failure(field.name, error))
             else:
                 if table.empty:
                     empty.append(field.name)
                 known = {name: value for name, value in field.metadata.items() if value}
                 tables.append(pd.concat([pd.DataFrame(known, index=table.index), table], axis=1))
             report(number, len(fields))
-    path = _listed(out, failures, [field.name for field in fields])
+    path = _write_failures(out, failures, len(fields))
     filled = [table for table in tables if len(table)]
     _refuse_none(filled, images, len(fields))
     profiles = Profiles(pd.concat(filled, ignore_index=True), source=str(out))
@@ -85,13 +87,16 @@ def crops(
     """Cut a square around every nucleus; one .zarr directory for all."""
     import numpy as np
 
-    from image2reg.atomic import refuse_existing
+    from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import progress_bar
     from image2reg.errors import ProjectError
     from image2reg.nuclei.crops import Crops, cut_crops, write_crops
     from image2reg.nuclei.pairs import labelled_fields
+    from image2reg.nuclei.side_tables import failure, failures_path
 
+    refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
+    failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
     usable, failures, empty, n = [], [], [], 0
     # once for the numbers, so that the crops themselves can go straight to disk
@@ -100,14 +105,14 @@ def crops(
             image, numbers = field.image(), field.labels()
             cut = cut_crops(image, numbers, size_px=size)
         except ProjectError as error:
-            failures.append(_failure(field.name, error))
+            failures.append(failure(field.name, error))
             continue
         if cut is None:
             empty.append(field.name)
         else:
             usable.append(field)
             n += len(np.unique(numbers[numbers > 0]))
-    path = _listed(out, failures, [field.name for field in fields])
+    path = _write_failures(out, failures, len(fields))
     _refuse_none(usable, images, len(fields))
 
     def parts() -> Any:
@@ -135,10 +140,6 @@ def _nuclei(n: int, n_fields: int) -> str:
     return f"{counted(n, 'nucleus', 'nuclei')} of {counted(n_fields, 'field')}"
 
 
-def _failure(name: str, error: Exception) -> dict[str, str]:
-    return {"source": name, "error": str(error), "kind": type(error).__name__}
-
-
 def _refuse_none(filled: list[Any], images: Path, n_fields: int) -> None:
     from image2reg.errors import DataError
 
@@ -148,12 +149,13 @@ def _refuse_none(filled: list[Any], images: Path, n_fields: int) -> None:
         )
 
 
-def _listed(out: Path, failures: list[dict[str, str]], names: list[str]) -> Path | None:
+def _write_failures(out: Path, failures: list[dict[str, str]], n_fields: int) -> Path | None:
     from image2reg.errors import DataError
+    from image2reg.nuclei.side_tables import write_failures
 
-    if failures and len(failures) == len(names):
-        raise DataError(f"all {len(names)} fields failed; the first: {failures[0]['error']}")
-    return list_failures(out.parent, failures, names)
+    if failures and len(failures) == n_fields:
+        raise DataError(f"all {n_fields} fields failed; the first: {failures[0]['error']}")
+    return write_failures(failures, out)
 
 
 def _finish(

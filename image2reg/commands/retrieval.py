@@ -69,7 +69,7 @@ def retrieve(
     import shlex
     import sys
 
-    from image2reg.atomic import atomic_directory, refuse_existing
+    from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
     from image2reg.console import emit
     from image2reg.errors import ConfigurationError
     from image2reg.nuclei.crops import Crops
@@ -79,6 +79,7 @@ def retrieve(
     from image2reg.retrieval.settings import METHODS, CallSettings
     from image2reg.tables import Profiles, controls_of, write_csv
 
+    refuse_inputs([out], [*profiles, *([crops] if crops else [])])
     refuse_existing(out, overwrite=overwrite)
     steps: FeatureProcessing | None = FeatureProcessing()
     main = Profiles.concat([Profiles.read(path) for path in profiles], common_features=common_features)

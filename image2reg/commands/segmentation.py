@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from image2reg.commands.failures import list_failures
 from image2reg.commands.options import AsJson, Device, Out, Overwrite, Resume, Settings, Tta
 from image2reg.wording import counted
 
 _MODEL = typer.Option(
     "--model", help="nuclei (shipped), classical, texture (phase contrast), a bundle's name or its directory."
 )
+
+# Flagged fields that are named on stdout; all are in the table.
+_SHOWN = 20
 
 
 def segment(
@@ -44,31 +46,43 @@ def segment(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find nuclei: label images beside a table of counts and quality flags."""
+    """Find nuclei: label images, and of a folder or plate a table of counts and quality flags (fields.csv)."""
     from image2reg.console import emit, progress_bar
     from image2reg.nuclei.segmenters.batch import segment_many
     from image2reg.nuclei.segmenters.catalogue import load_segmenter
+    from image2reg.nuclei.side_tables import failures_path, write_failures
 
-    place: str | int | None = int(channel) if channel is not None and channel.isdigit() else channel
+    failures_path(out)  # refused before any work
     with progress_bar("segmenting", silent=as_json) as progress:
         done = segment_many(
-            inputs, out, segmenter=load_segmenter(model, device=device, tta=tta), channel=place,
+            inputs, out, segmenter=load_segmenter(model, device=device, tta=tta), channel=channel,
             diameter_px=diameter_px, diameter_um=diameter_um,
             voxel_um=None if voxel_um is None else (None, voxel_um, voxel_um),
             overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
-    folder = out if out.is_dir() and not out.name.endswith(".zarr") else out.parent
-    tried = [row["source"] for row in (*done.written, *done.failures)]
-    failures = list_failures(folder, done.failures, tried)
+    failures = write_failures(done.failures, out)
     n_objects = sum(row["n_objects"] for row in done.written)
-    flagged = [row for row in done.written if row.get("flags")]
+    flagged = [row for row in done.written if row.get("flags") or row.get("note")]
     lines = [f"{counted(n_objects, 'object')} in {counted(len(done.written), 'field')}: {out}"]
-    lines += [f"{row['source']}: {', '.join(row['flags'])}" for row in flagged[:20]]
+    if done.n_present:
+        lines = lines if done.written else []
+        lines += [f"{counted(done.n_present, 'field')} already there: {out}"]
+    lines += [f"{row['source']}: {_remarks(row)}" for row in flagged[:_SHOWN]]
+    if len(flagged) > _SHOWN:
+        lines += [f"and {counted(len(flagged) - _SHOWN, 'more flagged field')}; see {done.table}"]
     lines += [f"{len(done.failures)} failed; see {failures}"] if failures else []
-    result = {"model": model, "objects": n_objects, "fields": done.written, "failures": done.failures}
+    result = {
+        "model": model, "objects": n_objects, "fields": done.written, "failures": done.failures,
+        "already_there": done.n_present, "table": None if done.table is None else str(done.table),
+    }  # fmt: skip
     emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:
         raise typer.Exit(5)
+
+
+def _remarks(row: dict[str, Any]) -> str:
+    """Join the flags and the note of a field."""
+    return "; ".join(filter(None, [", ".join(row.get("flags", ())), row.get("note", "")]))
 
 
 def match(

@@ -150,6 +150,24 @@ class Image:
             "when reading (Python: read(path, channels=[...]); a manifest: column 'channel')."
         )
 
+    def find_channel(self, typed: str | int) -> int:
+        """Position of a channel as a user types it: a name, or else a position; names may be numbers (``"405"``).
+
+        Raises
+        ------
+        DataError
+            No such channel; the message names the file, what was wanted and what there is.
+
+        Examples
+        --------
+        >>> image = Image(np.zeros((2, 8, 8), np.uint16), "CYX", channels=("405", "488"))
+        >>> image.find_channel("488"), image.find_channel("0")
+        (1, 0)
+        """
+        if isinstance(typed, str) and typed.isascii() and typed.isdigit() and typed not in self.channels:
+            return self.channel_index(int(typed))
+        return self.channel_index(typed)
+
     def select(self, *, channel: str | int | None = None, time: int | None = None) -> Image:
         """One channel (the C axis stays, of length one) or one time point (the T axis goes), without reading.
 

@@ -10,6 +10,7 @@ from drawn_nuclei import drawn_crops
 from typer.testing import CliRunner
 
 from image2reg.cli import app
+from image2reg.errors import ConfigurationError
 from image2reg.tables import Profiles
 
 if TYPE_CHECKING:
@@ -61,3 +62,27 @@ def test_a_label_in_disguise_never_trains(tmp_path: Path) -> None:
             *SMALL,
         )
     assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train encoder {crops} --label Metadata_Treatment",
+        "embed {crops} --model runs/encoder",
+        "explain {crops} --label Metadata_Treatment --control DMSO",
+        "link --source {table} --target genes.parquet",
+        "retrieve {table} --label Metadata_Mechanism",
+        "retrieve other.parquet --label Metadata_Mechanism --crops {crops}",
+        "network --interactions {table} --targets genes.txt",
+        "genes --network {crops}",
+    ],
+)
+def test_no_result_replaces_what_it_is_made_of(tmp_path: Path, words: str) -> None:
+    crops, table = tmp_path / "crops.zarr", tmp_path / "profiles.parquet"
+    crops.mkdir()
+    table.write_bytes(b"numbers")
+    typed = words.format(crops=crops, table=table).split()
+    with pytest.raises(ConfigurationError, match=r"is the input .* or holds it, and would replace it"):
+        run(*typed, "--out", tmp_path, "--overwrite")
+    assert crops.is_dir()
+    assert table.read_bytes() == b"numbers"

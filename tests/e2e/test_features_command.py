@@ -59,7 +59,7 @@ def test_a_plate_of_two_channels_by_manifest(plate: Path) -> None:
     profiles = Profiles.read(plate / "f.parquet")
     assert (said["nuclei"], said["empty"]) == (2, ["A02"])
     assert said["failures"][0]["source"] == "A03"
-    assert (plate / "failures.csv").is_file()
+    assert (plate / "f.failures.csv").read_text().startswith("source,kind,error\nA03,")
     assert set(profiles.column("Metadata_Well")) == {"A01"}
     assert profiles.column("Metadata_Object").tolist() == ["3", "4"]
     assert "Nuclei_Intensity_MeanIntensity_GFP" in profiles.features
@@ -73,10 +73,11 @@ def test_what_failed_is_no_longer_listed_once_it_succeeds(plate: Path, command: 
     good = (plate / "images" / "A03_DNA.tif").read_bytes()
     (plate / "images" / "A03_DNA.tif").write_bytes(b"no image")
     run(*words, code=5)
-    assert "A03" in (plate / "failures.csv").read_text()
+    listed = plate / f"{out.partition('.')[0]}.failures.csv"
+    assert "A03" in listed.read_text()
     (plate / "images" / "A03_DNA.tif").write_bytes(good)
     run(*words)
-    assert not (plate / "failures.csv").exists()
+    assert not listed.exists()
 
 
 def test_one_image_and_its_labels(plate: Path) -> None:
@@ -95,3 +96,13 @@ def test_images_without_labels_are_named(plate: Path) -> None:
         run("features", plate / "images", plate / "labels", "--out", plate / "x.parquet")
     with pytest.raises(ValueError, match="no labels given"):
         run("features", plate / "images", "--out", plate / "x.parquet")
+
+
+def test_a_table_does_not_replace_what_it_is_made_of(plate: Path) -> None:
+    manifest = plate / "images" / "plate.csv"
+    from_folder(plate / "images", inputs=["DNA", "GFP"]).write(manifest)
+    with pytest.raises(ValueError, match=r"is the input .*plate\.csv or holds it"):
+        run("features", manifest, plate / "labels", "--out", manifest, "--overwrite")
+    for out in (plate / "labels", plate):
+        with pytest.raises(ValueError, match="or holds it, and would replace it"):
+            run("crops", manifest, plate / "labels", "--out", out, "--overwrite")

@@ -97,6 +97,19 @@ def test_a_transposed_matrix_and_strange_signatures_are_refused(
         assert not (tmp_path / name).exists()
 
 
+def test_signatures_are_not_replaced_by_what_is_drawn(
+    morphgen: Callable[..., Done], table: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own" / "level5.csv"
+    own.parent.mkdir()
+    own.write_bytes(table.read_bytes())
+    words = ("generate", "--model", "planted-nuclei", "--signatures", own, "--n", 1, "--steps", 2)
+    done = morphgen(*words, "--out", own.parent, "--overwrite")
+    assert done.code == 2
+    assert f"{own.parent} is the input {own} or holds it" in done.err
+    assert own.read_bytes() == table.read_bytes()
+
+
 def test_the_demo_shows_scores_beside_floors_and_ceiling(
     morphgen: Callable[..., Done], tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -189,3 +190,184 @@ def test_models_are_listed_by_the_installed_program() -> None:
     program = Path(sys.executable).with_name("image2reg")
     done = subprocess.run([program, "models", "--json"], capture_output=True, text=True, check=True)
     assert all(row["problem"] is None for row in json.loads(done.stdout)["models"])
+
+
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume"])
+def test_labels_never_replace_their_images(images, flag, monkeypatch) -> None:
+    folder = images / "images"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.chdir(folder)
+    for given, out in ((folder, folder), ("A01.tif", "A01.tif"), ("A01.tif", "."), ("../images", ".")):
+        refused = image2reg("segment", given, "--out", out, "--model", "classical", flag, code=2)
+        assert "A01.tif or holds it, and would replace it. Choose another --out." in refused.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_labels_of_a_plate_do_not_replace_it(tmp_path) -> None:
+    image, _ = discs((60, 60), grid(1))
+    write_plate(tmp_path / "plate.zarr", {("A/01", "0"): Image(image, "YX")})
+    for given in (tmp_path / "plate.zarr", tmp_path):
+        refused = image2reg("segment", given, "--out", tmp_path / "plate.zarr", "--overwrite", code=2)
+        assert f"plate.zarr is the input {tmp_path / 'plate.zarr'}" in refused.stderr
+    assert read_plate(tmp_path / "plate.zarr").image("A/01", "0").load().data.max() > 500
+
+
+@pytest.mark.parametrize(
+    "out", ["images/A01.tif/x.tif", "images/A01.tif/x", "/proc/none/d.tif", "/proc/none"]
+)
+def test_a_folder_that_cannot_be_made_is_said_before_any_work(images, out, monkeypatch) -> None:
+    monkeypatch.setattr("image2reg.nuclei.segmenters.batch.read", lambda *_, **__: pytest.fail("worked"))
+    refused = image2reg("segment", images / "images" / "A02.tif", "--out", images / out,
+                        "--model", "classical", code=6)  # fmt: skip
+    assert "could not be written" in refused.stderr
+    assert "choose another --out" in refused.stderr
+
+
+def test_failures_are_listed_with_the_labels_and_in_nobody_elses_file(images, monkeypatch) -> None:
+    monkeypatch.chdir(images)
+    own = images / "failures.csv"
+    own.write_text("freezer,date\n1,May\n")
+    broken = images / "images" / "A04.tif"
+    (images / "images" / "A05.tif").write_bytes(broken.read_bytes())
+    words = ("segment", broken, images / "images" / "A05.tif", "--model", "classical")
+    assert "2 failed; see lab/failures.csv" in image2reg(*words, "--out", "lab", code=5).stdout
+    assert (images / "lab" / "failures.csv").read_text().startswith(f"source,kind,error\n{broken},DataError,")
+    for path in words[1:3]:
+        path.write_bytes((images / "images" / "A01.tif").read_bytes())
+    image2reg(*words, "--out", "lab", "--resume")
+    assert not (images / "lab" / "failures.csv").exists()
+    refused = image2reg(*words, "--out", ".", code=3)
+    assert "this one is another: its columns are ['freezer', 'date']" in refused.stderr
+    assert own.read_text() == "freezer,date\n1,May\n"
+    assert not (images / "A04.tif").exists()
+
+
+def test_a_channel_called_by_a_number_is_found(tmp_path) -> None:
+    image, _ = discs((120, 120), grid(2))
+    both = np.stack([np.full_like(image, 100), image]).astype(np.uint16)
+    Image(both, "CYX", (None, 0.5, 0.5), ("488", "405")).write(tmp_path / "two.ome.tif")
+    for n, typed in enumerate(("405", "1")):
+        done = image2reg("segment", tmp_path / "two.ome.tif", "--model", "classical", "--channel", typed,
+                         "--out", tmp_path / f"{n}.tif")  # fmt: skip
+        assert "4 objects in 1 field" in done.stdout
+
+
+def test_images_without_a_stain_are_not_judged_as_stained_nuclei(images) -> None:
+    done = image2reg("segment", images / "images" / "A03.tif", "--model", "texture", "--json",
+                     "--out", images / "cells.tif")  # fmt: skip
+    (row,) = json.loads(done.stdout)["fields"]
+    assert set(row) == {"source", "output", "n_objects", "confluence"}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_every_field_has_a_row_beside_the_labels_whichever_run_made_it(images) -> None:
+    folder, out = images / "images", images / "labels"
+    (folder / "A04.tif").unlink()
+    words = ("segment", folder, "--model", "classical", "--diameter-px", 28, "--out", out)
+    image2reg("segment", folder / "A01.tif", *words[2:])
+    image2reg(*words, "--resume")
+    rows = table(out / "fields.csv")
+    assert [(row["output"], row["n_objects"], row["flags"]) for row in rows] == [
+        ("A01.tif", "12", ""), ("A02.tif", "12", ""), ("A03.tif", "0", "empty")
+    ]  # fmt: skip
+    assert rows[0]["source"] == str(folder / "A01.tif")
+    assert float(rows[0]["focus"]) > 3.5
+    assert 0 < float(rows[0]["confluence"]) < 1
+    before = (out / "fields.csv").read_bytes()
+    done = image2reg(*words, "--resume")
+    assert done.stdout == f"3 fields already there: {out}\n"
+    assert (out / "fields.csv").read_bytes() == before
+    (out / "fields.csv").unlink()  # as after a run that was killed
+    image2reg(*words, "--resume")
+    assert (out / "fields.csv").read_bytes() == before
+    (out / "A02.tif").unlink()
+    image2reg("segment", folder / "A01.tif", *words[2:], "--overwrite")
+    assert [row["output"] for row in table(out / "fields.csv")] == ["A01.tif", "A03.tif"]
+
+
+def test_a_run_that_is_stopped_has_listed_what_it_did(images, monkeypatch) -> None:
+    from image2reg.nuclei.segmenters import batch
+
+    def stop(path: Path, **options: object) -> Image:
+        if path.name == "A02.tif":
+            raise KeyboardInterrupt
+        return read(path, **options)
+
+    monkeypatch.setattr(batch, "read", stop)
+    image2reg("segment", images / "images", "--model", "classical", "--out", images / "labels", code=130)
+    assert [row["output"] for row in table(images / "labels" / "fields.csv")] == ["A01.tif"]
+
+
+def test_a_table_of_another_kind_is_not_replaced(images) -> None:
+    (images / "fields.csv").write_text("field,crop\n")
+    refused = image2reg("segment", images / "images", "--out", images, "--model", "classical", code=3)
+    assert "this one is another: its columns are ['field', 'crop']" in refused.stderr
+    assert not (images / "A01.tif").exists()
+
+
+def test_of_many_flagged_fields_the_rest_is_counted(images) -> None:
+    (images / "empty").mkdir()
+    for n in range(23):
+        tifffile.imwrite(images / "empty" / f"{n}.tif", np.full((40, 40), 100, np.uint16))
+    done = image2reg("segment", images / "empty", "--model", "classical", "--out", images / "labels")
+    assert done.stdout.count(": empty\n") == 20
+    assert done.stdout.endswith(f"and 3 more flagged fields; see {images / 'labels' / 'fields.csv'}\n")
+
+
+def test_a_plate_of_labels_is_complete_or_made_again(tmp_path) -> None:
+    image, _ = discs((60, 60), grid(1))
+    fields = {(well, "0"): Image(image, "YX") for well in ("A/01", "B/02")}
+    write_plate(tmp_path / "plate.zarr", fields)
+    words = ("segment", tmp_path / "plate.zarr", "--model", "classical", "--out", tmp_path / "l.zarr")
+    image2reg(*words)
+    rows = table(tmp_path / "l.fields.csv")
+    assert [(row["output"], row["n_objects"]) for row in rows] == [
+        ("l.zarr/A/01/0", "1"),
+        ("l.zarr/B/02/0", "1"),
+    ]
+    assert "2 fields already there" in image2reg(*words, "--resume").stdout
+    write_plate(tmp_path / "plate.zarr", fields | {("C/03", "0"): Image(image, "YX")}, overwrite=True)
+    refused = image2reg(*words, "--resume", code=2)
+    assert (
+        "the 1 field it lacks (C/03/0) cannot be added. Pass --overwrite without --resume" in refused.stderr
+    )
+    image2reg(*words, "--overwrite")
+    assert len(table(tmp_path / "l.fields.csv")) == 3
+
+
+def test_what_labels_cannot_be_called_is_refused(images) -> None:
+    one, other = images / "images" / "A01.tif", images / "images" / "A01.png"
+    refused = image2reg("segment", one, "--out", images / "d8.png", "--model", "classical", code=2)
+    assert "labels are not written as .png. Allowed are .tif, .tiff, .zarr for one image" in refused.stderr
+    assert not (images / "d8.png").exists()
+    other.write_bytes(one.read_bytes())
+    refused = image2reg("segment", one.parent, "--out", images / "l", "--model", "classical", code=2)
+    assert f"{other} and {one} would both be written to" in refused.stderr
+    assert "Rename or move one of them" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "note"),
+    [
+        ("A01", 28, None),
+        ("A01", 45, None),
+        (
+            "A01",
+            300,
+            "A01.tif: nothing found at a diameter of 300 px. Check the diameter and the pixel size.",
+        ),
+        ("A01", 9, r"A01.tif: objects measure 2\d(\.\d)? px, looked for at 9 px. Check the diameter"),
+        ("A03", 300, None),
+    ],
+)
+def test_a_wrong_diameter_is_noted(images, name, size, note) -> None:
+    done = image2reg("segment", images / "images" / f"{name}.tif", "--diameter-px", size,
+                     "--out", images / "x.tif")  # fmt: skip
+    if note is None:
+        assert "Check the diameter" not in done.stdout
+    else:
+        assert re.search(note, done.stdout)

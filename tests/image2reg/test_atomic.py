@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from image2reg import atomic
-from image2reg.atomic import atomic_directory, atomic_file
-from image2reg.errors import DataError, ResourceError
+from image2reg.atomic import atomic_directory, atomic_file, make_folder, refuse_inputs
+from image2reg.errors import ConfigurationError, DataError, ResourceError
 
 
 @pytest.fixture(params=["exchange", "two renames"])
@@ -87,3 +87,25 @@ def test_a_replaced_directory_is_never_missing(tmp_path):
     stop.set()
     watcher.join()
     assert not missing
+
+
+def test_what_would_replace_an_input_is_refused(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.tif").write_text("pixels")
+    (tmp_path / "link").symlink_to(raw)
+    for target in (raw / "a.tif", tmp_path / "link" / "a.tif", raw / ".." / "raw", raw):
+        with pytest.raises(
+            ConfigurationError, match=r"is the input .*a\.tif or holds it, and would replace it"
+        ):
+            refuse_inputs([raw / "b.tif", target], [raw / "a.tif"])
+    refuse_inputs([raw / "b.tif", tmp_path / "a.tif"], [raw / "a.tif", raw])
+
+
+def test_a_folder_under_a_file_cannot_be_made(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(ResourceError, match=r"could not be written .* choose another --out"):
+            make_folder(path)

@@ -44,6 +44,14 @@ def test_a_channel_name_that_occurs_twice_is_refused():
         image.select(channel="DNA")
 
 
+def test_a_typed_channel_is_a_name_before_it_is_a_position():
+    image = Image(np.zeros((3, 4, 4)), "CYX", channels=("405", "1", "488"))
+    assert [image.find_channel(typed) for typed in ("405", "1", "0", "2", 1)] == [0, 1, 0, 2, 1]
+    for typed in ("561", "DNA"):
+        with pytest.raises(DataError, match=rf"channel '?{typed}'? is missing.* found \['405', '1', '488'\]"):
+            image.find_channel(typed)
+
+
 def test_selecting_reads_nothing_and_then_only_its_part(stack):
     image = stack.select(channel="DNA", time=1)
     assert (image.axes, image.shape, image.channels) == ("CZYX", (1, 4, 5, 6), ("DNA",))

@@ -42,7 +42,7 @@ def test_a_plate_becomes_a_plate_and_a_bad_field_is_listed(make_model: Factory, 
     assert list(plate) == [("A/1", "0"), ("B/2", "0")]
     assert plate.image("B/2", "0").channels == ("Hoechst", "Mito")
     assert [f["source"].split("/")[-3:] for f in done.failures] == [["A", "1", "1"]]
-    assert "constant image" in (tmp_path / "failures.csv").read_text()
+    assert "constant image" in (tmp_path / "out.failures.csv").read_text()
 
 
 def test_results_keep_the_names_of_their_images(make_model: Factory, folder: Path, tmp_path: Path) -> None:
@@ -79,9 +79,40 @@ def test_what_cannot_be_named_is_refused(make_model: Factory, folder: Path, tmp_
         predict_many([folder], tmp_path / "one.ome.tif", model=make_model())
     (tmp_path / "other").mkdir()
     write(plane(9), tmp_path / "other" / "cell0.ome.tif")
-    with pytest.raises(ConfigurationError, match="two inputs would be written to"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"cell0\.ome\.tif and .*other/cell0\.ome\.tif would both be written to .*Rename",
+    ):
         predict_many([folder, tmp_path / "other"], tmp_path / "out", model=make_model())
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"no image in this folder; looked for .* and saw 1 other entries"):
         find_images([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("flags", [{"overwrite": True}, {"resume": True}])
+def test_results_never_replace_their_images(
+    make_model: Factory, folder: Path, tmp_path: Path, flags: dict[str, bool]
+) -> None:
+    before = (folder / "cell0.ome.tif").read_bytes()
+    write_plate(tmp_path / "plate.ome.zarr", {("A/1", "0"): plane(0)})
+    for given, out in (
+        (folder, folder),
+        (folder / "cell0.ome.tif", folder),
+        (tmp_path / "plate.ome.zarr",) * 2,
+    ):
+        with pytest.raises(ConfigurationError, match="or holds it, and would replace it"):
+            predict_many([given], out, model=make_model(), **flags)
+    assert (folder / "cell0.ome.tif").read_bytes() == before
+
+
+def test_a_list_of_failures_goes_once_all_succeed(make_model: Factory, folder: Path, tmp_path: Path) -> None:
+    out, broken = tmp_path / "out", folder / "cell1.ome.tif"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:200])
+    done = predict_many([folder], out, model=make_model())
+    assert done.failures_path == out / "failures.csv"
+    assert done.failures_path.read_text().startswith(f"source,kind,error\n{broken},DataError,")
+    broken.write_bytes(whole)
+    assert predict_many([folder], out, model=make_model(), resume=True).failures_path is None
+    assert not (out / "failures.csv").exists()

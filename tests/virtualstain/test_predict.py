@@ -83,6 +83,7 @@ def test_channels_are_found_by_name_whatever_their_order(make_model: Factory) ->
     expected = predict(model, two).image.data
     np.testing.assert_array_equal(expected, predict(model, swapped).image.data)
     np.testing.assert_array_equal(expected, predict(model, two, channels=[1]).image.data)
+    np.testing.assert_array_equal(expected, predict(model, two, channels=["1"]).image.data)
     assert not np.array_equal(expected, predict(model, two, channels=["GFP"]).image.data)
 
 

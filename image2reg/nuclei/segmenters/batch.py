@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from image2reg.atomic import refuse_existing
+from image2reg.atomic import make_folder, refuse_existing, refuse_inputs
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.image import Image
 from image2reg.images.plates import PlateWriter, read_plate
 from image2reg.images.readers import read
 from image2reg.images.writers import write
 from image2reg.nuclei.quality import field_quality
+from image2reg.nuclei.segmenters.field_table import FieldTable
+from image2reg.nuclei.segmenters.interface import diameter_in_pixels
 from image2reg.nuclei.segmenters.phase import confluence
 from image2reg.nuclei.segmenters.stack import segment_stack
+from image2reg.nuclei.side_tables import failure
+from image2reg.nuclei.size import typical_diameter
 from image2reg.tables.listing import image_paths, stem
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,16 +34,24 @@ if TYPE_CHECKING:
 __all__ = ["Segmented", "segment_image", "segment_many"]
 
 _FILE_SUFFIXES = (".tif", ".tiff", ".zarr")
+# Meant as files, but labels are not written in these formats; without this they would become folders.
+_OTHER_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".npz", ".h5", ".czi", ".nd2", ".lif", ".csv",
+)  # fmt: skip
 # A field above this many pixels is not judged: sharpness is a matter of single fields, not of scans.
 _LARGEST_FIELD_PX = 25_000_000
+# Right to about 30 % is enough for every segmenter; at twice or half the size objects are lost, merged or cut.
+_FAR = 2.0
 
 
 @dataclass
 class Segmented:
-    """What was written, one row per field, and what failed."""
+    """What was written, one row per field, what failed, how many were there already, and where all have a row."""
 
     written: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
+    n_present: int = 0
+    table: Path | None = None
 
 
 def segment_image(
@@ -51,7 +65,7 @@ def segment_image(
     image : Image
         One channel, or several and `channel`; with Z planes are linked, every time point is labelled by itself.
     channel : str or int, optional
-        By name or position.
+        By name or position; text that is no name and a number is a position.
     **size
         ``diameter_px`` or ``diameter_um``; the pixel size is the image's.
 
@@ -60,19 +74,15 @@ def segment_image(
     labels : Image
         Axes (T)(Z)YX, uint16 where the numbers fit, else int32; 0 is background.
     facts : dict
-        ``n_objects`` (of all time points), ``confluence`` and, for single planes, `field_quality`.
+        ``n_objects`` (of all time points), ``confluence``; for single planes of a stain `field_quality` and, where
+        objects are far from the size that was given, a ``note``.
 
     Raises
     ------
     DataError
         Several channels and none chosen, or what `Segmenter.segment` refuses.
     """
-    if channel is None and len(image.channels) > 1:
-        raise DataError(
-            f"{image.source or 'image'}: has {len(image.channels)} channels {list(image.channels)}. Say which shows "
-            "the objects: --channel NAME."
-        )
-    plain = image.select(channel=0 if channel is None else channel).to_axes("TZYX")
+    plain = _one_channel(image, channel)
     size = {**size, "voxel_um": None if size.get("diameter_px") else plain.voxel_um}
     frames = []
     for t in range(plain.sizes["T"]):
@@ -82,14 +92,51 @@ def segment_image(
         else:
             frames.append(segmenter.segment(frame.to_axes("YX").data, **size)[None])
     labels = np.stack(frames)
-    n_objects = sum(int(frame.max()) for frame in frames)
-    facts: dict[str, Any] = {"n_objects": n_objects, "confluence": confluence(labels)}
-    if plain.sizes["T"] == plain.sizes["Z"] == 1 and labels.size <= _LARGEST_FIELD_PX:
-        facts |= field_quality(plain.to_axes("YX").load().data)
+    facts = _facts(segmenter, plain, labels)
+    if note := _size_note(segmenter, labels, facts, size):
+        facts["note"] = note
     kept = "".join(letter for letter in "TZ" if plain.sizes[letter] > 1) + "YX"
     labels = labels.astype(np.uint16 if labels.max() < 2**16 else np.int32)
     made = Image(labels, "TZYX", image.voxel_um, ("labels",), source=image.source)
     return made.to_axes(kept), facts
+
+
+def _one_channel(image: Image, channel: str | int | None) -> Image:
+    if channel is None and len(image.channels) > 1:
+        raise DataError(
+            f"{image.source or 'image'}: has {len(image.channels)} channels {list(image.channels)}. Say which shows "
+            "the objects: --channel NAME."
+        )
+    return image.select(channel=0 if channel is None else image.find_channel(channel)).to_axes("TZYX")
+
+
+def _facts(segmenter: Segmenter, plain: Image, labels: NDArray[np.integer]) -> dict[str, Any]:
+    """Say what the labels of an image of one channel, both (T, Z, Y, X), hold, and how good a single plane is."""
+    facts: dict[str, Any] = {
+        "n_objects": sum(int(frame.max()) for frame in labels),
+        "confluence": confluence(labels),
+    }
+    single, stained = plain.sizes["T"] == plain.sizes["Z"] == 1, not getattr(segmenter, "label_free", False)
+    if single and stained and labels.size <= _LARGEST_FIELD_PX:
+        facts |= field_quality(plain.to_axes("YX").load().data)
+    return facts
+
+
+def _size_note(
+    segmenter: Segmenter, labels: NDArray[np.integer], facts: dict[str, Any], size: dict[str, Any]
+) -> str:
+    """Say when the nuclei of a plane are far from the size they were looked for at: that size is likely wrong."""
+    given = diameter_in_pixels(**size)
+    if given is None or max(labels.shape[:2]) > 1 or getattr(segmenter, "label_free", False):
+        return ""
+    advice = "Check the diameter and the pixel size."
+    if not facts["n_objects"]:
+        empty = "empty" in facts.get("flags", ())
+        return "" if empty else f"nothing found at a diameter of {given:.3g} px. {advice}"
+    found = typical_diameter(labels[0, 0])
+    if max(found / given, given / found) <= _FAR:
+        return ""
+    return f"objects measure {found:.3g} px, looked for at {given:.3g} px. {advice}"
 
 
 def segment_many(
@@ -115,42 +162,71 @@ def segment_many(
         A file name (``.tif``, ``.zarr``) for one image; a ``.zarr`` for one plate; otherwise a folder, which keeps
         the images' names.
     resume : bool
-        Leave out images whose labels are already there.
+        Leave out images whose labels are already there; a plate is there with all its fields or refused.
     progress : callable, optional
         ``progress(n_done, n_images)``; images left out count as done.
+
+    Returns
+    -------
+    Segmented
+        What was done by this call. Beside labels in a folder, and beside a plate of labels, is a `FieldTable` of all
+        fields, those of earlier calls too; ``table`` is its path.
 
     Raises
     ------
     DataError, ConfigurationError
-        For one image, its error. Of many, those that fail are listed and the rest is done.
+        For one image, its error. Of many, those that fail are listed and the rest is done. Nothing is written where
+        labels would replace an input.
+    ResourceError
+        The folder of the labels cannot be made or written to.
     """
     size: dict[str, Any] = {"diameter_px": diameter_px, "diameter_um": diameter_um}
     result = Segmented()
     if len(inputs) == 1 and _is_plate(inputs[0]):
         _segment_plate(
-            inputs[0], out, segmenter, channel, size, result, overwrite=overwrite, progress=progress
-        )
+            inputs[0], out, segmenter, channel, size, result, overwrite=overwrite, resume=resume, progress=progress,
+        )  # fmt: skip
         return result
     jobs = _jobs(inputs, out)
-    for _, target in jobs:
-        if not resume:
-            refuse_existing(target, overwrite=overwrite)
-    for n_done, (path, target) in enumerate(jobs, start=1):
-        try:
-            if not (resume and target.exists()):
-                labels, facts = segment_image(
-                    segmenter, read(path, voxel_um=voxel_um), channel=channel, **size
-                )
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write(labels, target, overwrite=overwrite)
-                result.written.append({"source": str(path), "output": str(target), **facts})
-        except ProjectError as error:
-            if len(jobs) == 1:
-                raise
-            result.failures.append(_failure(str(path), error))
-        if progress is not None:
-            progress(n_done, len(jobs))
+    _refuse_targets(jobs, overwrite=overwrite or resume)
+    table = None if _names_a_file(out) else FieldTable(out)
+    for folder in {target.parent for _, target in jobs}:
+        make_folder(folder)
+    try:
+        for n_done, (path, target) in enumerate(jobs, start=1):
+            facts = None
+            try:
+                if not (resume and target.exists()):
+                    image = read(path, voxel_um=voxel_um)
+                    labels, found = segment_image(segmenter, image, channel=channel, **size)
+                    write(labels, target, overwrite=overwrite)
+                    facts = found
+                    result.written.append({"source": str(path), "output": str(target), **found})
+                else:
+                    result.n_present += 1
+                    if table is not None and target not in table:  # the run that made it was killed
+                        made = read(target).to_axes("TZYX").load().data
+                        facts = _facts(segmenter, _one_channel(read(path), channel), made)
+            except ProjectError as error:
+                if len(jobs) == 1:
+                    raise
+                result.failures.append(failure(str(path), error))
+            if table is not None and facts is not None:
+                table.add(str(path), target, facts)
+            if progress is not None:
+                progress(n_done, len(jobs))
+    finally:  # a run that is stopped has labels too
+        if table is not None:
+            table.write()
+            result.table = table.path
     return result
+
+
+def _refuse_targets(jobs: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
+    """Before any work: nobody wants to hear it after an hour."""
+    refuse_inputs((target for _, target in jobs), (path for path, _ in jobs))
+    for _, target in jobs:
+        refuse_existing(target, overwrite=overwrite)
 
 
 def _jobs(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
@@ -163,48 +239,76 @@ def _jobs(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
             found += [(path / name, stem(name)) for name in image_paths(path)]
         else:
             found.append((path, stem(path.name) if stem(path.name) != path.name else path.stem))
-    single = out.name.lower().endswith(_FILE_SUFFIXES)
+    single = _names_a_file(out)
     if single and len(found) > 1:
         raise ConfigurationError(
             f"--out {out}: names one file for {len(found)} images. Give a folder name without an image suffix."
         )
-    jobs = [(path, out if single else out / f"{name}.tif") for path, name in found]
-    targets = [target for _, target in jobs]
-    if len(set(targets)) < len(targets):
-        twice = next(target for target in targets if targets.count(target) > 1)
+    if not single and (suffix := out.suffix.lower()) in _OTHER_SUFFIXES:
         raise ConfigurationError(
-            f"--out {out}: two inputs would be written to {twice}. Segment their folders one by one."
+            f"--out {out}: labels are not written as {suffix}. Allowed are {', '.join(_FILE_SUFFIXES)} for one image, "
+            "or the name of a folder."
         )
+    jobs = [(path, out if single else out / f"{name}.tif") for path, name in found]
+    first: dict[Path, Path] = {}
+    for path, target in jobs:
+        if (other := first.setdefault(target, path)) is not path:
+            raise ConfigurationError(
+                f"--out {out}: {other} and {path} would both be written to {target}. Rename or move one of them, or "
+                "segment them apart, each with an --out of its own."
+            )
     return jobs
 
 
 def _segment_plate(
     path: Path, out: Path, segmenter: Segmenter, channel: str | int | None, size: dict[str, Any], result: Segmented,
-    *, overwrite: bool, progress: Callable[[int, int], None] | None,
+    *, overwrite: bool, resume: bool, progress: Callable[[int, int], None] | None,
 ) -> None:  # fmt: skip
     """Label every field into a plate of the same wells and fields; a field that fails is listed and left out."""
     if not out.name.lower().endswith(".zarr"):
         raise ConfigurationError(
             f"--out {out}: the labels of a plate are a plate. Give a name that ends in .zarr."
         )
+    refuse_inputs([out], [path])
     plate = read_plate(path)
-    places = list(plate)
+    places, table = list(plate), FieldTable(out)
+    if resume and out.exists():
+        _refuse_incomplete(out, places)
+        result.n_present, result.table = len(places), table.path if table.path.exists() else None
+        return
     with PlateWriter(out, name=plate.name, overwrite=overwrite) as writer:
         for n_done, (well, name) in enumerate(places, start=1):
             source = f"{path}/{well}/{name}"
             try:
                 labels, facts = segment_image(segmenter, plate.image(well, name), channel=channel, **size)
             except ProjectError as error:
-                result.failures.append(_failure(source, error))
+                result.failures.append(failure(source, error))
             else:
                 writer.write(well, name, labels)
                 result.written.append({"source": source, "output": f"{out}/{well}/{name}", **facts})
+                table.add(source, out / well / name, facts)
             if progress is not None:
                 progress(n_done, len(places))
         if not result.written:
             raise DataError(
                 f"all {len(places)} fields of {path} failed; the first: {result.failures[0]['error']}"
             )
+    table.write()
+    result.table = table.path
+
+
+def _refuse_incomplete(out: Path, places: Sequence[tuple[str, str]]) -> None:
+    there = set(read_plate(out))
+    missing = [f"{well}/{name}" for well, name in places if (well, name) not in there]
+    if missing:
+        raise ConfigurationError(
+            f"--resume: {out} is written as a whole, so that the {counted(len(missing), 'field')} it lacks "
+            f"({', '.join(missing[:3])}) cannot be added. Pass --overwrite without --resume to label every field again."
+        )
+
+
+def _names_a_file(out: Path) -> bool:
+    return out.name.lower().endswith(_FILE_SUFFIXES)
 
 
 def _is_plate(path: Path) -> bool:
@@ -215,7 +319,3 @@ def _is_plate(path: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def _failure(source: str, error: ProjectError) -> dict[str, str]:
-    return {"source": source, "kind": type(error).__name__, "error": str(error)}

@@ -28,6 +28,11 @@ class Segmenter(Protocol):
     Attributes
     ----------
     name : str
+
+    Notes
+    -----
+    One made for images without a stain also has ``label_free = True``: fields are then not judged as fields of bright
+    nuclei (`image2reg.nuclei.quality`).
     """
 
     name: str

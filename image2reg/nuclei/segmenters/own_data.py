@@ -117,7 +117,8 @@ def _read(field: LabelledField, group: str, diameter_px: float | None, channel: 
             f"{field.name}: has {len(image.channels)} channels {list(image.channels)}. Say which shows the nuclei: "
             "--channel NAME."
         )
-    plane = image.select(channel=channel if len(image.channels) > 1 else 0).to_axes("YX").data
+    place = image.find_channel(channel) if channel is not None and len(image.channels) > 1 else 0
+    plane = image.select(channel=place).to_axes("YX").data
     labels = field.labels()
     if labels.dtype.kind not in "iu":
         raise DataError(

@@ -65,6 +65,7 @@ class TextureSegmenter:
     """
 
     name = "texture"
+    label_free = True
 
     def __init__(self, *, sigma: float = _SIGMA, threshold: float = _THRESHOLD) -> None:
         self.sigma, self.threshold = sigma, threshold
