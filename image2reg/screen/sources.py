@@ -51,7 +51,7 @@ def open_screen(
                 f"--data {data}: a folder needs its channels, for example --channel DNA=w1 --channel GFP=w2 (name=what "
                 "stands in the file names)."
             )
-        opened: Manifest | Profiles = from_folder(data, inputs=channels, pattern=pattern)
+        opened: Manifest | Profiles = from_folder(data, inputs=channels, pattern=pattern, strict=False)
     else:
         if channels or pattern:
             raise ConfigurationError("--channel and --pattern are for folders; a manifest says these itself.")
@@ -149,10 +149,13 @@ def nuclear_channel(manifest: Manifest, asked: str) -> str:
 def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
     """Turn the fields of a manifest into units, plate by plate and well by well.
 
+    A field without the nuclear channel, or without one that other fields of its plate have, says so in
+    ``lacking``: it fails when it is read, as a field does whose file is missing.
+
     Raises
     ------
     DataError
-        The manifest has problems other than missing files, a field has no well, or lacks the nuclear channel.
+        The manifest has problems other than missing files, or a field has no well.
     """
     frame = manifest.frame
     bare = frame[frame[WELL] == ""]
@@ -167,13 +170,15 @@ def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
     hashes = {
         manifest.root / path: sha for path, sha in zip(frame["path"], frame["sha256"], strict=True) if sha
     }
+    fields = manifest.fields()
+    expected: dict[str, dict[str, None]] = {}  # of each plate: plates may differ in their stains
+    for field in fields:
+        expected.setdefault(field.metadata[PLATE], {nuclei: None}).update(dict.fromkeys(field.inputs))
     units = []
-    for field in manifest.fields():
-        if nuclei not in field.inputs:
-            raise DataError(
-                f"{manifest.source}: field {field.name} has no channel {nuclei!r} ({sorted(field.inputs)})."
-            )
+    for field in fields:
         unit = field_unit(field, hashes)
+        if lacking := [name for name in expected[field.metadata[PLATE]] if name not in field.inputs]:
+            unit["lacking"] = lacking
         for image in unit["images"].values():
             image["path"] = Path(image["path"]).relative_to(manifest.root).as_posix()
         units.append(unit)

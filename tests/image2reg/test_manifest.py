@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import tifffile
 
+import image2reg.images
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image, write
 from image2reg.tables import Manifest, from_folder
 
 
@@ -237,6 +239,71 @@ def test_targets_may_be_missing_and_inputs_may_not(tmp_path: Path) -> None:
         from_folder(tmp_path, **options)
 
 
+def test_a_broken_image_or_a_missing_input_is_left_to_its_field_unless_strict(tmp_path: Path) -> None:
+    options = folder_b(tmp_path) | {"inputs": ["brightfield=bf", "dna=hoechst"], "targets": ()}
+    (tmp_path / "A01_s1_BF.tif").write_bytes(b"no picture")
+    (tmp_path / "A02_s1_Hoechst.tif").unlink()
+    with pytest.raises(DataError, match=r"A01_s1_BF\.tif"):
+        from_folder(tmp_path, **options)
+    manifest = from_folder(tmp_path, **options, strict=False)
+    assert [list(field.inputs) for field in manifest.fields()] == [["brightfield", "dna"], ["brightfield"]]
+    assert manifest.notes == ("1 field without input 'dna', e.g. ['A02_s1']",)
+
+
+def test_files_whose_names_tell_the_channel_are_not_opened_unless_strict(tmp_path: Path, monkeypatch) -> None:
+    for number in range(5):
+        picture(tmp_path / f"A01_s{number}_BF.tif")
+    opened = []
+
+    def counting(path, **said):
+        opened.append(path.name)
+        return image2reg.images.readers.read(path, **said)
+
+    monkeypatch.setattr(image2reg.images, "read", counting, raising=False)
+    assert (
+        len(from_folder(tmp_path, inputs="BF", strict=False)) == len(from_folder(tmp_path, inputs="BF")) == 5
+    )
+    assert opened == ["A01_s0_BF.tif"] + [f"A01_s{number}_BF.tif" for number in range(5)]
+
+
+def test_an_unreadable_file_of_several_channels_passes_for_one_like_the_others(tmp_path: Path) -> None:
+    options = folder_a_by_position(tmp_path)
+    (tmp_path / "A01_s1.tif").write_bytes(b"")
+    with pytest.raises(DataError, match="the file is empty"):
+        from_folder(tmp_path, **options)
+    fields = from_folder(tmp_path, **options, strict=False).fields()
+    assert [(field.name, list(field.inputs), list(field.targets)) for field in fields] == [
+        ("A01/1", ["brightfield"], ["hoechst"]), ("A02/1", ["brightfield"], ["hoechst"])
+    ]  # fmt: skip
+    (tmp_path / "A02_s1.tif").write_bytes(b"")
+    with pytest.raises(DataError, match=r"A01_s1\.tif: the file is empty"):
+        from_folder(tmp_path, **options, strict=False)
+
+
+def test_voxel_sizes_are_left_to_the_files_unless_strict(tmp_path: Path) -> None:
+    for name, pixel in (("A01_BF", 0.5), ("A02_BF", 0.8)):
+        image = Image(np.zeros((8, 9), np.uint16), "YX", voxel_um=(None, pixel, pixel), channels=("BF",))
+        write(image, tmp_path / f"{name}.ome.tif")
+    fields = from_folder(tmp_path, inputs="BF", voxel_um=(None, 0.3, 0.3), strict=False).fields()
+    assert [field.inputs["BF"].open().voxel_um[2] for field in fields] == [0.5, 0.8]
+
+
+def test_a_number_is_looked_for_in_the_names_first(tmp_path: Path) -> None:
+    for well in ("A01", "A02"):
+        for wave in ("405", "488"):
+            picture(tmp_path / f"{well}_s1_{wave}.tif")
+    manifest = from_folder(tmp_path, inputs=["DNA=405", "GFP=488"])
+    assert manifest.frame["path"].tolist()[:2] == ["A01_s1_405.tif", "A01_s1_488.tif"]
+    assert manifest.n_fields == 2
+
+
+def test_a_number_that_is_a_position_in_the_files_stays_one(tmp_path: Path) -> None:
+    for name in ("img_0", "img_1"):
+        picture(tmp_path / f"{name}.tif", channels=2)
+    frame = from_folder(tmp_path, inputs="bf=0", targets="dna=1").frame
+    assert frame["source_channel"].tolist() == ["0", "1", "0", "1"]
+
+
 def test_layouts_mix_and_neutral_folders_name_no_plate(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "x.tif", channels=2)
     picture(tmp_path / "labels" / "x.tif")
@@ -297,7 +364,7 @@ def two_for_one(root: Path) -> None:
         (lambda root: None, {"inputs": "BF"}, DataError, r"no image found. Looked for .* seen was an empty folder"),
         (lambda root: (root / "a.txt").write_text("x"), {"inputs": "BF"}, DataError, r"1 other files, e.g. \['a.txt'"),
         (folder_b, {"inputs": "phase"}, DataError, r"'phase' found nowhere. Looked for 'phase' in the names of 4"),
-        (folder_a_by_position, {"inputs": "x=5"}, DataError, "Looked for position 5 in the names of 2 images"),
+        (folder_a_by_position, {"inputs": "x=5"}, DataError, "Looked for position 5 or .5. in the names of 2 images"),
         (folder_b, {"inputs": "BF", "targets": "DAPI"}, DataError, "target channel 'DAPI' found nowhere"),
         (two_for_one, {"inputs": "BF"}, DataError, "1 fields have several files for input 'BF'"),
         (lambda root: picture(root / "BF_Hoechst.tif"), {"inputs": "BF", "targets": "Hoechst"}, DataError,

@@ -159,6 +159,42 @@ def test_an_unreadable_frame_is_listed_and_the_rest_is_done(tmp_path):
     assert "2 fields failed (failures.csv), the first p1/A05" in text
 
 
+def test_a_broken_or_missing_image_of_a_folder_is_its_fields_failure_too(tmp_path):
+    frame = write_plate(tmp_path / "images", n_rows=2, doses=(1, 16))
+    layout = frame.drop_duplicates("Metadata_Well").drop(
+        columns=["path", "channel", "role", "Metadata_Plate"]
+    )
+    layout.drop(columns=["voxel_y_um", "voxel_x_um"]).to_csv(tmp_path / "layout.csv", index=False)
+    (tmp_path / "images" / "A01_DNA.tif").write_bytes(b"no picture")
+    (tmp_path / "images" / "A05_GFP.tif").unlink()
+    (tmp_path / "images" / "B04_DNA.tif").unlink()
+    settings = {"measure": {"model": "classical", "diameter_px": 17.5}}
+    result = run(
+        None, tmp_path / "out", data=tmp_path / "images", channels=["DNA", "GFP"], layout=tmp_path / "layout.csv",
+        settings=ScreenSettings.model_validate(settings),
+    )  # fmt: skip
+    listed = pd.read_csv(tmp_path / "out" / "failures.csv").set_index("unit")["error"]
+    assert list(listed.index) == ["images/A01", "images/A05", "images/B04"]
+    assert "A01_DNA.tif" in listed["images/A01"]
+    assert "no image of channel 'GFP', only of ['DNA']" in listed["images/A05"]
+    assert "no image of channel 'DNA', only of ['GFP']" in listed["images/B04"]
+    assert len(result.fields) == 9
+
+
+def test_plates_of_a_manifest_may_differ_in_their_stains(tmp_path):
+    def unstained(frame, folder):
+        shutil.copytree(folder, folder / "p2")
+        second = frame[frame["channel"] == "DNA"]
+        return pd.concat([frame, second.assign(Metadata_Plate="p2", path="p2/" + second["path"])])
+
+    by_count = ScreenSettings.model_validate(
+        {**SETTINGS.model_dump(), "call": {"readouts": ["Nuclei_Count"]}}
+    )
+    result = run(changed_plate(tmp_path, unstained), tmp_path / "out", settings=by_count)
+    assert not result.failures
+    assert result.wells.groupby("Metadata_Plate")[RATIO].count().to_dict() == {"p1": 12, "p2": 0}
+
+
 def test_a_file_that_is_not_the_one_of_the_manifest_is_a_failure(tmp_path):
     folder = changed_plate(
         tmp_path, lambda frame, _: frame.assign(sha256=np.where(frame.index == 3, "0" * 64, ""))
