@@ -13,6 +13,7 @@ import image2reg.images
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
 from image2reg.tables import Manifest, from_folder
+from image2reg.tables.names import has_token, parse_metadata, without_token
 
 
 def picture(path: Path, channels: int = 1, value: int = 0, names: list[str] | None = None) -> Path:
@@ -351,6 +352,80 @@ def test_voxel_sizes_fill_what_the_files_do_not_say(tmp_path: Path) -> None:
     manifest = from_folder(tmp_path, inputs="BF", voxel_um=(None, 0.3, 0.3))
     assert manifest.frame["voxel_x_um"].tolist() == [0.3, 0.3]
     assert manifest.fields()[0].inputs["BF"].open().voxel_um == (None, 0.3, 0.3)
+
+
+GUID = "53DE191F-6B1C-4B34-A012-0C8A1D3B5E77"
+NAMES = (  # key of a field: plate, well, site, time
+    ("A01_s1", ("", "A01", "1", "")),
+    ("b3_s02", ("", "B03", "2", "")),
+    ("P24", ("", "P24", "", "")),
+    ("F02", ("", "F02", "", "")),
+    ("A01_f02", ("", "A01", "2", "")),
+    ("A01_F02", ("", "A01", "2", "")),
+    ("A01_F025_t003", ("", "A01", "25", "3")),
+    ("A01/f02", ("A01", "A01", "2", "")),
+    ("A01/s01", ("A01", "A01", "1", "")),
+    ("D3/F05_w1", ("D3", "F05", "", "")),
+    ("A01_s1_h24", ("", "A01", "1", "")),
+    ("A01_s1_p3", ("", "A01", "1", "")),
+    ("P12_s1_h24", ("", "P12", "1", "")),
+    ("P1_A01_s1", ("P1", "A01", "1", "")),
+    ("P12_A01_s1", ("P12", "A01", "1", "")),
+    ("P1_a1_s1", ("", "A01", "1", "")),
+    ("P1_F02_s1", ("P1", "F02", "1", "")),
+    ("P1_F02", ("P1", "F02", "", "")),
+    ("E1_P12_s1", ("", "P12", "1", "")),
+    ("B2_C03_s1", ("", "C03", "1", "")),
+    ("Plate1_F02_s1", ("1", "F02", "1", "")),
+    ("run1/F02_s3", ("run1", "F02", "3", "")),
+    ("donor1_A01", ("", "A01", "", "")),
+    ("Aligned_1", ("", "", "", "")),
+    ("20230101-screen_F11_s2", ("", "F11", "2", "")),
+    (f"IXMtest_A02_s1_w1{GUID}", ("", "A02", "1", "")),
+    (f"IXMtest_F02_s9_w10{GUID}", ("", "F02", "9", "")),
+    ("r01c02f03p01", ("", "A02", "3", "")),
+    ("r16c24f03p01-sk2fk1fl1", ("", "P24", "3", "2")),
+    ("AssayPlate_Corning_3712_F02_T0001F003L01A01Z01C02", ("", "F02", "3", "1")),
+    ("A - 01(fld 1 wv -)", ("", "A01", "1", "")),
+    ("F - 2(fld 03 wv -)", ("", "F02", "3", "")),
+    ("MFGTMP_140507_F02f00", ("", "F02", "0", "")),
+    ("MFGTMP_140507_A01f07d0", ("", "A01", "7", "")),
+    ("001001-1-001001001", ("", "", "", "")),  # Columbus and Opera: numbers alone, which need a pattern
+    ("001001000", ("", "", "", "")),
+)
+
+
+@pytest.mark.parametrize(("key", "expected"), NAMES, ids=[key for key, _ in NAMES])
+def test_names_of_many_microscopes(key: str, expected: tuple[str, ...]) -> None:
+    found = parse_metadata(key)
+    assert tuple(found.get(f"Metadata_{name}", "") for name in ("Plate", "Well", "Site", "Time")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "channel", "rest"),
+    [
+        ("A01_DNA", "DNA", "A01"),
+        ("A01_s1_w1", "w1", "A01_s1"),
+        (f"IXMtest_A02_s1_w1{GUID}", "w1", "IXMtest_A02_s1"),
+        (f"IXMtest_A02_s1_w10{GUID}", "w10", "IXMtest_A02_s1"),
+        (f"IXMtest_A02_s1_w10{GUID}", "w1", None),
+        (f"{GUID}/A02_s1_w1", "w1", f"{GUID}/A02_s1"),
+        ("r01c01f01p01-ch1sk1fk1fl1", "ch1", "r01c01f01p01-sk1fk1fl1"),
+        ("r01c01f01p01-ch2sk1fk1fl1", "ch1", None),
+        ("A - 01(fld 1 wv DAPI - DAPI)", "DAPI", "A - 01(fld 1 wv -)"),
+        ("MFGTMP_140507_A01f00d0", "d0", "MFGTMP_140507_A01f00"),
+    ],
+)  # fmt: skip
+def test_channels_in_the_names_of_many_microscopes(name: str, channel: str, rest: str | None) -> None:
+    assert has_token(name, channel) == (rest is not None)
+    assert without_token(name, channel) == (rest or without_token(name, "nothing"))
+
+
+def test_the_names_of_metaxpress_give_fields_by_their_channel(tmp_path: Path) -> None:
+    for number in (1, 2):
+        picture(tmp_path / f"IXMtest_F02_s1_w{number}{GUID.replace('5', str(number))}.tif")
+    (field,) = from_folder(tmp_path, inputs=["DNA=w1", "GFP=w2"]).fields()
+    assert (field.name, list(field.inputs)) == ("F02/1", ["DNA", "GFP"])
 
 
 def two_for_one(root: Path) -> None:
