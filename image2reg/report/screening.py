@@ -123,11 +123,18 @@ def _flags(result: ScreenResult) -> Html:
         unit, _, error = result.failures[0]
         n_failed = counted(len(result.failures), "field")
         found.append(("error", f"{n_failed} failed (failures.csv), the first {unit}: {error}"))
+    found += [("warning", note) for note in result.notes]
     if result.fields is not None:
         flags = result.fields["Metadata_Flags"].str.split(";").explode()
         for flag, n in flags[flags != ""].value_counts().items():
             found.append(("warning", f"{counted(n, 'field')} {flag}"))
-    empty = result.wells[[r for r in result.readouts if r != "Nuclei_Count"]].isna().all(axis=1)
+    unseen = result.wells["Nuclei_Count"].isna() if "Nuclei_Count" in result.wells else False
+    if np.any(unseen):
+        named = ", ".join(result.wells.loc[unseen, WELL].head(5))
+        found.append(
+            ("warning", f"{counted(int(np.sum(unseen)), 'well')} without a field that can be judged: {named}")
+        )
+    empty = result.wells[[r for r in result.readouts if r != "Nuclei_Count"]].isna().all(axis=1) & ~unseen
     if len(result.readouts) > 1 and empty.any():
         named = ", ".join(result.wells.loc[empty, WELL].head(5))
         n_empty = counted(int(empty.sum()), "well")

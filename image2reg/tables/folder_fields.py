@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import DataError
@@ -99,7 +100,7 @@ def identities(
     Raises
     ------
     DataError
-        `pattern` does not fit a field.
+        `pattern` does not fit a field, or two names are one field written in two ways (``A1_s1``, ``A01_s01``).
     """
     found = {key: parse_metadata(key, pattern) for key in keys}
     unfit = [key for key in keys if pattern is not None and not found[key]]
@@ -108,6 +109,15 @@ def identities(
             f"{folder}: pattern {pattern!r} does not fit {len(unfit)} of {len(keys)} fields, e.g. {unfit[:3]}."
         )
     identities = [tuple(found[key].get(name, "") for name in IDENTITY) for key in keys]
+    spelled: dict[tuple[str, ...], str] = {}
+    for key, identity in zip(keys, identities, strict=True):
+        plain = re.sub(r"0+(?=\d)", "", key.lower())
+        other = spelled.setdefault((plain, *identity), key)
+        if other != key and found[key].get("Metadata_Well"):
+            raise DataError(
+                f"{folder}: {other!r} and {key!r} are the same field twice (well {found[key]['Metadata_Well']}): their "
+                "names differ in zeros or capitals alone. Keep one, or give the other a name of its own."
+            )
     if len(set(identities)) < len(keys) or not all(any(identity[1:]) for identity in identities):
         for key in keys:
             plate = found[key].get("Metadata_Plate", "")

@@ -347,6 +347,16 @@ def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     assert manifest.notes == ("overview.tif: left out, no channel asked for is in its name",)
 
 
+def test_many_images_that_are_left_out_are_one_note(tmp_path: Path) -> None:
+    options = folder_b(tmp_path)
+    for number in range(4):
+        picture(tmp_path / f"thumb{number}.tif")
+    (note,) = from_folder(tmp_path, **options).notes
+    assert note == (
+        "4 images: left out, no channel asked for is in their names, e.g. ['thumb0.tif', 'thumb1.tif', 'thumb2.tif']"
+    )
+
+
 def test_voxel_sizes_fill_what_the_files_do_not_say(tmp_path: Path) -> None:
     folder_b(tmp_path)
     manifest = from_folder(tmp_path, inputs="BF", voxel_um=(None, 0.3, 0.3))
@@ -428,6 +438,11 @@ def test_the_names_of_metaxpress_give_fields_by_their_channel(tmp_path: Path) ->
     assert (field.name, list(field.inputs)) == ("F02/1", ["DNA", "GFP"])
 
 
+def one_field_in_two_spellings(root: Path) -> None:
+    for name in ("A01_s1", "A1_s01", "A02_s1"):
+        picture(root / f"{name}_BF.tif")
+
+
 def two_for_one(root: Path) -> None:
     picture(root / "A01_s1_BF.tif")
     picture(root / "A01_s1-BF.png".replace(".png", ".tiff"))
@@ -445,6 +460,8 @@ def two_for_one(root: Path) -> None:
         (lambda root: picture(root / "BF_Hoechst.tif"), {"inputs": "BF", "targets": "Hoechst"}, DataError,
          r"several of the channels, \['BF', 'Hoechst'\]"),
         (lambda root: picture(root / "BF1_BF.tif", channels=2), {"inputs": "BF"}, DataError, "file has 2 channels"),
+        (one_field_in_two_spellings, {"inputs": "BF"}, DataError,
+         r"'A01_s1' and 'A1_s01' are the same field twice \(well A01\)"),
         (folder_b, {"inputs": []}, ConfigurationError, "no input channel given"),
         (folder_b, {"inputs": "BF", "targets": "BF"}, ConfigurationError, r"\['BF'\] is empty or given twice"),
         (folder_b, {"inputs": "BF", "pattern": "("}, ConfigurationError, "no regular expression"),

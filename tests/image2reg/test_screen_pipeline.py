@@ -154,9 +154,15 @@ def test_an_unreadable_frame_is_listed_and_the_rest_is_done(tmp_path):
     listed = pd.read_csv(tmp_path / "out" / "failures.csv")
     assert list(listed["unit"]) == ["p1/A05", "p1/B01"]
     assert listed["error"].str.contains(r"A05_DNA.tif|B01_GFP.tif").all()
-    assert len(result.wells) == 10
+    assert len(result.wells) == 12
+    lost = result.wells.set_index("Metadata_Well").loc[["A05", "B01"]]
+    assert lost[["Well_Fields", "Well_Nuclei", "Hit"]].to_numpy().sum() == 0
+    assert lost["Nuclei_Count"].isna().all()
+    assert lost["Metadata_Perturbation"].tolist() == ["drug", "DMSO"]
+    assert list(result.wells["Metadata_Well"]) == sorted(result.wells["Metadata_Well"])
     text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
     assert "2 fields failed (failures.csv), the first p1/A05" in text
+    assert "2 wells without a field that can be judged: A05, B01" in text
 
 
 def test_a_broken_or_missing_image_of_a_folder_is_its_fields_failure_too(tmp_path):
@@ -168,6 +174,7 @@ def test_a_broken_or_missing_image_of_a_folder_is_its_fields_failure_too(tmp_pat
     (tmp_path / "images" / "A01_DNA.tif").write_bytes(b"no picture")
     (tmp_path / "images" / "A05_GFP.tif").unlink()
     (tmp_path / "images" / "B04_DNA.tif").unlink()
+    tifffile.imwrite(tmp_path / "images" / "overview.tif", np.zeros((8, 9), np.uint8))
     settings = {"measure": {"model": "classical", "diameter_px": 17.5}}
     result = run(
         None, tmp_path / "out", data=tmp_path / "images", channels=["DNA", "GFP"], layout=tmp_path / "layout.csv",
@@ -179,6 +186,21 @@ def test_a_broken_or_missing_image_of_a_folder_is_its_fields_failure_too(tmp_pat
     assert "no image of channel 'GFP', only of ['DNA']" in listed["images/A05"]
     assert "no image of channel 'DNA', only of ['GFP']" in listed["images/B04"]
     assert len(result.fields) == 9
+    note = "overview.tif: left out, no channel asked for is in its name"
+    assert result.notes[0] == note
+    text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
+    assert f'<li class="warning"><b>warning</b>{note}' in text
+
+
+def test_a_plate_of_which_every_field_failed_is_named(tmp_path):
+    def gone(frame, _folder):
+        return pd.concat(
+            [frame, frame.assign(Metadata_Plate="p2", path=["gone/" + path for path in frame["path"]])]
+        )
+
+    result = run(changed_plate(tmp_path, gone), tmp_path / "out")
+    assert len(result.failures) == len(result.wells) == 12
+    assert result.notes == ["1 plate of which every field failed, in no table: ['p2']"]
 
 
 def test_plates_of_a_manifest_may_differ_in_their_stains(tmp_path):
