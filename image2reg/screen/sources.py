@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,9 @@ def open_screen(
     Raises
     ------
     DataError
-        Missing, or not one of these.
+        Missing, or not one of these; a folder with an image in whose name there is no well.
     ConfigurationError
-        Options for a folder with something else, or a folder without channels.
+        Options for a folder with something else, a folder without channels, or a pattern that gives no wells.
     """
     if data.is_dir():
         if not channels:
@@ -52,12 +53,33 @@ def open_screen(
                 "stands in the file names)."
             )
         opened: Manifest | Profiles = from_folder(data, inputs=channels, pattern=pattern, strict=False)
+        _refuse_no_wells(opened, pattern)
     else:
         if channels or pattern:
             raise ConfigurationError("--channel and --pattern are for folders; a manifest says these itself.")
         table = _columns(data)
         opened = Manifest.read(data) if "path" in table else Profiles.read(data)
     return opened if layout is None else opened.replace(with_layout(opened.frame, layout))
+
+
+def _refuse_no_wells(opened: Manifest | Profiles, pattern: str | None) -> None:
+    """Refuse a folder with an image that has no well, before the well is looked for in a layout."""
+    frame = opened.frame.drop_duplicates(WELL)
+    for path, well in zip(frame["path"], frame[WELL], strict=True):
+        try:
+            parse_well(well)
+        except DataError as error:
+            said = f"its Well is {well!r}" if well else "there is no well"
+            if pattern is not None:
+                groups = list(re.compile(pattern).groupindex)
+                raise ConfigurationError(
+                    f"--pattern {pattern!r}: {said} in {path}; its groups are {groups}. Let the group Well hold row "
+                    "and column, for example (?P<Well>[A-P]\\d\\d)."
+                ) from error
+            raise DataError(
+                f"{opened.source}: {said} in the name of {path}. Say with --pattern where it stands, for example "
+                "'(?P<Well>[A-P]\\d\\d)_s(?P<Site>\\d+)', or take the file away."
+            ) from error
 
 
 def _columns(path: Path) -> list[str]:
@@ -116,7 +138,8 @@ def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if len(lacking):
         raise DataError(
             f"{path}: {lacking.drop_duplicates(key)[WELL].nunique()} wells of the data are not in the layout, such as "
-            f"{lacking[WELL].iloc[0]}. Describe every well that has images."
+            f"{lacking[WELL].iloc[0]}. Describe every well that has images; if the wells of a folder were read "
+            "wrongly, say with --pattern where its names hold them."
         )
     return joined.drop(columns="_found")
 

@@ -192,6 +192,33 @@ def test_a_broken_or_missing_image_of_a_folder_is_its_fields_failure_too(tmp_pat
     assert f'<li class="warning"><b>warning</b>{note}' in text
 
 
+@pytest.mark.parametrize(
+    ("pattern", "error", "message"),
+    [
+        (r"(?P<Site>\d\d)", ConfigurationError,
+         r"--pattern '\(\?P<Site>.*': there is no well in A01_DNA.tif; its groups are \['Site'\]"),
+        (r"(?P<Well>\d\d)", ConfigurationError, r"--pattern .*: its Well is '01' in A01_DNA.tif"),
+        (None, DataError, "there is no well in the name of x_DNA.tif. Say with --pattern where it stands"),
+        (r"(?P<Well>[A-Zx]\d*)", ConfigurationError, "its Well is 'x' in x_DNA.tif"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_wells_is_explained(tmp_path, pattern, error, message):
+    for name in ("A01", "A02", "x"):
+        tifffile.imwrite(tmp_path / f"{name}_DNA.tif", np.zeros((8, 9), np.uint8))
+        if pattern and "x" not in pattern:
+            (tmp_path / "x_DNA.tif").unlink(missing_ok=True)
+    (tmp_path / "layout.csv").write_text("Well,Control\nA01,negative\n")
+    with pytest.raises(error, match=message):
+        run(
+            None,
+            tmp_path / "out",
+            data=tmp_path,
+            channels=["DNA"],
+            pattern=pattern,
+            layout=tmp_path / "layout.csv",
+        )
+
+
 def test_a_plate_of_which_every_field_failed_is_named(tmp_path):
     def gone(frame, _folder):
         return pd.concat(
@@ -308,7 +335,7 @@ def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):
     )  # fmt: skip
     np.testing.assert_allclose(result.wells[RATIO], finished[1].wells[RATIO], rtol=1e-3)
     layout[1:].to_csv(tmp_path / "short.csv", index=False)
-    with pytest.raises(DataError, match="1 wells of the data are not in the layout, such as A01"):
+    with pytest.raises(DataError, match=r"1 wells of the data are not in the layout, such as A01.*--pattern"):
         run(
             None,
             tmp_path / "x",
