@@ -108,7 +108,6 @@ def _finish_shard(outcome: Outcome, shard: str, *, as_json: bool) -> None:
 def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, as_json: bool) -> None:
     from image2reg.console import emit
     from image2reg.report.screening import screen_report
-    from image2reg.screen.hits import out_of_reach
 
     command = shlex.join(["image2reg", *sys.argv[1:]])
     record = json.loads((out / "run.json").read_text())
@@ -131,8 +130,7 @@ def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, 
         f"{counted(summary['n_hits'], 'hit')} of {counted(summary['n_tested'], 'perturbation')}; "
         f"{summary['control_hits']} of {counted(summary['n_controls'], 'negative control well')} called"
     )
-    if beyond := out_of_reach(result.hits, settings.call.fdr):
-        lines.append(f"note: {beyond}")
+    lines += [f"note: {note}" for note in result.notes]
     if summary["kept_out"]:
         lines.append(f"{counted(summary['kept_out'], 'field')} kept out by their flags: fields.csv")
     if result.failures:
@@ -157,5 +155,6 @@ def summarise(result: ScreenResult) -> dict[str, Any]:
             {"series": c.name, "readout": c.readout, **c.fit.as_dict()} for c in result.curves if not c.fit.reason
         ],
         "nuclei": result.n_nuclei, "kept_out": result.n_kept_out,
-        "failures": [list(failure) for failure in result.failures], "seconds": result.seconds,
+        "failures": [list(failure) for failure in result.failures], "notes": list(result.notes),
+        "seconds": result.seconds,
     }  # fmt: skip

@@ -10,7 +10,6 @@ import numpy as np
 
 from image2reg.report.page import Html, Page, definition_list, fill, join
 from image2reg.report.plots import colour_key, control_strip, crop_rows, dose_plot, plate_map
-from image2reg.screen.hits import out_of_reach
 from image2reg.screen.plates import CONTROL, PLATE, WELL, parse_well, plate_grid, plate_shape
 from image2reg.screen.wells import SCORES
 from image2reg.wording import counted
@@ -59,7 +58,7 @@ def screen_report(
         The file exists and `overwrite` is False.
     """
     page = Page(title, _subtitle(result))
-    page.section("In short", _cards(result), _flags(result, settings))
+    page.section("In short", _cards(result), _flags(result))
     page.section("Plates", *_plates(result, settings))
     page.section("Controls and quality", *_controls(result))
     if result.curves:
@@ -118,19 +117,24 @@ def _cards(result: ScreenResult) -> Html:
     )
 
 
-def _flags(result: ScreenResult, settings: CallSettings) -> Html:
+def _flags(result: ScreenResult) -> Html:
     found: list[tuple[str, str]] = []
-    if beyond := out_of_reach(result.hits, settings.fdr):
-        found.append(("warning", f"nothing could be called: {beyond}"))
     if result.failures:
         unit, _, error = result.failures[0]
         n_failed = counted(len(result.failures), "field")
         found.append(("error", f"{n_failed} failed (failures.csv), the first {unit}: {error}"))
+    found += [("warning", note) for note in result.notes]
     if result.fields is not None:
         flags = result.fields["Metadata_Flags"].str.split(";").explode()
         for flag, n in flags[flags != ""].value_counts().items():
             found.append(("warning", f"{counted(n, 'field')} {flag}"))
-    empty = result.wells[[r for r in result.readouts if r != "Nuclei_Count"]].isna().all(axis=1)
+    unseen = result.wells["Nuclei_Count"].isna() if "Nuclei_Count" in result.wells else False
+    if np.any(unseen):
+        named = ", ".join(result.wells.loc[unseen, WELL].head(5))
+        found.append(
+            ("warning", f"{counted(int(np.sum(unseen)), 'well')} without a field that can be judged: {named}")
+        )
+    empty = result.wells[[r for r in result.readouts if r != "Nuclei_Count"]].isna().all(axis=1) & ~unseen
     if len(result.readouts) > 1 and empty.any():
         named = ", ".join(result.wells.loc[empty, WELL].head(5))
         n_empty = counted(int(empty.sum()), "well")

@@ -66,9 +66,15 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
     Raises
     ------
     DataError
-        A file is missing, damaged, not the one whose hash the manifest gives, holds more than one plane, or the
-        channels differ in size.
+        A channel is lacking, a file is missing, damaged, not the one whose hash the manifest gives, holds more than
+        one plane, or the channels differ in size.
     """
+    if unit.get("lacking"):
+        raise DataError(
+            f"field {unit['name']}: no image of channel {', '.join(map(repr, unit['lacking']))}, only of "
+            f"{sorted(unit['images'])}. A field needs the nuclei and every channel of its plate: add the image, or "
+            "leave the field out."
+        )
     planes, voxel = [], None
     for channel, said in unit["images"].items():
         path = root / said["path"]

@@ -19,9 +19,10 @@ from image2reg.nuclei.segmenters.catalogue import WITHOUT_NETWORK, find_segmente
 from image2reg.provenance import file_sha256, run_record, write_run
 from image2reg.screen.curves import Curve, curve_table, dose_numbers, fit_curves
 from image2reg.screen.exhibits import make_exhibits
+from image2reg.screen.failed_wells import with_failed_wells
 from image2reg.screen.fields import measure_field, without_nuclei
 from image2reg.screen.gene_level import gene_scores
-from image2reg.screen.hits import call_hits, called_wells
+from image2reg.screen.hits import call_hits, called_wells, out_of_reach
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
 from image2reg.screen.quality import plate_quality
@@ -32,6 +33,7 @@ from image2reg.screen.sources import nuclear_channel, open_screen, plan_units
 from image2reg.screen.wells import SCORES, one_row_per_well, pick_readouts, score_wells, well_table
 from image2reg.tables.cells import write_csv
 from image2reg.tables.manifest import Manifest
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +60,8 @@ class ScreenResult:
     fields : DataFrame or None
         One row per field; None for profiles.
     failures : list of (unit, kind, error)
+    notes : list of str
+        What was left out or assumed: files without a channel asked for, plates all of whose fields failed.
     exhibits : list of Exhibit
         Crops of hits.
     n_fields, n_kept_out, n_nuclei : int
@@ -74,6 +78,7 @@ class ScreenResult:
     pathways: pd.DataFrame | None = None
     fields: pd.DataFrame | None = None
     failures: list[tuple[str, str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     exhibits: list[Exhibit] = field(default_factory=list)
     n_nuclei: int = 0
     n_kept_out: int = 0
@@ -171,6 +176,7 @@ def run_screen(
             return outcome
         seconds = time.monotonic() - begun
         result = _from_images(outcome, units, control, positive, settings, sets, nuclei)
+        result.notes = [*opened.notes, *result.notes]
         result.exhibits = make_exhibits(outcome, units, result.hits, result.wells, settings.call, opened.root)
         outcome.results.write("nuclei", out / "nuclei.parquet", range(len(units)), overwrite=True)
         result.seconds = seconds if outcome.n_run else 0.0
@@ -239,11 +245,16 @@ def _from_images(
                     own, plates[plate], keep_out=settings.call.keep_out, min_nuclei=settings.call.min_nuclei
                 )
             )
-    wells = pd.concat(tables, ignore_index=True)
+    wells = with_failed_wells(pd.concat(tables, ignore_index=True), units)
     metadata = [name for name in wells if name.startswith("Metadata_")]
     wells[metadata] = wells[metadata].fillna("")
     result = _judge(wells, control, positive, settings, sets, nuclei)
     result.fields, result.failures = fields, failures
+    lost = [str(plate) for plate in dict.fromkeys(u["metadata"][PLATE] for u in units) if plate not in plates]
+    if lost:
+        result.notes.append(
+            f"{counted(len(lost), 'plate')} of which every field failed, in no table: {lost[:5]}"
+        )
     result.n_nuclei, result.n_kept_out = int(fields["Field_Count"].sum()), int(wells["Well_KeptOut"].sum())
     return result
 
@@ -281,7 +292,10 @@ def _judge(
     pathways = None
     if sets is not None and genes is not None:
         pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), set(genes[call.gene]), sets)
-    return ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
+    result = ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
+    if beyond := out_of_reach(hits, call.fdr):
+        result.notes.append(f"nothing could be called: {beyond}")
+    return result
 
 
 def _refuse_no_genes(wells: pd.DataFrame, gene: str) -> None:

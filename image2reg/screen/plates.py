@@ -31,8 +31,8 @@ __all__ = [
 
 PLATE, WELL, CONTROL = "Metadata_Plate", "Metadata_Well", "Metadata_Control"
 NEGATIVE, POSITIVE = "negative", "positive"
-# Rows and columns of the plates that are made (ANSI/SLAS 4-2004 and its relatives).
-SHAPES = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
+# Rows and columns of the plates of 96, 384 and 1536 wells (ANSI/SLAS 4-2004).
+SHAPES = ((8, 12), (16, 24), (32, 48))
 _WELL = re.compile(r"\s*([A-Za-z]{1,2})[-_ ]?0*([1-9]\d?)\s*\Z")
 
 
@@ -69,7 +69,16 @@ def well_name(row: int, column: int) -> str:
 
 
 def plate_shape(wells: Sequence[str]) -> tuple[int, int]:
-    """Rows and columns of the smallest plate that has all these wells."""
+    """Rows and columns of the smallest plate of 96, 384 or 1536 wells that has all these wells.
+
+    Which plate it was is not said anywhere. A part of a 96-well plate is commoner than a plate of 6 to 48 wells, and
+    were it taken for one, wells in the middle would count as its edge: a smaller plate lies in the corner of one of 96.
+
+    Examples
+    --------
+    >>> plate_shape(["A01", "E03"]), plate_shape(["A01", "I01"])
+    ((8, 12), (16, 24))
+    """
     places = np.array([parse_well(well) for well in wells])
     n_rows, n_columns = places.max(axis=0) + 1
     return next(shape for shape in SHAPES if shape[0] >= n_rows and shape[1] >= n_columns)
@@ -85,7 +94,7 @@ def plate_grid(
     wells : sequence of str
     values : (wells,) float
     shape : (rows, columns), optional
-        The smallest plate that fits when not given.
+        `plate_shape` of the wells when not given.
 
     Returns
     -------

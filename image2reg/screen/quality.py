@@ -10,7 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from image2reg.errors import ConfigurationError
 from image2reg.screen.normalise import median_polish, robust_spread
-from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, POSITIVE, WELL, parse_well, plate_grid
+from image2reg.screen.plates import (
+    CONTROL,
+    NEGATIVE,
+    PLATE,
+    POSITIVE,
+    WELL,
+    parse_well,
+    plate_grid,
+    plate_shape,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,11 +114,13 @@ def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
         ``z_prime_robust`` (medians and 1.4826 · MAD), ``ssmd`` (small-sample estimator), ``grade`` (excellent, good,
         inferior, poor: of the size of SSMD), ``control_cv``, ``edge`` (median of the outer wells minus that of the
         inner ones) and ``gradient`` (range of row plus range of column effects of the median polish), both of sample
-        wells in units of their 1.4826 · MAD. NaN where the wells for it are not there.
+        wells in units of their 1.4826 · MAD. NaN where the wells for it are not there. All plates are taken for one
+        format, the smallest of 96, 384 and 1536 wells that holds every well of the table.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
+    shape = plate_shape(frame[WELL].unique().tolist())
     for plate, wells in frame.groupby(PLATE, sort=False):
         kinds = wells[CONTROL].to_numpy(object)
         for readout in readouts:
@@ -117,7 +128,9 @@ def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
             negative, positive = values[kinds == NEGATIVE], values[kinds == POSITIVE]
             strict = ssmd(positive, negative)
             good = _finite(negative)
-            edge, gradient = _position_effects(list(wells[WELL]), np.where(kinds == "", values, np.nan))
+            edge, gradient = _position_effects(
+                list(wells[WELL]), np.where(kinds == "", values, np.nan), shape
+            )
             rows.append(
                 {
                     "plate": plate, "readout": readout, "n_wells": len(wells),
@@ -144,11 +157,13 @@ def _robust_z_prime(positive: NDArray[np.float64], negative: NDArray[np.float64]
     return float(1 - 3 * (robust_spread(p) + robust_spread(n)) / abs(np.median(p) - np.median(n)))
 
 
-def _position_effects(wells: list[str], values: NDArray[np.float64]) -> tuple[float, float]:
+def _position_effects(
+    wells: list[str], values: NDArray[np.float64], shape: tuple[int, int]
+) -> tuple[float, float]:
     present = np.isfinite(values)
     if present.sum() < 8:
         return math.nan, math.nan
-    grid = plate_grid(wells, values)
+    grid = plate_grid(wells, values, shape=shape)
     places = np.array([parse_well(well) for well in wells])
     outer = ((places == 0) | (places == np.array(grid.shape) - 1)).any(axis=1)
     spread = robust_spread(values[present])

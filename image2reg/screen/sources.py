@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,9 +46,9 @@ def open_screen(
     Raises
     ------
     DataError
-        Missing, or not one of these.
+        Missing, or not one of these; a folder with an image in whose name there is no well.
     ConfigurationError
-        Options for a folder with something else, or a folder without channels.
+        Options for a folder with something else, a folder without channels, or a pattern that gives no wells.
     """
     if data.is_dir():
         if not channels:
@@ -55,13 +56,34 @@ def open_screen(
                 f"--data {data}: a folder needs its channels, for example --channel DNA=w1 --channel GFP=w2 (name=what "
                 "stands in the file names)."
             )
-        opened: Manifest | Profiles = from_folder(data, inputs=channels, pattern=pattern)
+        opened: Manifest | Profiles = from_folder(data, inputs=channels, pattern=pattern, strict=False)
+        _refuse_no_wells(opened, pattern)
     else:
         if channels or pattern:
             raise ConfigurationError("--channel and --pattern are for folders; a manifest says these itself.")
         table = _columns(data)
         opened = Manifest.read(data) if "path" in table else Profiles.read(data)
     return opened if layout is None else opened.replace(with_layout(opened.frame, layout))
+
+
+def _refuse_no_wells(opened: Manifest | Profiles, pattern: str | None) -> None:
+    """Refuse a folder with an image that has no well, before the well is looked for in a layout."""
+    frame = opened.frame.drop_duplicates(WELL)
+    for path, well in zip(frame["path"], frame[WELL], strict=True):
+        try:
+            parse_well(well)
+        except DataError as error:
+            said = f"its Well is {well!r}" if well else "there is no well"
+            if pattern is not None:
+                groups = list(re.compile(pattern).groupindex)
+                raise ConfigurationError(
+                    f"--pattern {pattern!r}: {said} in {path}; its groups are {groups}. Let the group Well hold row "
+                    "and column, for example (?P<Well>[A-P]\\d\\d)."
+                ) from error
+            raise DataError(
+                f"{opened.source}: {said} in the name of {path}. Say with --pattern where it stands, for example "
+                "'(?P<Well>[A-P]\\d\\d)_s(?P<Site>\\d+)', or take the file away."
+            ) from error
 
 
 def _columns(path: Path) -> list[str]:
@@ -120,7 +142,8 @@ def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if len(lacking):
         raise DataError(
             f"{path}: {lacking.drop_duplicates(key)[WELL].nunique()} wells of the data are not in the layout, such as "
-            f"{lacking[WELL].iloc[0]}. Describe every well that has images."
+            f"{lacking[WELL].iloc[0]}. Describe every well that has images; if the wells of a folder were read "
+            "wrongly, say with --pattern where its names hold them."
         )
     return joined.drop(columns="_found")
 
@@ -153,12 +176,14 @@ def nuclear_channel(manifest: Manifest, asked: str) -> str:
 def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
     """Turn the fields of a manifest into units, plate by plate and well by well.
 
-    For images without a hash in the manifest, ``seen`` keeps size and time, so that one replaced later is noticed.
+    For images without a hash in the manifest, ``seen`` keeps size and time, so that one replaced later is noticed. A
+    field without the nuclear channel, or without one that other fields of its plate have, says so in ``lacking``: it
+    fails when it is read, as a field does whose file is missing.
 
     Raises
     ------
     DataError
-        The manifest has problems other than missing files, a field has no well, or lacks the nuclear channel.
+        The manifest has problems other than missing files, or a field has no well.
     """
     frame = manifest.frame
     bare = frame[frame[WELL] == ""]
@@ -173,13 +198,15 @@ def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
     hashes = {
         manifest.root / path: sha for path, sha in zip(frame["path"], frame["sha256"], strict=True) if sha
     }
+    fields = manifest.fields()
+    expected: dict[str, dict[str, None]] = {}  # of each plate: plates may differ in their stains
+    for field in fields:
+        expected.setdefault(field.metadata[PLATE], {nuclei: None}).update(dict.fromkeys(field.inputs))
     units = []
-    for field in manifest.fields():
-        if nuclei not in field.inputs:
-            raise DataError(
-                f"{manifest.source}: field {field.name} has no channel {nuclei!r} ({sorted(field.inputs)})."
-            )
+    for field in fields:
         unit = field_unit(field, hashes)
+        if lacking := [name for name in expected[field.metadata[PLATE]] if name not in field.inputs]:
+            unit["lacking"] = lacking
         for image in unit["images"].values():
             image["path"] = Path(image["path"]).relative_to(manifest.root).as_posix()
             if not image["sha256"]:

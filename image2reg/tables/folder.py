@@ -12,14 +12,15 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from image2reg.errors import ConfigurationError, DataError
-from image2reg.tables.fields import IDENTITY
+from image2reg.errors import ConfigurationError, DataError, ProjectError
+from image2reg.tables.folder_fields import field_key, identities, incomplete
 from image2reg.tables.listing import image_paths, stem
-from image2reg.tables.names import has_token, parse_metadata, without_token
+from image2reg.tables.names import has_token, without_token
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,21 +31,9 @@ __all__ = ["Channels", "from_folder"]
 
 Channels = str | int | Iterable[str | int] | Mapping[str, str | int]
 VoxelSize = tuple[float | None, float | None, float | None]
-
-# Folders of these names say nothing about a field: images/x.tif and labels/x.tif are the same field x.
-_NEUTRAL = {
-    "image",
-    "images",
-    "img",
-    "raw",
-    "data",
-    "stack",
-    "stacks",
-    "input",
-    "inputs",
-    "target",
-    "targets",
-}
+# Names of the channels in a file, its voxel size, and whether the channels are pages that the file does not name.
+_Content = tuple[list[str], VoxelSize, bool]
+_UNKNOWN: _Content = ([], (None, None, None), False)
 
 
 @dataclass(frozen=True)
@@ -54,6 +43,7 @@ class _Wanted:
     role: str
     channel: str
     source: str | int
+    text: str
 
 
 def from_folder(
@@ -65,6 +55,7 @@ def from_folder(
     channels: Sequence[str] | None = None,
     pattern: str | None = None,
     voxel_um: VoxelSize | None = None,
+    strict: bool = True,
 ) -> Manifest:
     r"""Find the images of a folder and its sub-folders and say which field, role and channel each one is.
 
@@ -75,7 +66,8 @@ def from_folder(
     inputs, targets, masks : str, int, several of them, or mapping of name to source
         Channels by role. A source is what stands in the file name (``BF``), the name of a sub-folder, the
         name of a channel inside the files, or its position there (from 0). ``"brightfield=BF"`` and
-        ``{"brightfield": "BF"}`` call source BF brightfield; a name alone is its own source.
+        ``{"brightfield": "BF"}`` call source BF brightfield; a name alone is its own source. Numbers that all
+        stand in file names and are no positions in the files, such as 405 and 488, are looked for in the names.
     channels : sequence of str, optional
         Names of the channels inside multi-channel files, in order, for files that do not name them.
     pattern : str, optional
@@ -84,12 +76,17 @@ def from_folder(
         folder as plate are recognised.
     voxel_um : (z, y, x), optional
         Micrometres for files that do not say themselves.
+    strict : bool
+        Open every file of a channel, and refuse what cannot be read and a field without an input. False is for
+        work that fails field by field: files whose names tell their channel are believed to hold what the first
+        readable one of that channel holds, their own voxel sizes are left to them, an unreadable file passes
+        for one like the others, and inputs that are missing are noted.
 
     Returns
     -------
     Manifest
-        Rooted at `folder`, sorted by field. A field may lack targets and masks but no input. Files that were
-        left out, and why, are in `Manifest.notes`.
+        Rooted at `folder`, sorted by field. A field may lack targets and masks but, if `strict`, no input. Files
+        that were left out, and why, are in `Manifest.notes`.
 
     Raises
     ------
@@ -107,10 +104,10 @@ def from_folder(
     roles: tuple[tuple[str, Channels], ...] = (("input", inputs), ("target", targets), ("mask", masks))
     wanted = [w for role, given in roles for w in _wanted(role, given)]
     _refuse_unusable(wanted)
-    search = _Search(folder, wanted, channels, voxel_um)
+    search = _Search(folder, wanted, channels, voxel_um, strict=strict)
     search.run(image_paths(folder))
-    _refuse_incomplete(folder, search.fields, wanted)
-    metadata = _identities(folder, sorted(search.fields), pattern, search.notes)
+    search.notes += incomplete(folder, search.fields, [(w.role, w.channel) for w in wanted], strict=strict)
+    metadata = identities(folder, sorted(search.fields), pattern, search.notes)
     place = {(w.role, w.channel): number for number, w in enumerate(wanted)}
     rows = [
         row | metadata[key]
@@ -122,12 +119,13 @@ def from_folder(
 
 def _wanted(role: str, given: Channels) -> list[_Wanted]:
     if isinstance(given, Mapping):
-        return [_Wanted(role, name, source) for name, source in given.items()]
+        return [_Wanted(role, name, source, str(source)) for name, source in given.items()]
     found = []
     for item in [given] if isinstance(given, (str, int)) else given:
         name, _, source = str(item).partition("=")
         text = (source or name).strip()
-        found.append(_Wanted(role, name.strip(), int(text) if text.isascii() and text.isdigit() else text))
+        number = text.isascii() and text.isdigit()
+        found.append(_Wanted(role, name.strip(), int(text) if number else text, text))
     return found
 
 
@@ -147,39 +145,63 @@ class _Search:
     """Goes through the images once; fills `fields` (rows by field key) and `notes`."""
 
     def __init__(
-        self, folder: Path, wanted: list[_Wanted], channels: Sequence[str] | None, voxel_um: VoxelSize | None
+        self,
+        folder: Path,
+        wanted: list[_Wanted],
+        channels: Sequence[str] | None,
+        voxel_um: VoxelSize | None,
+        *,
+        strict: bool,
     ) -> None:
-        self.folder, self.wanted, self.channels = folder, wanted, channels
+        self.folder, self.wanted, self.channels, self.strict = folder, wanted, channels, strict
         self.voxel_um = voxel_um or (None, None, None)
         self.fields: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.notes: list[str] = []
-        self._opened: dict[str, tuple[list[str], VoxelSize, bool]] = {}
+        self._opened: dict[str, _Content] = {}
+        self._example: dict[_Wanted, _Content] = {}
 
     def run(self, paths: list[str]) -> None:
+        self._numbers_in_names(paths)
         by_name = {path: self._named(path) for path in paths}
         for path, w in by_name.items():
             if w is not None:
-                self._add(_key(without_token(stem(path), str(w.source))), path, w)
+                self._add(field_key(without_token(stem(path), w.text)), path, w, self._like(path, w))
         inside = [w for w in self.wanted if w not in by_name.values()]
-        found: set[_Wanted] = set()
-        for path in (path for path, w in by_name.items() if w is None):
-            names = self._channels(path)[0] if inside else []
-            held = [
-                w
-                for w in inside
-                if (w.source in names if isinstance(w.source, str) else w.source < len(names))
-            ]
-            found.update(held)
-            for w in held:
-                self._add(_key(stem(path)), path, w)
-            if not held:
-                self.notes.append(
-                    f"{path}: left out, no channel asked for is in its name"
-                    + (f" or in {names}" if names else "")
-                )
+        unnamed = [path for path, w in by_name.items() if w is None]
+        contents = {path: self._readable(path) if inside else _UNKNOWN for path in unnamed}
+        held = {path: _held(inside, content[0]) for path, content in contents.items() if content}
+        like = next((path for path in unnamed if held.get(path)), None)
+        for path, content in contents.items():
+            if content is None and like is None:
+                self._channels(path)  # nothing could be read: say why
+            for w in held.get(path, held.get(str(like), [])):
+                self._add(field_key(stem(path)), path, w, content or contents[str(like)] or _UNKNOWN)
+        self._note_left_out({path: contents[path] or _UNKNOWN for path, found in held.items() if not found})
         for w in inside:
-            if w not in found:
+            if not any(w in found for found in held.values()):
                 raise DataError(self._nowhere(w, paths))
+
+    def _numbers_in_names(self, paths: list[str]) -> None:
+        """Take numbers for text in the names where all stand there and a file has no such positions (405, 488)."""
+        numbers = [w for w in self.wanted if isinstance(w.source, int)]
+        if not numbers or not all(any(has_token(stem(path), w.text) for path in paths) for w in numbers):
+            return
+        first = next(filter(None, map(self._readable, paths)), _UNKNOWN)
+        if len(_held(numbers, first[0])) < len(numbers):
+            self.wanted = [replace(w, source=w.text) for w in self.wanted]
+
+    def _note_left_out(self, left_out: dict[str, _Content]) -> None:
+        by_names: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for path, (names, _, _) in left_out.items():
+            by_names[tuple(names)].append(path)
+        for inside, paths in by_names.items():
+            one = len(paths) == 1
+            self.notes.append(
+                f"{paths[0] if one else counted(len(paths), 'image')}: left out, no channel asked for is in "
+                + ("its name" if one else "their names")
+                + (f" or in {list(inside)}" if inside else "")
+                + ("" if one else f", e.g. {paths[:3]}")
+            )
 
     def _named(self, path: str) -> _Wanted | None:
         """Find the one channel that the name of the file or of its folder gives; None where it gives none."""
@@ -188,7 +210,8 @@ class _Search:
         if len(found) > 1:  # BF_to_Hoechst/A01_BF.tif: the file's own name decides
             found = [w for w in found if has_token(name.rpartition("/")[2], str(w.source))] or found
         if len(found) > 1:
-            if len(self._channels(path)[0]) > 1:
+            content = self._readable(path)
+            if content is None or len(content[0]) > 1:
                 return None
             raise DataError(
                 f"{self.folder / path}: the name holds several of the channels, {[w.source for w in found]}. "
@@ -196,8 +219,24 @@ class _Search:
             )
         return found[0] if found else None
 
-    def _channels(self, path: str) -> tuple[list[str], VoxelSize, bool]:
-        """Names of the channels, voxel size, and whether the channels are pages that the file does not name."""
+    def _like(self, path: str, w: _Wanted) -> _Content:
+        """Say what a file holds whose name tells its channel; if not `strict`, by the first readable one of them."""
+        if self.strict:
+            return self._channels(path)
+        if w not in self._example and (content := self._readable(path)):
+            self._example[w] = content
+        return self._example.get(w, _UNKNOWN)
+
+    def _readable(self, path: str) -> _Content | None:
+        """Say what a file holds; None for one that cannot be read, if not `strict`."""
+        try:
+            return self._channels(path)
+        except ProjectError:
+            if self.strict:
+                raise
+            return None
+
+    def _channels(self, path: str) -> _Content:
         if path not in self._opened:
             from image2reg.images import read
 
@@ -217,19 +256,22 @@ class _Search:
             self._opened[path] = names, image.voxel_um, paged
         return self._opened[path]
 
-    def _add(self, key: str, path: str, w: _Wanted) -> None:
-        names, own, paged = self._channels(path)
+    def _add(self, key: str, path: str, w: _Wanted, content: _Content) -> None:
+        names, own, paged = content
         source = ""
         if len(names) > 1:
-            if w.source not in names and not isinstance(w.source, int):
+            is_position = isinstance(w.source, int) and w.source < len(names)
+            if w.text not in names and not is_position:
                 raise DataError(
-                    f"{self.folder / path}: {w.source!r} is in the name, but the file has {len(names)} channels "
+                    f"{self.folder / path}: {w.text!r} is in the name, but the file has {len(names)} channels "
                     f"{names}. Give the position of the channel, {w.channel}=0, and files without it in the name."
                 )
-            # Names given by the caller are not in the file, so the position is kept.
-            source = str(names.index(w.source) if self.channels and isinstance(w.source, str) else w.source)
+            # Names given by the caller are not in the file, and a number would be a position: the position is kept.
+            by_position = not is_position and (self.channels or w.text.isdigit())
+            source = str(names.index(w.text) if by_position else w.source)
             source += f"/{len(names)}" if paged else ""
-        z, y, x = (a if a is not None else b for a, b in zip(own, self.voxel_um, strict=True))
+        kept = own if self.strict else (None, None, None)
+        z, y, x = (b if a is None else c for a, b, c in zip(own, self.voxel_um, kept, strict=True))
         self.fields[key].append(
             {"path": path, "role": w.role, "channel": w.channel, "source_channel": source,
              "voxel_z_um": z, "voxel_y_um": y, "voxel_x_um": x}
@@ -238,7 +280,7 @@ class _Search:
     def _nowhere(self, w: _Wanted, paths: list[str]) -> str:
         folders = sorted({part for path in paths for part in path.split("/")[:-1]})
         names = sorted({name for opened in self._opened.values() for name in opened[0]})
-        what = f"position {w.source}" if isinstance(w.source, int) else repr(w.source)
+        what = f"position {w.source} or {w.text!r}" if isinstance(w.source, int) else repr(w.source)
         return (
             f"{self.folder}: {w.role} channel {w.channel!r} found nowhere. Looked for {what} in the names of "
             f"{len(paths)} images (e.g. {paths[:3]}), of folders ({folders[:8] or 'none'}) and of channels inside "
@@ -247,49 +289,6 @@ class _Search:
         )
 
 
-def _key(name: str) -> str:
-    """Name the field: the path without suffix, channel and folders that say nothing."""
-    *folders, last = name.split("/")
-    kept = [piece for piece in folders if piece and piece.lower() not in _NEUTRAL]
-    return "/".join([*kept, last] if last else kept)
-
-
-def _refuse_incomplete(folder: Path, fields: dict[str, list[dict[str, Any]]], wanted: list[_Wanted]) -> None:
-    for w in wanted:
-        counts = {
-            key: sum((row["role"], row["channel"]) == (w.role, w.channel) for row in rows)
-            for key, rows in sorted(fields.items())
-        }
-        doubled = [key for key, count in counts.items() if count > 1]
-        missing = [key for key, count in counts.items() if count == 0]
-        if doubled:
-            raise DataError(
-                f"{folder}: {len(doubled)} fields have several files for {w.role} {w.channel!r}, e.g. "
-                f"{doubled[:3]}. Keep one file per field and channel."
-            )
-        if w.role == "input" and missing:
-            raise DataError(
-                f"{folder}: {len(missing)} of {len(counts)} fields have no input {w.channel!r}, e.g. {missing[:3]}. "
-                "A target may be missing, an input may not: add the images or move these fields away."
-            )
-
-
-def _identities(
-    folder: Path, keys: list[str], pattern: str | None, notes: list[str]
-) -> dict[str, dict[str, str]]:
-    """Metadata of each field; where names do not tell the fields apart, the whole name becomes the site."""
-    found = {key: parse_metadata(key, pattern) for key in keys}
-    unfit = [key for key in keys if pattern is not None and not found[key]]
-    if unfit:
-        raise DataError(
-            f"{folder}: pattern {pattern!r} does not fit {len(unfit)} of {len(keys)} fields, e.g. {unfit[:3]}."
-        )
-    identities = [tuple(found[key].get(name, "") for name in IDENTITY) for key in keys]
-    if len(set(identities)) < len(keys) or not all(any(identity[1:]) for identity in identities):
-        for key in keys:
-            plate = found[key].get("Metadata_Plate", "")
-            found[key]["Metadata_Site"] = key.removeprefix(f"{plate}/")
-        notes.append(
-            "well, site and time in the names do not tell the fields apart: the whole name is the site"
-        )
-    return found
+def _held(wanted: list[_Wanted], names: list[str]) -> list[_Wanted]:
+    """Those of the channels that are among the names inside a file, or have a position there."""
+    return [w for w in wanted if w.text in names or (isinstance(w.source, int) and w.source < len(names))]

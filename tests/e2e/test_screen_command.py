@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from small_plate import write_plate
 
@@ -44,6 +45,25 @@ def test_one_command_from_images_to_report_and_a_broken_frame(plate, tmp_path):
     assert (tmp_path / "out" / "report.html").stat().st_size > 20_000
     again = image2reg(*options(plate, tmp_path / "out"), code=3)
     assert "already exists" in again.stderr
+
+
+def test_a_folder_goes_on_without_a_truncated_image_and_says_what_it_left_out(plate, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in plate.glob("*.tif"):
+        (images / path.name).write_bytes(path.read_bytes())
+    (images / "A05_GFP.tif").write_bytes((images / "A05_GFP.tif").read_bytes()[:200])
+    (images / "x.tif").write_bytes(b"text")
+    frame = pd.read_csv(plate / "manifest.csv", dtype=str).drop_duplicates("Metadata_Well")
+    frame.filter(regex="Well|Perturbation|Dose|Control").to_csv(tmp_path / "layout.csv", index=False)
+    words = [
+        "screen", "--data", images, "--channel", "DNA", "--channel", "GFP", "--layout", tmp_path / "layout.csv",
+        "--control", 'Metadata_Control == "negative"', "--model", "classical", "--set", "measure.diameter_px=17.5",
+    ]  # fmt: skip
+    told = json.loads(image2reg(*words, "--out", tmp_path / "a", "--json", code=5).stdout)
+    assert "images/A05" in [failure[0] for failure in told["failures"]]
+    assert told["notes"] == ["x.tif: left out, no channel asked for is in its name"]
+    assert "note: x.tif: left out" in image2reg(*words, "--out", tmp_path / "b", code=5).stdout
 
 
 def test_a_shard_says_what_is_left(plate, tmp_path):

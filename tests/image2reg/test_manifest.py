@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 import tifffile
 
+import image2reg.images
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image, write
 from image2reg.tables import Manifest, from_folder
+from image2reg.tables.names import has_token, parse_metadata, without_token
 
 
 def picture(path: Path, channels: int = 1, value: int = 0, names: list[str] | None = None) -> Path:
@@ -237,6 +240,71 @@ def test_targets_may_be_missing_and_inputs_may_not(tmp_path: Path) -> None:
         from_folder(tmp_path, **options)
 
 
+def test_a_broken_image_or_a_missing_input_is_left_to_its_field_unless_strict(tmp_path: Path) -> None:
+    options = folder_b(tmp_path) | {"inputs": ["brightfield=bf", "dna=hoechst"], "targets": ()}
+    (tmp_path / "A01_s1_BF.tif").write_bytes(b"no picture")
+    (tmp_path / "A02_s1_Hoechst.tif").unlink()
+    with pytest.raises(DataError, match=r"A01_s1_BF\.tif"):
+        from_folder(tmp_path, **options)
+    manifest = from_folder(tmp_path, **options, strict=False)
+    assert [list(field.inputs) for field in manifest.fields()] == [["brightfield", "dna"], ["brightfield"]]
+    assert manifest.notes == ("1 field without input 'dna', e.g. ['A02_s1']",)
+
+
+def test_files_whose_names_tell_the_channel_are_not_opened_unless_strict(tmp_path: Path, monkeypatch) -> None:
+    for number in range(5):
+        picture(tmp_path / f"A01_s{number}_BF.tif")
+    opened = []
+
+    def counting(path, **said):
+        opened.append(path.name)
+        return image2reg.images.readers.read(path, **said)
+
+    monkeypatch.setattr(image2reg.images, "read", counting, raising=False)
+    assert (
+        len(from_folder(tmp_path, inputs="BF", strict=False)) == len(from_folder(tmp_path, inputs="BF")) == 5
+    )
+    assert opened == ["A01_s0_BF.tif"] + [f"A01_s{number}_BF.tif" for number in range(5)]
+
+
+def test_an_unreadable_file_of_several_channels_passes_for_one_like_the_others(tmp_path: Path) -> None:
+    options = folder_a_by_position(tmp_path)
+    (tmp_path / "A01_s1.tif").write_bytes(b"")
+    with pytest.raises(DataError, match="the file is empty"):
+        from_folder(tmp_path, **options)
+    fields = from_folder(tmp_path, **options, strict=False).fields()
+    assert [(field.name, list(field.inputs), list(field.targets)) for field in fields] == [
+        ("A01/1", ["brightfield"], ["hoechst"]), ("A02/1", ["brightfield"], ["hoechst"])
+    ]  # fmt: skip
+    (tmp_path / "A02_s1.tif").write_bytes(b"")
+    with pytest.raises(DataError, match=r"A01_s1\.tif: the file is empty"):
+        from_folder(tmp_path, **options, strict=False)
+
+
+def test_voxel_sizes_are_left_to_the_files_unless_strict(tmp_path: Path) -> None:
+    for name, pixel in (("A01_BF", 0.5), ("A02_BF", 0.8)):
+        image = Image(np.zeros((8, 9), np.uint16), "YX", voxel_um=(None, pixel, pixel), channels=("BF",))
+        write(image, tmp_path / f"{name}.ome.tif")
+    fields = from_folder(tmp_path, inputs="BF", voxel_um=(None, 0.3, 0.3), strict=False).fields()
+    assert [field.inputs["BF"].open().voxel_um[2] for field in fields] == [0.5, 0.8]
+
+
+def test_a_number_is_looked_for_in_the_names_first(tmp_path: Path) -> None:
+    for well in ("A01", "A02"):
+        for wave in ("405", "488"):
+            picture(tmp_path / f"{well}_s1_{wave}.tif")
+    manifest = from_folder(tmp_path, inputs=["DNA=405", "GFP=488"])
+    assert manifest.frame["path"].tolist()[:2] == ["A01_s1_405.tif", "A01_s1_488.tif"]
+    assert manifest.n_fields == 2
+
+
+def test_a_number_that_is_a_position_in_the_files_stays_one(tmp_path: Path) -> None:
+    for name in ("img_0", "img_1"):
+        picture(tmp_path / f"{name}.tif", channels=2)
+    frame = from_folder(tmp_path, inputs="bf=0", targets="dna=1").frame
+    assert frame["source_channel"].tolist() == ["0", "1", "0", "1"]
+
+
 def test_layouts_mix_and_neutral_folders_name_no_plate(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "x.tif", channels=2)
     picture(tmp_path / "labels" / "x.tif")
@@ -279,11 +347,100 @@ def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     assert manifest.notes == ("overview.tif: left out, no channel asked for is in its name",)
 
 
+def test_many_images_that_are_left_out_are_one_note(tmp_path: Path) -> None:
+    options = folder_b(tmp_path)
+    for number in range(4):
+        picture(tmp_path / f"thumb{number}.tif")
+    (note,) = from_folder(tmp_path, **options).notes
+    assert note == (
+        "4 images: left out, no channel asked for is in their names, e.g. ['thumb0.tif', 'thumb1.tif', 'thumb2.tif']"
+    )
+
+
 def test_voxel_sizes_fill_what_the_files_do_not_say(tmp_path: Path) -> None:
     folder_b(tmp_path)
     manifest = from_folder(tmp_path, inputs="BF", voxel_um=(None, 0.3, 0.3))
     assert manifest.frame["voxel_x_um"].tolist() == [0.3, 0.3]
     assert manifest.fields()[0].inputs["BF"].open().voxel_um == (None, 0.3, 0.3)
+
+
+GUID = "53DE191F-6B1C-4B34-A012-0C8A1D3B5E77"
+NAMES = (  # key of a field: plate, well, site, time
+    ("A01_s1", ("", "A01", "1", "")),
+    ("b3_s02", ("", "B03", "2", "")),
+    ("P24", ("", "P24", "", "")),
+    ("F02", ("", "F02", "", "")),
+    ("A01_f02", ("", "A01", "2", "")),
+    ("A01_F02", ("", "A01", "2", "")),
+    ("A01_F025_t003", ("", "A01", "25", "3")),
+    ("A01/f02", ("A01", "A01", "2", "")),
+    ("A01/s01", ("A01", "A01", "1", "")),
+    ("D3/F05_w1", ("D3", "F05", "", "")),
+    ("A01_s1_h24", ("", "A01", "1", "")),
+    ("A01_s1_p3", ("", "A01", "1", "")),
+    ("P12_s1_h24", ("", "P12", "1", "")),
+    ("P1_A01_s1", ("P1", "A01", "1", "")),
+    ("P12_A01_s1", ("P12", "A01", "1", "")),
+    ("P1_a1_s1", ("", "A01", "1", "")),
+    ("P1_F02_s1", ("P1", "F02", "1", "")),
+    ("P1_F02", ("P1", "F02", "", "")),
+    ("E1_P12_s1", ("", "P12", "1", "")),
+    ("B2_C03_s1", ("", "C03", "1", "")),
+    ("Plate1_F02_s1", ("1", "F02", "1", "")),
+    ("run1/F02_s3", ("run1", "F02", "3", "")),
+    ("donor1_A01", ("", "A01", "", "")),
+    ("Aligned_1", ("", "", "", "")),
+    ("20230101-screen_F11_s2", ("", "F11", "2", "")),
+    (f"IXMtest_A02_s1_w1{GUID}", ("", "A02", "1", "")),
+    (f"IXMtest_F02_s9_w10{GUID}", ("", "F02", "9", "")),
+    ("r01c02f03p01", ("", "A02", "3", "")),
+    ("r16c24f03p01-sk2fk1fl1", ("", "P24", "3", "2")),
+    ("AssayPlate_Corning_3712_F02_T0001F003L01A01Z01C02", ("", "F02", "3", "1")),
+    ("A - 01(fld 1 wv -)", ("", "A01", "1", "")),
+    ("F - 2(fld 03 wv -)", ("", "F02", "3", "")),
+    ("MFGTMP_140507_F02f00", ("", "F02", "0", "")),
+    ("MFGTMP_140507_A01f07d0", ("", "A01", "7", "")),
+    ("001001-1-001001001", ("", "", "", "")),  # Columbus and Opera: numbers alone, which need a pattern
+    ("001001000", ("", "", "", "")),
+)
+
+
+@pytest.mark.parametrize(("key", "expected"), NAMES, ids=[key for key, _ in NAMES])
+def test_names_of_many_microscopes(key: str, expected: tuple[str, ...]) -> None:
+    found = parse_metadata(key)
+    assert tuple(found.get(f"Metadata_{name}", "") for name in ("Plate", "Well", "Site", "Time")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "channel", "rest"),
+    [
+        ("A01_DNA", "DNA", "A01"),
+        ("A01_s1_w1", "w1", "A01_s1"),
+        (f"IXMtest_A02_s1_w1{GUID}", "w1", "IXMtest_A02_s1"),
+        (f"IXMtest_A02_s1_w10{GUID}", "w10", "IXMtest_A02_s1"),
+        (f"IXMtest_A02_s1_w10{GUID}", "w1", None),
+        (f"{GUID}/A02_s1_w1", "w1", f"{GUID}/A02_s1"),
+        ("r01c01f01p01-ch1sk1fk1fl1", "ch1", "r01c01f01p01-sk1fk1fl1"),
+        ("r01c01f01p01-ch2sk1fk1fl1", "ch1", None),
+        ("A - 01(fld 1 wv DAPI - DAPI)", "DAPI", "A - 01(fld 1 wv -)"),
+        ("MFGTMP_140507_A01f00d0", "d0", "MFGTMP_140507_A01f00"),
+    ],
+)  # fmt: skip
+def test_channels_in_the_names_of_many_microscopes(name: str, channel: str, rest: str | None) -> None:
+    assert has_token(name, channel) == (rest is not None)
+    assert without_token(name, channel) == (rest or without_token(name, "nothing"))
+
+
+def test_the_names_of_metaxpress_give_fields_by_their_channel(tmp_path: Path) -> None:
+    for number in (1, 2):
+        picture(tmp_path / f"IXMtest_F02_s1_w{number}{GUID.replace('5', str(number))}.tif")
+    (field,) = from_folder(tmp_path, inputs=["DNA=w1", "GFP=w2"]).fields()
+    assert (field.name, list(field.inputs)) == ("F02/1", ["DNA", "GFP"])
+
+
+def one_field_in_two_spellings(root: Path) -> None:
+    for name in ("A01_s1", "A1_s01", "A02_s1"):
+        picture(root / f"{name}_BF.tif")
 
 
 def two_for_one(root: Path) -> None:
@@ -297,12 +454,14 @@ def two_for_one(root: Path) -> None:
         (lambda root: None, {"inputs": "BF"}, DataError, r"no image found. Looked for .* seen was an empty folder"),
         (lambda root: (root / "a.txt").write_text("x"), {"inputs": "BF"}, DataError, r"1 other files, e.g. \['a.txt'"),
         (folder_b, {"inputs": "phase"}, DataError, r"'phase' found nowhere. Looked for 'phase' in the names of 4"),
-        (folder_a_by_position, {"inputs": "x=5"}, DataError, "Looked for position 5 in the names of 2 images"),
+        (folder_a_by_position, {"inputs": "x=5"}, DataError, "Looked for position 5 or .5. in the names of 2 images"),
         (folder_b, {"inputs": "BF", "targets": "DAPI"}, DataError, "target channel 'DAPI' found nowhere"),
         (two_for_one, {"inputs": "BF"}, DataError, "1 fields have several files for input 'BF'"),
         (lambda root: picture(root / "BF_Hoechst.tif"), {"inputs": "BF", "targets": "Hoechst"}, DataError,
          r"several of the channels, \['BF', 'Hoechst'\]"),
         (lambda root: picture(root / "BF1_BF.tif", channels=2), {"inputs": "BF"}, DataError, "file has 2 channels"),
+        (one_field_in_two_spellings, {"inputs": "BF"}, DataError,
+         r"'A01_s1' and 'A1_s01' are the same field twice \(well A01\)"),
         (folder_b, {"inputs": []}, ConfigurationError, "no input channel given"),
         (folder_b, {"inputs": "BF", "targets": "BF"}, ConfigurationError, r"\['BF'\] is empty or given twice"),
         (folder_b, {"inputs": "BF", "pattern": "("}, ConfigurationError, "no regular expression"),

@@ -194,9 +194,94 @@ def test_an_unreadable_frame_is_listed_and_the_rest_is_done(tmp_path):
     listed = pd.read_csv(tmp_path / "out" / "failures.csv")
     assert list(listed["unit"]) == ["p1/A05", "p1/B01"]
     assert listed["error"].str.contains(r"A05_DNA.tif|B01_GFP.tif").all()
-    assert len(result.wells) == 10
+    assert len(result.wells) == 12
+    lost = result.wells.set_index("Metadata_Well").loc[["A05", "B01"]]
+    assert lost[["Well_Fields", "Well_Nuclei", "Hit"]].to_numpy().sum() == 0
+    assert lost["Nuclei_Count"].isna().all()
+    assert lost["Metadata_Perturbation"].tolist() == ["drug", "DMSO"]
+    assert list(result.wells["Metadata_Well"]) == sorted(result.wells["Metadata_Well"])
     text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
     assert "2 fields failed (failures.csv), the first p1/A05" in text
+    assert "2 wells without a field that can be judged: A05, B01" in text
+
+
+def test_a_broken_or_missing_image_of_a_folder_is_its_fields_failure_too(tmp_path):
+    frame = write_plate(tmp_path / "images", n_rows=2, doses=(1, 16))
+    layout = frame.drop_duplicates("Metadata_Well").drop(
+        columns=["path", "channel", "role", "Metadata_Plate"]
+    )
+    layout.drop(columns=["voxel_y_um", "voxel_x_um"]).to_csv(tmp_path / "layout.csv", index=False)
+    (tmp_path / "images" / "A01_DNA.tif").write_bytes(b"no picture")
+    (tmp_path / "images" / "A05_GFP.tif").unlink()
+    (tmp_path / "images" / "B04_DNA.tif").unlink()
+    tifffile.imwrite(tmp_path / "images" / "overview.tif", np.zeros((8, 9), np.uint8))
+    settings = {"measure": {"model": "classical", "diameter_px": 17.5}}
+    result = run(
+        None, tmp_path / "out", data=tmp_path / "images", channels=["DNA", "GFP"], layout=tmp_path / "layout.csv",
+        settings=ScreenSettings.model_validate(settings),
+    )  # fmt: skip
+    listed = pd.read_csv(tmp_path / "out" / "failures.csv").set_index("unit")["error"]
+    assert list(listed.index) == ["images/A01", "images/A05", "images/B04"]
+    assert "A01_DNA.tif" in listed["images/A01"]
+    assert "no image of channel 'GFP', only of ['DNA']" in listed["images/A05"]
+    assert "no image of channel 'DNA', only of ['GFP']" in listed["images/B04"]
+    assert len(result.fields) == 9
+    note = "overview.tif: left out, no channel asked for is in its name"
+    assert result.notes[0] == note
+    text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
+    assert f'<li class="warning"><b>warning</b>{note}' in text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "message"),
+    [
+        (r"(?P<Site>\d\d)", ConfigurationError,
+         r"--pattern '\(\?P<Site>.*': there is no well in A01_DNA.tif; its groups are \['Site'\]"),
+        (r"(?P<Well>\d\d)", ConfigurationError, r"--pattern .*: its Well is '01' in A01_DNA.tif"),
+        (None, DataError, "there is no well in the name of x_DNA.tif. Say with --pattern where it stands"),
+        (r"(?P<Well>[A-Zx]\d*)", ConfigurationError, "its Well is 'x' in x_DNA.tif"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_wells_is_explained(tmp_path, pattern, error, message):
+    for name in ("A01", "A02", "x"):
+        tifffile.imwrite(tmp_path / f"{name}_DNA.tif", np.zeros((8, 9), np.uint8))
+        if pattern and "x" not in pattern:
+            (tmp_path / "x_DNA.tif").unlink(missing_ok=True)
+    (tmp_path / "layout.csv").write_text("Well,Control\nA01,negative\n")
+    with pytest.raises(error, match=message):
+        run(
+            None,
+            tmp_path / "out",
+            data=tmp_path,
+            channels=["DNA"],
+            pattern=pattern,
+            layout=tmp_path / "layout.csv",
+        )
+
+
+def test_a_plate_of_which_every_field_failed_is_named(tmp_path):
+    def gone(frame, _folder):
+        return pd.concat(
+            [frame, frame.assign(Metadata_Plate="p2", path=["gone/" + path for path in frame["path"]])]
+        )
+
+    result = run(changed_plate(tmp_path, gone), tmp_path / "out")
+    assert len(result.failures) == len(result.wells) == 12
+    assert result.notes[-1] == "1 plate of which every field failed, in no table: ['p2']"
+
+
+def test_plates_of_a_manifest_may_differ_in_their_stains(tmp_path):
+    def unstained(frame, folder):
+        shutil.copytree(folder, folder / "p2")
+        second = frame[frame["channel"] == "DNA"]
+        return pd.concat([frame, second.assign(Metadata_Plate="p2", path="p2/" + second["path"])])
+
+    by_count = ScreenSettings.model_validate(
+        {**SETTINGS.model_dump(), "call": {"readouts": ["Nuclei_Count"]}}
+    )
+    result = run(changed_plate(tmp_path, unstained), tmp_path / "out", settings=by_count)
+    assert not result.failures
+    assert result.wells.groupby("Metadata_Plate")[RATIO].count().to_dict() == {"p1": 12, "p2": 0}
 
 
 def test_a_file_that_is_not_the_one_of_the_manifest_is_a_failure(tmp_path):
@@ -290,7 +375,7 @@ def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):
     )  # fmt: skip
     np.testing.assert_allclose(result.wells[RATIO], finished[1].wells[RATIO], rtol=1e-3)
     layout[1:].to_csv(tmp_path / "short.csv", index=False)
-    with pytest.raises(DataError, match="1 wells of the data are not in the layout, such as A01"):
+    with pytest.raises(DataError, match=r"1 wells of the data are not in the layout, such as A01.*--pattern"):
         run(
             None,
             tmp_path / "x",

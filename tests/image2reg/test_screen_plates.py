@@ -39,9 +39,11 @@ def test_a_well_that_is_none_is_refused(name):
 
 def test_grids():
     assert plate_shape(["A01", "H12"]) == (8, 12)
+    assert plate_shape(["A01", "E03"]) == (8, 12)  # a part of a 96-well plate, not a plate of 48
+    assert plate_shape(["A01", "AF48"]) == (32, 48)
     assert plate_shape(["A01", "I01"]) == (16, 24)
     grid = plate_grid(["A01", "B3"], np.array([1.0, 2.0]))
-    assert grid.shape == (2, 3)
+    assert grid.shape == (8, 12)
     assert grid[1, 2] == 2.0
     assert np.isnan(grid[0, 1])
 

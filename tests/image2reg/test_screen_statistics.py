@@ -158,6 +158,25 @@ def test_plate_quality_sees_an_edge_and_grades_controls():
     assert (row["n_negative"], row["n_positive"], row["n_missing"]) == (8, 8, 0)
 
 
+def test_the_edge_is_that_of_the_format_of_all_plates_not_of_the_wells_in_use():
+    full = pd.DataFrame(
+        {"Metadata_Plate": "1", "Metadata_Well": [well_name(r, c) for r in range(16) for c in range(24)]}
+    )
+    part = pd.DataFrame(
+        {"Metadata_Plate": "2", "Metadata_Well": [well_name(r, c) for r in range(1, 8) for c in range(1, 12)]}
+    )
+    frame = pd.concat([full, part]).assign(Metadata_Control="")
+    frame["v"] = np.random.default_rng(0).normal(size=len(frame))
+    assert np.isnan(
+        plate_quality(frame, ["v"]).set_index("plate")["edge"]["2"]
+    )  # row H and column 12 lie inside
+    inner = pd.DataFrame(
+        {"Metadata_Plate": "1", "Metadata_Well": [well_name(r, c) for r in (1, 2, 3) for c in (1, 2, 3)]}
+    )
+    inner = inner.assign(Metadata_Control="", v=np.arange(9.0))
+    assert np.isnan(plate_quality(inner, ["v"])["edge"][0])  # row D is the edge of a plate of 24
+
+
 def test_false_discovery_rates_equal_scipys():
     p = np.random.default_rng(5).uniform(size=50) ** 2
     np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p))
