@@ -53,6 +53,10 @@ def run_dask(
             "pip install 'virtualstain[dask]', or use --engine local --workers N, which needs nothing more."
         ) from error
     waiting: deque[Batch] = deque()
+    # The scheduler blames what was queued on a worker that died as it blames what ran there: a unit is given up only
+    # once it had the cluster to itself.
+    suspects: deque[Batch] = deque()
+    alone: Batch = []
 
     def next_batch() -> Batch | None:
         return waiting.popleft() if waiting else next(batches, None)
@@ -70,6 +74,9 @@ def run_dask(
             while interruption.signal_number is None and time.monotonic() - alive < _LOST_S:
                 while len(running) < _IN_FLIGHT * n_workers and (batch := next_batch()) is not None:
                     running[client.submit(task, batch, pure=False)] = batch
+                if not running and suspects:
+                    alone = suspects.popleft()
+                    running[client.submit(task, alone, pure=False)] = alone
                 if not running:
                     finished = True
                     break
@@ -82,6 +89,8 @@ def run_dask(
                             left = _missing(batch, journal, report)
                             if len(left) > 1:
                                 waiting.extend([item] for item in left)
+                            elif batch is not alone:
+                                suspects.extend([left] if left else [])
                             else:
                                 lost(left, journal, MAX_DEATHS)
                                 report(len(left))

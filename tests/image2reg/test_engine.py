@@ -116,8 +116,15 @@ def test_workers_killed_at_random_change_nothing(tmp_path, engine, n_kills, n_un
     assert tables(outcome, tmp_path) == expected
 
 
-def test_a_unit_that_kills_its_worker_is_listed_and_the_rest_is_done(tmp_path):
-    outcome = run_plan(plan_of(8), poison, tmp_path, n_workers=2)
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "local",
+        pytest.param("dask", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_DASK, reason="no dask")]),
+    ],
+)
+def test_a_unit_that_kills_its_worker_is_listed_and_the_rest_is_done(tmp_path, engine):
+    outcome = run_plan(plan_of(8), poison, tmp_path, engine=engine, n_workers=2)
     assert [f.unit for f in outcome.results.failed.values()] == ["u5"]
     assert "died 5 times" in (tmp_path / "failures.csv").read_text()
     assert len(outcome.results.read("units", range(8))) == 7
