@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,8 @@ def fit_dose_response(doses: ArrayLike, responses: ArrayLike, *, level: float = 
     Returns
     -------
     DoseResponse
-        Where a constant fits as well (F test, p > 0.05), or there are too few doses, the EC50 is NaN with a reason.
+        Where a constant fits as well (F test, p > 0.05), there are too few doses, or the best EC50 is not within a
+        decade of the doses, it is NaN with a reason (in the last case with an interval).
 
     Raises
     ------
@@ -132,6 +133,9 @@ def fit_dose_response(doses: ArrayLike, responses: ArrayLike, *, level: float = 
         return _none(x, y, level, f"a constant fits as well (p = {p_flat:.2g})", p_flat)
     bar = error * (1 + float(stats.f.ppf(level, 1, free)) / free)
     low, high = search.interval(place, bar)
+    if side := search.side(place):
+        without = _none(x, y, level, f"the EC50 is more than a decade {side} the doses", p_flat)
+        return replace(without, low=low, high=high)
     bottom, top = search.ends(place, slope)
     return DoseResponse(
         bottom, top, math.exp(place), low, high, slope, level, math.sqrt(error / free), 1 - error / total, p_flat,
@@ -172,6 +176,12 @@ class _Search:
         size = (centred**2).sum(axis=-1)
         explained = np.divide((centred @ y) ** 2, size, out=np.zeros_like(size), where=size > 1e-12)
         return np.asarray((y**2).sum() - explained)
+
+    def side(self, place: float) -> str:
+        """Say on which side of the doses the search ran into its end; "" where it did not."""
+        step = self.places[1] - self.places[0]
+        below, above = place < self.places[0] + step / 10, place > self.places[-1] - step / 10
+        return "below" if below else "above" if above else ""
 
     def ends(self, place: float, slope: float) -> tuple[float, float]:
         """Bottom and top of the best curve."""

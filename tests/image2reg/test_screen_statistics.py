@@ -369,6 +369,10 @@ def test_no_effect_an_open_end_and_too_few_doses():
     assert "a constant fits as well" in flat.reason
     rising = fit_dose_response(DOSES, DOSES / 100 + rng.normal(0, 0.02, len(DOSES)))
     assert rising.high == math.inf
+    full = fit_dose_response(DOSES, (DOSES > 0) + rng.normal(0, 0.02, len(DOSES)))  # all doses do the same
+    assert math.isnan(full.ec50)
+    assert full.reason == "the EC50 is more than a decade below the doses"
+    assert full.low == 0 < full.high < DOSES[DOSES > 0].min()
     few = fit_dose_response([0, 1, 2], [0, 1, 2])
     assert few.reason.startswith("2 doses above 0 in 3 wells")
     with pytest.raises(DataError, match=r"a dose of -1; doses are 0 or more, not their logarithms"):
