@@ -229,7 +229,9 @@ def _curves(result: ScreenResult) -> list[Html]:
     flat = len(result.curves) - len([c for c in result.curves if not c.fit.reason])
     note = "Four-parameter logistic; band: 95 % profile-likelihood interval of the EC50; blue: negative controls."
     if flat:
-        note += f" {flat} left out: a constant fits as well, or doses are too few (dose_response.csv)."
+        note += (
+            f" {flat} left out: a constant fits as well, or doses are too few or far off (dose_response.csv)."
+        )
     return [fill('<div class="plots">{plots}</div><p class="note">{note}</p>', plots=join(plots), note=note)]
 
 

@@ -83,7 +83,8 @@ def segment_image(
         Several channels and none chosen, or what `Segmenter.segment` refuses.
     """
     plain = _one_channel(image, channel)
-    size = {**size, "voxel_um": None if size.get("diameter_px") else plain.voxel_um}
+    size = {"diameter_px": None, **size}
+    size["voxel_um"] = None if size["diameter_px"] else plain.voxel_um
     frames = []
     for t in range(plain.sizes["T"]):
         frame = plain.select(time=t)
@@ -118,7 +119,8 @@ def _facts(segmenter: Segmenter, plain: Image, labels: NDArray[np.integer]) -> d
     }
     single, stained = plain.sizes["T"] == plain.sizes["Z"] == 1, not getattr(segmenter, "label_free", False)
     if single and stained and labels.size <= _LARGEST_FIELD_PX:
-        facts |= field_quality(plain.to_axes("YX").load().data)
+        known = typical_diameter(labels[0, 0])
+        facts |= field_quality(plain.to_axes("YX").load().data, diameter_px=known)
     return facts
 
 
