@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from image2reg.models.settings import TrainingSettings
 
-__all__ = ["Batch", "BatchFeed", "FitResult", "StopReason", "Task"]
+__all__ = ["Batch", "BatchFeed", "FitResult", "StopReason", "Task", "looks_of"]
 
 Batch = dict[str, Any]
 StopReason = Literal["steps", "patience", "time"]
@@ -109,6 +109,16 @@ class BatchFeed:
         """Drop what was prepared and not asked for."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def looks_of(batch: Batch) -> dict[str, Any]:
+    """Describe a batch by shape, mean and spread of its tensors: alike on every machine, not alike for other data."""
+    tensors = {name: value.double() for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    return {
+        name: {"shape": list(x.shape), "mean": float(x.mean()), "spread": float(x.std(correction=0))}
+        for name, x in tensors.items()
+        if x.numel() and not x.is_complex()
+    }
 
 
 def _single_threaded_pool(workers: int) -> ThreadPoolExecutor:

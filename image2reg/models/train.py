@@ -33,8 +33,8 @@ from image2reg.models.history import History
 from image2reg.models.settings import TrainingSettings, learning_rate_at
 from image2reg.models.state import TrainingState
 from image2reg.models.step import Stepper
-from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task
-from image2reg.randomness import integer_seed
+from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task, looks_of
+from image2reg.randomness import generator, integer_seed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -81,7 +81,7 @@ def fit(
     Interrupted
         Ctrl-C or SIGTERM: the step was finished and checkpointed. Uncaught it exits with 130 or 143.
     ConfigurationError
-        Settings differ from those of the run that is resumed, or the device is not there.
+        Settings or the first batch differ from those of the run that is resumed, or the device is not there.
     DataError
         `out` holds a run and `resume` is False.
     BundleError, ResourceError
@@ -108,6 +108,7 @@ class _Run:
     """The training state of one task, and the step that changes it."""
 
     history: History
+    first_batch: dict[str, Any]
 
     def __init__(self, task: Task, settings: TrainingSettings, out: Path, accelerator: Accelerator) -> None:
         self.task, self.settings, self.accelerator = task, settings, accelerator
@@ -128,6 +129,7 @@ class _Run:
             )
         if main:
             prune_checkpoints(self.folder, self.settings.keep_checkpoints, partial=True)
+        self.first_batch = looks_of(self.task.batch(0, generator(self.settings.seed, "batch", 0, 0)))
         keep_bytes = self._restore(found[-1]) if found else 0
         self.history = History(self.log_path, keep_bytes=keep_bytes, write=main)
         self.began = time.monotonic() - self.state.progress.seconds
@@ -140,6 +142,11 @@ class _Run:
             raise ConfigurationError(
                 f"{path}: was trained with other settings ({', '.join(changed)}). "
                 f"Restore them, or choose another --out."
+            )
+        if other := _other_looks(stored.get("first_batch", self.first_batch), self.first_batch):
+            raise ConfigurationError(
+                f"{path}: was trained on other data, or on data that were prepared in another way: the first batch "
+                f"differs in {other}. Give what the run began with, or choose another --out."
             )
         self.state.restore(tensors, stored["progress"])
         if self.accelerator.scaler and stored["scaler"]:
@@ -159,6 +166,7 @@ class _Run:
             "log_bytes": self.history.sync(),
             "scaler": scaler.state_dict() if scaler else None,
             "settings": self.settings.model_dump(mode="json"),
+            "first_batch": self.first_batch,
             "torch": torch.__version__,
         }
         write_checkpoint(path, tensors, record)
@@ -277,3 +285,16 @@ class _Run:
             seconds=now.seconds,
             stopped=stopped,
         )
+
+
+def _other_looks(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Name what of a batch is not as it was; processors that differ in the last bits are no difference."""
+    if before.keys() != now.keys():
+        return f"its parts ({sorted(before)}, now {sorted(now)})"
+    for name, old in before.items():
+        new = now[name]
+        if old["shape"] != new["shape"]:
+            return f"the shape of {name!r} ({old['shape']}, now {new['shape']})"
+        if not math.isclose(old["mean"], new["mean"], rel_tol=0.01, abs_tol=0.01 * (old["spread"] + 1e-9)):
+            return f"the mean of {name!r} ({old['mean']:.3g}, now {new['mean']:.3g})"
+    return ""

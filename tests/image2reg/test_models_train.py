@@ -413,3 +413,29 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     two = load_file(newest(tmp_path / "two") / "model.safetensors")
     for name in ("0.weight", "1.weight", "1.bias", "4.weight", "4.bias"):
         torch.testing.assert_close(two[f"generator/{name}"], one.last_state[name], rtol=1e-3, atol=1e-5)
+
+
+class Shifted(TwoPhases):
+    """The same task on other data."""
+
+    def __init__(self, by: float, width: int = 4) -> None:
+        super().__init__()
+        self.by, self.width = by, width
+
+    def batch(self, step: int, rng: np.random.Generator) -> dict:
+        made = super().batch(step, rng)
+        return {**made, "y": made["y"][:, : self.width] + self.by}
+
+
+def test_other_data_are_refused_on_resume(tmp_path):
+    run(Shifted(0.0), tmp_path, steps=4)
+    for other, seen in (
+        (
+            Shifted(3.0),
+            r"the first batch differs in the mean of 'y' \(.*, now .*\)\. Give what the run began with",
+        ),
+        (Shifted(0.0, width=1), r"differs in the shape of 'y' \(\[6, 2\], now \[6, 1\]\)"),
+    ):
+        with pytest.raises(ConfigurationError, match=seen):
+            run(other, tmp_path, steps=6, resume=True)
+    assert run(Shifted(1e-5), tmp_path, steps=6, resume=True).steps_done == 6  # another processor's last bits
