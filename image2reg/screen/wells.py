@@ -21,6 +21,9 @@ __all__ = ["COUNT", "SCORES", "one_row_per_well", "pick_readouts", "score_wells"
 
 COUNT, AREA, RATIO = "Nuclei_Count", "Nuclei_AreaShape_Area", "Nuclei_RingIntensity_NucleusToRing_"
 SCORES = {"robust-z": "RobustZ_", "b-score": "BScore_"}
+# What a screen adds to its wells, for each readout and for the well.
+_OF_A_READOUT = ("FoldChange_", *SCORES.values(), "OwnZ_", "Hit_")
+_OF_A_CALL = ("Hit", "Metadata_Group", "Metadata_Rule")
 _OF_A_NUCLEUS = ("Metadata_Object", "Metadata_Center", "Metadata_BoundingBox", "Metadata_TouchesBorder")
 
 
@@ -76,6 +79,8 @@ def well_table(
 def one_row_per_well(frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
     """Take a table of profiles as wells; one of nuclei (``Metadata_Object``) is aggregated.
 
+    The ``wells.csv`` of a screen is one, too: what that screen added to its readouts is left out.
+
     Raises
     ------
     DataError
@@ -101,7 +106,8 @@ def one_row_per_well(frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
             f"{source}: {len(doubled)} wells occur more than once, such as {named[:3]}. A table has one row per well; "
             "give repeated plates names of their own, or aggregate the fields first."
         )
-    return frame
+    scored = [kind + str(name) for name in frame for kind in _OF_A_READOUT]
+    return frame.drop(columns=[*scored, *_OF_A_CALL], errors="ignore")
 
 
 def pick_readouts(wells: pd.DataFrame, asked: Sequence[str], nuclei_channel: str) -> list[str]:
@@ -150,9 +156,7 @@ def score_wells(wells: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     control = wells[CONTROL].to_numpy(object) == NEGATIVE
     sample = wells[CONTROL].to_numpy(object) == ""
     added: dict[str, NDArray[np.float64]] = {
-        f"{kind}{readout}": np.full(len(wells), np.nan)
-        for readout in readouts
-        for kind in ("FoldChange_", *SCORES.values(), "OwnZ_")
+        f"{kind}{readout}": np.full(len(wells), np.nan) for readout in readouts for kind in _OF_A_READOUT[:-1]
     }
     for plate, rows in wells.groupby(PLATE, sort=False).indices.items():
         for readout in readouts:

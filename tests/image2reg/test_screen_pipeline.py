@@ -93,6 +93,18 @@ def test_profiles_give_the_hits_that_images_gave(finished, tmp_path):
     assert again.fields is None
 
 
+def test_a_corrected_layout_calls_measured_wells_again(finished, tmp_path):
+    out, result = finished
+    again = run(None, tmp_path / "same", data=out / "wells.csv")
+    pd.testing.assert_frame_equal(again.hits, result.hits, check_exact=False, rtol=1e-6)
+    assert set(again.wells) == set(result.wells)  # nothing is scored twice
+    wells = result.wells[["Metadata_Well", "Metadata_Perturbation"]].replace({"drug": "another drug"})
+    wells.set_axis(["Well", "Perturbation"], axis=1).to_csv(tmp_path / "layout.csv", index=False)
+    corrected = run(None, tmp_path / "new", data=out / "wells.csv", layout=tmp_path / "layout.csv")
+    assert set(corrected.hits["Metadata_Perturbation"]) >= {"another drug", "drug B"}
+    assert corrected.hits["hit"].sum() == result.hits["hit"].sum()
+
+
 def test_two_shards_and_a_call_that_finishes(plate, finished, tmp_path):
     for index in (2, 1):
         part = run(plate, tmp_path / "out", shard=Shard(index, 2))
