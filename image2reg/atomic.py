@@ -6,12 +6,19 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 
-__all__ = ["atomic_directory", "atomic_file", "make_folder", "refuse_existing", "refuse_inputs"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "make_folder",
+    "refuse_existing",
+    "refuse_inputs",
+    "refuse_targets",
+]
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -75,6 +82,27 @@ def _as_resource_error(path: Path) -> Iterator[None]:
         raise ResourceError(
             f"{path}: could not be written ({error}). Free space or choose another --out."
         ) from error
+
+
+def refuse_targets(jobs: Sequence[tuple[Path, Path]], out: Path, *, overwrite: bool) -> None:
+    """Refuse results that would replace each other, an input or, without `overwrite`, what is there; before any work.
+
+    Parameters
+    ----------
+    jobs : sequence of (input, target)
+    out : Path
+        What the user gave, for the message.
+    """
+    first: dict[Path, Path] = {}
+    for path, target in jobs:
+        if (other := first.setdefault(target, path)) is not path:
+            raise ConfigurationError(
+                f"--out {out}: {other} and {path} would both be written to {target}. Rename or move one of them, or "
+                "give each an --out of its own."
+            )
+    refuse_inputs((target for _, target in jobs), (path for path, _ in jobs))
+    for _, target in jobs:
+        refuse_existing(target, overwrite=overwrite)
 
 
 def make_folder(path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from image2reg.atomic import refuse_existing, refuse_inputs
+from image2reg.atomic import refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate
 from image2reg.images.readers import read
@@ -101,17 +101,7 @@ def predict_many(
             f"--out {out}: names one file for {len(images)} images. Give a folder name without an image suffix."
         )
     jobs = [(path, out if single else out / _result_name(path)) for path in images]
-    first: dict[Path, Path] = {}
-    for path, target in jobs:
-        if (other := first.setdefault(target, path)) is not path:
-            raise ConfigurationError(
-                f"--out {out}: {other} and {path} would both be written to {target}. Rename or move one of them, or "
-                "predict them apart, each with an --out of its own."
-            )
-    refuse_inputs((target for _, target in jobs), images)
-    for _, target in jobs:  # before any work: nobody wants to hear it after an hour
-        if not resume:
-            refuse_existing(target, overwrite=overwrite)
+    refuse_targets(jobs, out, overwrite=overwrite or resume)
     failures_path(out)
     result = BatchResult()
     options: dict[str, Any] = {

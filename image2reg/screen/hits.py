@@ -199,14 +199,13 @@ def _one_score(
     negative = kinds == NEGATIVE
     n_plates = int(plates.max(initial=-1)) + 1
     count = np.bincount(groups, minlength=n_groups)
+    controls = [values[own[negative[own]]] for own in by_code(plates, n_plates)]
     distance, smallest = values, np.full(n_groups, np.nan)
     if null == "controls":
         p_values = control_p_values(values, plates, groups, n_groups, negative, rng)
         smallest = smallest_control_p(plates, groups, n_groups, negative)
         # B-scores of controls need not lie about 0, and an effect is of the sign of what was tested.
-        middle = np.zeros(n_plates)
-        for plate in np.unique(plates[negative]):
-            middle[plate] = np.median(values[negative & (plates == plate)])
+        middle = np.array([np.median(own) if own.size else 0.0 for own in controls])
         distance = values - middle[plates]
     else:
         p_values = plate_p_values(values, plates, groups, n_groups, kinds == "", rng)
@@ -215,7 +214,6 @@ def _one_score(
         same_side = np.sign(distance) == np.sign(mean[groups])
         agreement = np.bincount(groups, same_side, n_groups) / count
     pairs = np.unique(np.stack([groups, plates]), axis=1)
-    controls = [values[negative & (plates == plate)] for plate in range(n_plates)]
     members = by_code(groups, n_groups)
     reference = by_code(pairs[0], n_groups)
     strict = [

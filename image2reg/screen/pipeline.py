@@ -230,9 +230,7 @@ def _from_images(
     failures = [(f.unit, f.kind, f.error) for f in outcome.results.failed.values()]
     if len(failures) == len(units):
         raise DataError(f"all {len(units)} fields failed; the first: {failures[0][2]}")
-    fields = outcome.results.read("fields", range(len(units)))
-    metadata = [name for name in fields if name.startswith("Metadata_")]
-    fields[metadata] = fields[metadata].fillna("")
+    fields = _filled(outcome.results.read("fields", range(len(units))))
     fields = without_nuclei(fields, select_rows(fields, control))
     tables = []
     # Plate by plate: a plate's nuclei fit in memory, those of a genome do not.
@@ -245,9 +243,7 @@ def _from_images(
                     own, plates[plate], keep_out=settings.call.keep_out, min_nuclei=settings.call.min_nuclei
                 )
             )
-    wells = with_failed_wells(pd.concat(tables, ignore_index=True), units)
-    metadata = [name for name in wells if name.startswith("Metadata_")]
-    wells[metadata] = wells[metadata].fillna("")
+    wells = _filled(with_failed_wells(pd.concat(tables, ignore_index=True), units))
     result = _judge(wells, control, positive, settings, sets, nuclei)
     result.fields, result.failures = fields, failures
     lost = [str(plate) for plate in dict.fromkeys(u["metadata"][PLATE] for u in units) if plate not in plates]
@@ -257,6 +253,11 @@ def _from_images(
         )
     result.n_nuclei, result.n_kept_out = int(fields["Field_Count"].sum()), int(wells["Well_KeptOut"].sum())
     return result
+
+
+def _filled(table: pd.DataFrame) -> pd.DataFrame:
+    """Give metadata that are not known as empty text."""
+    return table.fillna({name: "" for name in table if name.startswith("Metadata_")})
 
 
 def _judge(

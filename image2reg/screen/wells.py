@@ -21,8 +21,8 @@ __all__ = ["COUNT", "SCORES", "one_row_per_well", "pick_readouts", "score_wells"
 
 COUNT, AREA, RATIO = "Nuclei_Count", "Nuclei_AreaShape_Area", "Nuclei_RingIntensity_NucleusToRing_"
 SCORES = {"robust-z": "RobustZ_", "b-score": "BScore_"}
-# What a screen adds to its wells, for each readout and for the well.
-_OF_A_READOUT = ("FoldChange_", *SCORES.values(), "OwnZ_", "Hit_")
+# What a screen adds to its wells: of each readout, and of the well.
+_SCORED, _CALLED = ("FoldChange_", *SCORES.values(), "OwnZ_"), ("Hit_",)
 _OF_A_CALL = ("Hit", "Metadata_Group", "Metadata_Rule")
 _OF_A_NUCLEUS = ("Metadata_Object", "Metadata_Center", "Metadata_BoundingBox", "Metadata_TouchesBorder")
 
@@ -106,7 +106,7 @@ def one_row_per_well(frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
             f"{source}: {len(doubled)} wells occur more than once, such as {named[:3]}. A table has one row per well; "
             "give repeated plates names of their own, or aggregate the fields first."
         )
-    scored = [kind + str(name) for name in frame for kind in _OF_A_READOUT]
+    scored = [kind + str(name) for name in frame for kind in (*_SCORED, *_CALLED)]
     return frame.drop(columns=[*scored, *_OF_A_CALL], errors="ignore")
 
 
@@ -156,7 +156,7 @@ def score_wells(wells: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     control = wells[CONTROL].to_numpy(object) == NEGATIVE
     sample = wells[CONTROL].to_numpy(object) == ""
     added: dict[str, NDArray[np.float64]] = {
-        f"{kind}{readout}": np.full(len(wells), np.nan) for readout in readouts for kind in _OF_A_READOUT[:-1]
+        f"{kind}{readout}": np.full(len(wells), np.nan) for readout in readouts for kind in _SCORED
     }
     for plate, rows in wells.groupby(PLATE, sort=False).indices.items():
         for readout in readouts:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from image2reg.atomic import make_folder, refuse_existing, refuse_inputs
+from image2reg.atomic import make_folder, refuse_inputs, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.image import Image
 from image2reg.images.plates import PlateWriter, read_plate
@@ -190,7 +190,7 @@ def segment_many(
         )  # fmt: skip
         return result
     jobs = _jobs(inputs, out)
-    _refuse_targets(jobs, overwrite=overwrite or resume)
+    refuse_targets(jobs, out, overwrite=overwrite or resume)
     table = None if _names_a_file(out) else FieldTable(out)
     for folder in {target.parent for _, target in jobs}:
         make_folder(folder)
@@ -224,13 +224,6 @@ def segment_many(
     return result
 
 
-def _refuse_targets(jobs: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
-    """Before any work: nobody wants to hear it after an hour."""
-    refuse_inputs((target for _, target in jobs), (path for path, _ in jobs))
-    for _, target in jobs:
-        refuse_existing(target, overwrite=overwrite)
-
-
 def _jobs(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     """Give each image and where its labels go."""
     found: list[tuple[Path, str]] = []
@@ -251,15 +244,7 @@ def _jobs(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
             f"--out {out}: labels are not written as {suffix}. Allowed are {', '.join(_FILE_SUFFIXES)} for one image, "
             "or the name of a folder."
         )
-    jobs = [(path, out if single else out / f"{name}.tif") for path, name in found]
-    first: dict[Path, Path] = {}
-    for path, target in jobs:
-        if (other := first.setdefault(target, path)) is not path:
-            raise ConfigurationError(
-                f"--out {out}: {other} and {path} would both be written to {target}. Rename or move one of them, or "
-                "segment them apart, each with an --out of its own."
-            )
-    return jobs
+    return [(path, out if single else out / f"{name}.tif") for path, name in found]
 
 
 def _segment_plate(
