@@ -11,7 +11,7 @@ from image2reg.atomic import refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate
 from image2reg.images.readers import read
-from image2reg.nuclei.side_tables import failure, failures_path, write_failures
+from image2reg.tables.side_tables import failure, failures_path, write_failures
 from virtualstain.model import StainModel, load
 from virtualstain.predict import predict, predict_to
 

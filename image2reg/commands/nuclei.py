@@ -41,8 +41,8 @@ def features(
     from image2reg.errors import ProjectError
     from image2reg.nuclei.features import measure
     from image2reg.nuclei.pairs import labelled_fields
-    from image2reg.nuclei.side_tables import failure, failures_path
     from image2reg.tables import Profiles
+    from image2reg.tables.side_tables import failure, failures_path
 
     refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
@@ -92,7 +92,7 @@ def crops(
     from image2reg.errors import ProjectError
     from image2reg.nuclei.crops import Crops, cut_crops, write_crops
     from image2reg.nuclei.pairs import labelled_fields
-    from image2reg.nuclei.side_tables import failure, failures_path
+    from image2reg.tables.side_tables import failure, failures_path
 
     refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
@@ -151,7 +151,7 @@ def _refuse_none(filled: list[Any], images: Path, n_fields: int) -> None:
 
 def _write_failures(out: Path, failures: list[dict[str, str]], n_fields: int) -> Path | None:
     from image2reg.errors import DataError
-    from image2reg.nuclei.side_tables import write_failures
+    from image2reg.tables.side_tables import write_failures
 
     if failures and len(failures) == n_fields:
         raise DataError(f"all {n_fields} fields failed; the first: {failures[0]['error']}")

@@ -50,7 +50,7 @@ def segment(
     from image2reg.console import emit, progress_bar
     from image2reg.nuclei.segmenters.batch import segment_many
     from image2reg.nuclei.segmenters.catalogue import load_segmenter
-    from image2reg.nuclei.side_tables import failures_path, write_failures
+    from image2reg.tables.side_tables import failures_path, write_failures
 
     failures_path(out)  # refused before any work
     with progress_bar("segmenting", silent=as_json) as progress:

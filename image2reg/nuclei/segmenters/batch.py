@@ -21,9 +21,9 @@ from image2reg.nuclei.segmenters.field_table import FieldTable
 from image2reg.nuclei.segmenters.interface import diameter_in_pixels
 from image2reg.nuclei.segmenters.phase import confluence
 from image2reg.nuclei.segmenters.stack import segment_stack
-from image2reg.nuclei.side_tables import failure
 from image2reg.nuclei.size import typical_diameter
 from image2reg.tables.listing import image_paths, stem
+from image2reg.tables.side_tables import failure
 from image2reg.wording import counted
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from image2reg.nuclei.side_tables import side_path
 from image2reg.tables.cells import read_csv, write_csv
+from image2reg.tables.side_tables import side_path
 
 __all__ = ["FieldTable"]
 

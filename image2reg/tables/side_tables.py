@@ -64,7 +64,7 @@ def write_failures(failures: Sequence[dict[str, str]], out: Path) -> Path | None
     """
     import pandas as pd
 
-    from image2reg.tables import write_csv
+    from image2reg.tables.cells import write_csv
 
     path = failures_path(out)
     if not failures:
