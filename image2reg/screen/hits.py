@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 
 from image2reg.errors import ConfigurationError
 from image2reg.randomness import generator
-from image2reg.screen.permutations import (
-    by_code,
-    control_p_values,
-    plate_p_values,
-    smallest_control_p,
-)
+from image2reg.screen.permutations import by_code, control_p_values, plate_p_values
 from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, distinct_names, parse_well
 from image2reg.screen.quality import ssmd
 from image2reg.screen.significance import benjamini_hochberg
@@ -202,8 +197,7 @@ def _one_score(
     controls = [values[own[negative[own]]] for own in by_code(plates, n_plates)]
     distance, smallest = values, np.full(n_groups, np.nan)
     if null == "controls":
-        p_values = control_p_values(values, plates, groups, n_groups, negative, rng)
-        smallest = smallest_control_p(plates, groups, n_groups, negative)
+        p_values, smallest = control_p_values(values, plates, groups, n_groups, negative, rng)
         # B-scores of controls need not lie about 0, and an effect is of the sign of what was tested.
         middle = np.array([np.median(own) if own.size else 0.0 for own in controls])
         distance = values - middle[plates]

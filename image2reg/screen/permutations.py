@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["by_code", "control_p_values", "plate_p_values", "smallest_control_p"]
+__all__ = ["by_code", "control_p_values", "plate_p_values"]
 
 MAX_WAYS = 20_000
 _BLOCK_ENTRIES = 20_000_000
@@ -42,8 +42,8 @@ def control_p_values(
     rng: np.random.Generator,
     *,
     max_ways: int = MAX_WAYS,
-) -> Floats:
-    """Two-sided p of each group's mean distance from the controls of its plates.
+) -> tuple[Floats, Floats]:
+    """Two-sided p of each group's mean distance from the controls of its plates, and the smallest it could have been.
 
     Parameters
     ----------
@@ -61,8 +61,9 @@ def control_p_values(
 
     Returns
     -------
-    (groups,) float64
-        NaN for a group without wells, or on a plate where no control well is left to compare with.
+    p_values, smallest : (groups,) float64
+        NaN for a group without wells, or on a plate where no control well is left to compare with. The smallest p is
+        that of the group's numbers of wells, whatever their scores.
 
     Notes
     -----
@@ -70,10 +71,11 @@ def control_p_values(
     treated wells as weights. Fisher, The Design of Experiments (1935); drawn p are (1 + b) / (1 + n), Phipson & Smyth,
     Stat. Appl. Genet. Mol. Biol. 9:39 (2010).
     """
-    p_values = np.full(n_groups, np.nan)
+    p_values, smallest = np.full((2, n_groups), np.nan)
     for layout, found in _layouts(plates, groups, n_groups, negative).items():
-        ways = _ways(layout)
+        ways = math.prod(math.comb(own + controls, own) for own, controls in layout)
         exact, n_deals = ways <= max_ways, min(ways, max_ways)
+        smallest[[group for group, _ in found]] = 1 / (n_deals if exact else 1 + n_deals)
         block, state = max(1, _BLOCK_ENTRIES // n_deals), rng.bit_generator.state
         for start in range(0, len(found), block):
             rng.bit_generator.state = state  # every block sees the same deals
@@ -92,18 +94,7 @@ def control_p_values(
             n_beyond = (null >= (observed - _TIE * np.maximum(observed, 1.0))[:, None]).sum(axis=1)
             p = n_beyond / n_deals if exact else (1 + n_beyond) / (1 + n_deals)
             p_values[[group for group, _ in part]] = p
-    return p_values
-
-
-def smallest_control_p(
-    plates: Codes, groups: Codes, n_groups: int, negative: NDArray[np.bool_], *, max_ways: int = MAX_WAYS
-) -> Floats:
-    """Give the smallest p that each group can have by `control_p_values`, whatever its scores: (groups,) float64."""
-    smallest = np.full(n_groups, np.nan)
-    for layout, found in _layouts(plates, groups, n_groups, negative).items():
-        ways = _ways(layout)
-        smallest[[group for group, _ in found]] = 1 / (ways if ways <= max_ways else 1 + max_ways)
-    return smallest
+    return p_values, smallest
 
 
 def _layouts(
@@ -122,11 +113,6 @@ def _layouts(
             layout = tuple((len(treated), len(reference)) for treated, reference in sides)
             layouts[layout].append((group, np.concatenate([w for side in sides for w in side])))
     return layouts
-
-
-def _ways(layout: Sequence[tuple[int, int]]) -> int:
-    """Ways of dealing the wells of each plate out."""
-    return math.prod(math.comb(own + controls, own) for own, controls in layout)
 
 
 def by_code(codes: Codes, n: int) -> list[Codes]:

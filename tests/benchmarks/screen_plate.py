@@ -114,14 +114,15 @@ def p_values(scores: np.ndarray, null: str, rng: np.random.Generator) -> np.ndar
         return np.stack([plate_p_values(one.ravel(), plates, groups, wells, sample, rng) for one in scores])
     many = np.arange(n)[:, None]
     negative = np.tile(np.tile(np.arange(wells) < N_CONTROLS, N_PLATES), n)
-    return control_p_values(
+    p, _ = control_p_values(
         scores.ravel(),
         (plates + N_PLATES * many).ravel(),
         (groups + wells * many).ravel(),
         n * wells,
         negative,
         rng,
-    ).reshape(n, wells)
+    )
+    return p.reshape(n, wells)
 
 
 def simulations(n: int) -> list[dict[str, object]]:

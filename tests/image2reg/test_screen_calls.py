@@ -95,7 +95,9 @@ def test_drawn_deals_need_the_memory_of_one_plate_however_many_there_are():
         plates, groups = np.repeat(np.arange(n_plates), 24), np.tile(kinds, n_plates)
         rng = np.random.default_rng(0)
         tracemalloc.start()
-        p = control_p_values(rng.normal(size=len(plates)), plates, groups, 2, groups == 1, rng, max_ways=5000)
+        p, _ = control_p_values(
+            rng.normal(size=len(plates)), plates, groups, 2, groups == 1, rng, max_ways=5000
+        )
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert 0 < p[0] <= 1

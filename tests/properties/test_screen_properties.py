@@ -53,7 +53,7 @@ def test_an_exact_p_counts_deals_that_are_as_far_or_further(seed, n_own, n_contr
     scores = rng.normal(size=n_own + n_controls)
     groups = np.r_[np.zeros(n_own, int), np.ones(n_controls, int)]
     plates = np.zeros(n_own + n_controls, int)
-    p = control_p_values(scores, plates, groups, 2, groups == 1, rng)[0]
+    p = control_p_values(scores, plates, groups, 2, groups == 1, rng)[0][0]
     from itertools import combinations
 
     def distance(chosen):
