@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from image2reg.nuclei.segmenters.interface import Segmenter
+    from image2reg.screen.settings import MeasureSettings
 
-__all__ = ["field_unit", "measure_field", "read_unit", "without_nuclei"]
+__all__ = ["feature_names", "field_unit", "measure_field", "read_unit", "without_nuclei"]
 
 # A field without nuclei that has this share of its plate's controls' light is out of focus, one with less is empty.
 _SHARE_OF_LIGHT = 0.5
@@ -146,6 +147,20 @@ def measure_field(
         "nuclei": pd.concat([pd.DataFrame(known, index=table.index), table], axis=1),
         "fields": pd.DataFrame([field]),
     }
+
+
+def feature_names(units: Sequence[Mapping[str, Any]], settings: MeasureSettings) -> list[str]:
+    """Features that `measure_field` may give; those in micrometres need images that know their pixels."""
+    channels = list(dict.fromkeys(channel for unit in units for channel in unit["images"]))
+    columns = measure(
+        np.zeros((len(channels), 1, 1)),
+        np.zeros((1, 1), np.uint8),
+        channels=channels,
+        voxel_um=1.0,
+        texture_scales=settings.texture_scales,
+        ring_px=settings.ring_px,
+    )
+    return [name for name in columns if not name.startswith("Metadata_")]
 
 
 def without_nuclei(fields: pd.DataFrame, control: NDArray[np.bool_]) -> pd.DataFrame:

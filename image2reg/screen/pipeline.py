@@ -20,7 +20,7 @@ from image2reg.provenance import file_sha256, run_record, write_run
 from image2reg.screen.curves import Curve, curve_table, dose_numbers, fit_curves
 from image2reg.screen.exhibits import make_exhibits
 from image2reg.screen.failed_wells import with_failed_wells
-from image2reg.screen.fields import measure_field, without_nuclei
+from image2reg.screen.fields import feature_names, measure_field, without_nuclei
 from image2reg.screen.gene_level import gene_scores
 from image2reg.screen.hits import call_hits, called_wells, out_of_reach
 from image2reg.screen.pathways import over_representation, read_gmt
@@ -28,9 +28,9 @@ from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
 from image2reg.screen.quality import plate_quality
 from image2reg.screen.queries import select_rows
 from image2reg.screen.rules import RULES, call_by_rule
-from image2reg.screen.settings import CallSettings, ScreenSettings
+from image2reg.screen.settings import ScreenSettings
 from image2reg.screen.sources import nuclear_channel, open_screen, plan_units
-from image2reg.screen.wells import SCORES, one_row_per_well, pick_readouts, score_wells, well_table
+from image2reg.screen.wells import OF_A_WELL, SCORES, one_row_per_well, pick_readouts, score_wells, well_table
 from image2reg.tables.cells import write_csv
 from image2reg.tables.manifest import Manifest
 from image2reg.wording import counted
@@ -157,7 +157,7 @@ def run_screen(
     else:
         nuclei = nuclear_channel(opened, settings.measure.nuclei)
         units = plan_units(opened, nuclei)
-        _look_ahead(units, control, positive, settings.call, with_sets=sets is not None)
+        _look_ahead(units, control, positive, settings, with_sets=sets is not None)
         if settings.measure.tta:
             load_segmenter(settings.measure.model, device=device, tta=True)  # refused now, not field by field
         measured_by = {
@@ -186,11 +186,20 @@ def run_screen(
 
 
 def _look_ahead(
-    units: list[dict[str, Any]], control: str, positive: str | None, call: CallSettings, *, with_sets: bool
+    units: list[dict[str, Any]],
+    control: str,
+    positive: str | None,
+    settings: ScreenSettings,
+    *,
+    with_sets: bool,
 ) -> None:
-    """Refuse a wrong query, a plate without controls or a well with two contents before the first image is read."""
+    """Refuse wrong queries and readouts, plates without controls, wells of two contents before any image is read."""
     import pandas as pd
 
+    call = settings.call
+    if call.readouts:
+        named = [*OF_A_WELL, *feature_names(units, settings.measure)]
+        pick_readouts(pd.DataFrame(columns=named), call.readouts, "")
     frame = pd.DataFrame([unit["metadata"] for unit in units]).fillna("")
     control_columns(frame, control, positive)
     group_by, dose = _groups(frame, call.group_by, call.dose)

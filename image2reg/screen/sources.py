@@ -16,6 +16,7 @@ from image2reg.tables.cells import read_csv
 from image2reg.tables.folder import from_folder
 from image2reg.tables.manifest import Manifest
 from image2reg.tables.profiles import Profiles
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +132,8 @@ def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     doubled = layout[layout.duplicated(key)]
     if len(doubled):
         raise DataError(
-            f"{path}: {len(doubled)} wells are described twice, such as {doubled[WELL].iloc[0]}. Keep one row each."
+            f"{path}: more than one row each for {counted(len(doubled), 'well')}, such as {doubled[WELL].iloc[0]}. "
+            "Keep one row each."
         )
     wells = frame.assign(**{WELL: [well_name(*parse_well(well)) for well in frame[WELL]]})
     new = [name for name in layout if name not in key]
@@ -141,7 +143,7 @@ def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     lacking = joined[joined["_found"] != "both"]
     if len(lacking):
         raise DataError(
-            f"{path}: {lacking.drop_duplicates(key)[WELL].nunique()} wells of the data are not in the layout, such as "
+            f"{path}: no row for {counted(lacking.drop_duplicates(key)[WELL].nunique(), 'well')} of the data, such as "
             f"{lacking[WELL].iloc[0]}. Describe every well that has images; if the wells of a folder were read "
             "wrongly, say with --pattern where its names hold them."
         )

@@ -11,15 +11,18 @@ from image2reg.errors import DataError
 from image2reg.screen.normalise import b_score, fold_change, robust_z
 from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, parse_well, well_name
 from image2reg.screen.sources import looks_nuclear
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import pandas as pd
 
-__all__ = ["COUNT", "SCORES", "one_row_per_well", "pick_readouts", "score_wells", "well_table"]
+__all__ = ["OF_A_WELL", "SCORES", "one_row_per_well", "pick_readouts", "score_wells", "well_table"]
 
 COUNT, AREA, RATIO = "Nuclei_Count", "Nuclei_AreaShape_Area", "Nuclei_RingIntensity_NucleusToRing_"
+# What a well has besides features.
+OF_A_WELL = ("Well_Fields", "Well_KeptOut", "Well_Nuclei", COUNT)
 SCORES = {"robust-z": "RobustZ_", "b-score": "BScore_"}
 # What a screen adds to its wells: of each readout, and of the well.
 _SCORED, _CALLED = ("FoldChange_", *SCORES.values(), "OwnZ_"), ("Hit_",)
@@ -103,7 +106,8 @@ def one_row_per_well(frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
     if len(doubled):
         named = [f"{plate}/{well}" for plate, well in zip(doubled[PLATE], doubled[WELL], strict=True)]
         raise DataError(
-            f"{source}: {len(doubled)} wells occur more than once, such as {named[:3]}. A table has one row per well; "
+            f"{source}: more than one row each for {counted(len(doubled), 'well')}, such as {named[:3]}. A table has "
+            "one row per well; "
             "give repeated plates names of their own, or aggregate the fields first."
         )
     scored = [kind + str(name) for name in frame for kind in (*_SCORED, *_CALLED)]
@@ -119,11 +123,11 @@ def pick_readouts(wells: pd.DataFrame, asked: Sequence[str], nuclei_channel: str
         One that the table does not have; near ones are named.
     """
     if asked:
-        missing = [name for name in asked if name not in wells]
+        numeric = [str(name) for name in wells if not str(name).startswith("Metadata_")]
+        missing = [name for name in asked if name not in numeric]
         if missing:
             import difflib
 
-            numeric = [str(name) for name in wells if not str(name).startswith("Metadata_")]
             near = difflib.get_close_matches(missing[0], numeric, n=3, cutoff=0.3)
             raise DataError(
                 f"readout {missing[0]!r} is not measured; near are {near}, of {len(numeric)} in all."

@@ -16,7 +16,8 @@ from image2reg.engine import Outcome, Shard
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, run_screen
-from image2reg.screen.fields import without_nuclei
+from image2reg.screen.fields import feature_names, without_nuclei
+from image2reg.screen.wells import OF_A_WELL
 
 CONTROL, POSITIVE = 'Metadata_Control == "negative"', 'Metadata_Control == "positive"'
 RATIO = "Nuclei_RingIntensity_NucleusToRing_GFP"
@@ -357,7 +358,9 @@ def test_a_well_twice_is_refused(finished, tmp_path):
         run(changed_plate(tmp_path / "c", half_told), tmp_path / "out", settings=by_reagent)
     wells = pd.read_csv(finished[0] / "wells.csv")
     pd.concat([wells, wells[:2]]).to_csv(tmp_path / "wells.csv", index=False)
-    with pytest.raises(DataError, match=r"2 wells occur more than once, such as \['p1/A01', 'p1/A02'\]"):
+    with pytest.raises(
+        DataError, match=r"more than one row each for 2 wells, such as \['p1/A01', 'p1/A02'\]"
+    ):
         run(None, tmp_path / "other", data=tmp_path / "wells.csv")
 
 
@@ -389,7 +392,7 @@ def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):
     )  # fmt: skip
     np.testing.assert_allclose(result.wells[RATIO], finished[1].wells[RATIO], rtol=1e-3)
     layout[1:].to_csv(tmp_path / "short.csv", index=False)
-    with pytest.raises(DataError, match=r"1 wells of the data are not in the layout, such as A01.*--pattern"):
+    with pytest.raises(DataError, match=r"no row for 1 well of the data, such as A01.*--pattern"):
         run(
             None,
             tmp_path / "x",
@@ -398,7 +401,7 @@ def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):
             layout=tmp_path / "short.csv",
         )
     pd.concat([layout, layout[:1]]).to_csv(tmp_path / "double.csv", index=False)
-    with pytest.raises(DataError, match="1 wells are described twice, such as A01"):
+    with pytest.raises(DataError, match="more than one row each for 1 well, such as A01"):
         run(
             None,
             tmp_path / "x",
@@ -415,6 +418,7 @@ def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):
             {"readouts": ["Nuclei_Areashape"]},
             r"readout 'Nuclei_Areashape' is not measured; near are \['Nuclei_AreaShape",
         ),
+        ({"readouts": ["Metadata_Well"]}, "readout 'Metadata_Well' is not measured"),
         (
             {"group_by": ["Metadata_siRNA"]},
             "no column 'Metadata_siRNA': it is not known which wells are replicates",
@@ -426,6 +430,17 @@ def test_wrong_columns_are_explained(finished, tmp_path, call, message):
     settings = ScreenSettings.model_validate({"call": call})
     with pytest.raises(DataError, match=message):
         run(None, tmp_path / "out", data=finished[0] / "nuclei.parquet", settings=settings)
+
+
+def test_a_wrong_readout_is_refused_before_any_image_is_read(plate, finished, tmp_path):
+    names = {"readouts": ["Nuclei_RingIntensity_NucleusToRing_gfp"]}
+    settings = ScreenSettings.model_validate({**SETTINGS.model_dump(), "call": names})
+    with pytest.raises(DataError, match=r"near are \['Nuclei_RingIntensity_NucleusToRing_GFP'"):
+        run(plate, tmp_path / "out", settings=settings)
+    assert not (tmp_path / "out").exists()
+    measured = set(finished[1].wells.filter(regex="^(Nuclei|Well)_"))
+    units = [{"images": {"DNA": {}, "GFP": {}}}]
+    assert measured == {*OF_A_WELL, *feature_names(units, SETTINGS.measure)}
 
 
 def test_wrong_options_are_explained(plate, finished, tmp_path):
