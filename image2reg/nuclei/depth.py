@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,43 +26,51 @@ def depth_inside(regions: Regions) -> NDArray[np.float64]:
 
     Notes
     -----
-    Separable squared distances (Felzenszwalb & Huttenlocher, Theory of Computing 8:415, 2012), with the search along
-    each further axis ended per pixel as soon as a step alone is longer than the best distance: work is proportional to
-    foreground pixels times depth, and labels that touch need no second transform.
+    Separable squared distances (Felzenszwalb & Huttenlocher, Theory of Computing 8:415, 2012). Pixels are lined up
+    along each axis, and the line is shifted against itself: where that meets another run of pixels, the end of the own
+    run is at least as near, so that nothing is looked up, and labels that touch need no second transform.
     """
-    squared = (_run_distance(regions) * regions.aspect[-1]) ** 2
+    squared = (_to_end(_run_lengths(regions.index, regions.region)) * regions.aspect[-1]) ** 2
     for axis in range(regions.ndim - 2, -1, -1):
-        squared = _lower_envelope(regions, squared, axis)
+        turned = np.moveaxis(regions.padded, axis, -1)
+        labels = turned.reshape(-1)
+        line = np.flatnonzero(labels)
+        coordinates = list(np.unravel_index(line, turned.shape))
+        coordinates.insert(axis, coordinates.pop())
+        place = np.ravel_multi_index(coordinates, regions.padded.shape)
+        table = regions.map(squared).reshape(-1)
+        table[place] = _lower_envelope(table[place], _run_lengths(line, labels[line]), regions.aspect[axis])
+        squared = table[regions.index]
     return np.sqrt(squared)
 
 
-def _run_distance(regions: Regions) -> NDArray[np.float64]:
-    """Count steps along X to the nearest pixel of another label, at most as far as the run the pixel is in."""
-    # pixels of a region are in raster order, so that a run along X stays together
-    position = np.arange(len(regions.index))
-    begins = np.ones(len(position), bool)
-    begins[1:] = (np.diff(regions.index) != 1) | (np.diff(regions.region) != 0)
-    first = np.maximum.accumulate(np.where(begins, position, 0))
-    ends = np.append(begins[1:], True)
-    last = np.minimum.accumulate(np.where(ends, position, len(position))[::-1])[::-1]
-    return np.minimum(position - first, last - position) + 1.0
+def _run_lengths(line: NDArray[np.int64], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Lengths of the runs of one label, from flat positions that follow each other within a run."""
+    begins = np.ones(len(line), bool)
+    begins[1:] = (np.diff(line) != 1) | (labels[1:] != labels[:-1])
+    return np.diff(np.flatnonzero(np.append(begins, True)))
 
 
-def _lower_envelope(regions: Regions, squared: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Minimum over shifts along `axis` of the shifted squared distance plus the squared shift."""
-    table, labels = regions.map(squared).reshape(-1), regions.padded.reshape(-1)
-    spacing = regions.aspect[axis] ** 2
-    step = regions.offset([int(axis == other) for other in range(regions.ndim)])
-    best = squared.copy()
-    active = np.arange(len(best))
-    shift = 1
-    while True:
-        active = active[best[active] > spacing * shift * shift]
-        if not active.size:
-            return best
-        own = regions.region[active] + 1
-        for side in (-shift, shift):
-            there = regions.index[active] + side * step
-            value = np.where(labels[there] == own, table[there], 0.0) + spacing * shift * shift
-            best[active] = np.minimum(best[active], value)
+def _to_end(lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Count steps from each pixel of a line of runs to the nearest one beyond its run."""
+    before = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.minimum(before + 1.0, np.repeat(lengths, lengths) - before)
+
+
+def _lower_envelope(
+    squared: NDArray[np.float64], lengths: NDArray[np.int64], spacing: float
+) -> NDArray[np.float64]:
+    """Minimum over shifts of a line of runs of the squared distance there plus the squared shift, and of the ends'."""
+    found = np.minimum(squared, (_to_end(lengths) * spacing) ** 2)
+    kept, best, shift = np.arange(len(found)), found.copy(), 1
+    while lengths.size:
+        far = (spacing * shift) ** 2
+        deep = np.maximum.reduceat(best, np.cumsum(lengths) - lengths) > far
+        if 2 * lengths[deep].sum() < len(best):  # one deep run is no reason to go on with all
+            found[kept] = best
+            still = np.repeat(deep, lengths)
+            kept, best, squared, lengths = kept[still], best[still], squared[still], lengths[deep]
+        np.minimum(best[shift:], squared[:-shift] + far, out=best[shift:])
+        np.minimum(best[:-shift], squared[shift:] + far, out=best[:-shift])
         shift += 1
+    return found

@@ -43,34 +43,33 @@ def measure_granularity(regions: Regions, values: NDArray[np.float64]) -> Column
     pixels of nuclei take part, brightness counts from the darkest pixel of each nucleus.
     """
     above = (values - regions.lowest(values)[regions.region]).astype(np.float32)
-    box = tuple(slice(None) for _ in range(regions.ndim))
-    picture = np.full(regions.padded.shape, np.inf, np.float32)
-    picture.reshape(-1)[regions.index] = above
-    outside = regions.padded == 0
+    eroded = np.full(regions.padded.shape, np.inf, np.float32)
+    eroded.reshape(-1)[regions.index] = above
     whole = regions.total(above)
-    left, eroded, done, found = whole, picture[box], 0, {}
+    left, done, found = whole, 0, {}
     for radius in RADII:
-        for _ in range(radius - done):
-            eroded = _sieve(eroded, np.minimum)
-        done = radius
-        opened = np.where(np.isfinite(eroded), eroded, 0)
-        for _ in range(radius):
-            opened = _sieve(opened, np.maximum)
-        opened[outside] = 0
+        eroded = _sieve(eroded, radius - done, np.minimum)
+        opened = _sieve(np.where(eroded < np.inf, eroded, 0), radius, np.maximum)
         kept = regions.total(np.minimum(opened.reshape(-1)[regions.index], above))
         with np.errstate(divide="ignore", invalid="ignore"):
             found[str(radius)] = np.where(whole > 0, 100 * (left - kept) / whole, np.nan)
-        left = kept
+        left, done = kept, radius
     return found
 
 
-def _sieve(picture: NDArray[np.float32], extreme: Callable[..., Any]) -> NDArray[np.float32]:
-    """Take the extreme of each pixel and its neighbours along all axes, one axis after the other."""
+def _sieve(picture: NDArray[np.float32], radius: int, extreme: Callable[..., Any]) -> NDArray[np.float32]:
+    """Take the extreme of each pixel's square (cube) of half width `radius`, one axis after the other, by doubling.
+
+    Pixels nearer than `radius` to the end of the array are left as they are: the margin of `Regions`.
+    """
+    width = 2 * radius + 1
     for axis in range(picture.ndim):
         made = picture.copy()
-        low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(picture.ndim))
-        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(picture.ndim))
-        extreme(made[low], picture[high], out=made[low])
-        extreme(made[high], picture[low], out=made[high])
+        reach, part = 1, np.moveaxis(picture, axis, 0)
+        while reach < width:
+            step = min(reach, width - reach)
+            last = np.moveaxis(made, axis, 0)[radius:-radius] if reach + step == width else None
+            part = extreme(part[:-step], part[step:], out=last)
+            reach += step
         picture = made
     return picture

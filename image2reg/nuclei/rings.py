@@ -57,11 +57,12 @@ def rings_around(
     free = np.zeros(grown.shape, bool)  # the margin of `padded` is not part of the image
     free[(slice(regions.margin, -regions.margin),) * regions.ndim] = True
     free = free.reshape(-1) & (table == 0)
+    turn = np.empty(len(table), np.int32)
     front = regions.index[regions.edge()]
     kept = [np.zeros(0, np.int64)]
-    for turn in range(reach):
-        front = _grow(table, free, front, _steps(regions, faces_only=turn % 2 == 0))
-        if turn >= gap_px:
+    for ring in range(reach):
+        front = _grow(table, free, turn, front, _steps(regions, faces_only=ring % 2 == 0))
+        if ring >= gap_px:
             kept.append(front[table[front] > 0])
         front = front[table[front] > 0]
     found = np.concatenate(kept)
@@ -76,24 +77,22 @@ def _steps(regions: Regions, *, faces_only: bool) -> list[int]:
 
 
 def _grow(
-    table: NDArray[np.int32], free: NDArray[np.bool_], front: NDArray[np.int64], steps: list[int]
+    table: NDArray[np.int32],
+    free: NDArray[np.bool_],
+    turn: NDArray[np.int32],
+    front: NDArray[np.int64],
+    steps: list[int],
 ) -> NDArray[np.int64]:
-    """Give free pixels beside the front its label, contested ones -1; returns what was reached."""
-    owner = table[front].astype(np.int64)
+    """Give free pixels beside the front its label, contested ones -1; returns what was reached. `turn` is scratch."""
     reached = np.concatenate([front + step for step in steps])
-    owners = np.tile(owner, len(steps))
+    owners = np.tile(table[front], len(steps))
     open_ = free[reached]
     reached, owners = reached[open_], owners[open_]
-    order = np.argsort(reached, kind="stable")
-    reached, owners = reached[order], owners[order]
-    begins = np.flatnonzero(np.append(True, reached[1:] != reached[:-1])[: reached.size])
-    if not begins.size:
-        return reached
-    unique, low, high = (
-        reached[begins],
-        np.minimum.reduceat(owners, begins),
-        np.maximum.reduceat(owners, begins),
-    )
-    table[unique] = np.where(low == high, low, -1)
-    free[unique] = False
-    return unique
+    number = np.arange(len(reached), dtype=np.int32)
+    # Where several come to a pixel, the last one stays: it stands for the pixel, and the others compare with it.
+    turn[reached] = number
+    last = turn[reached]
+    table[reached] = owners
+    table[reached[owners[last] != owners]] = -1
+    free[reached] = False
+    return reached[last == number]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from image2reg.errors import ConfigurationError
+from image2reg.nuclei.regions import sort_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["GREY_LEVELS", "grey_levels", "measure_texture"]
 
 GREY_LEVELS = 256
-_WIDTH = 2 * GREY_LEVELS
 
 Columns = dict[str, "NDArray[np.float64]"]
 
@@ -92,34 +92,41 @@ def _haralick(
     first: NDArray[np.uint8], second: NDArray[np.uint8], region: NDArray[np.int64], n: int
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
     a, b = first.astype(np.int64), second.astype(np.int64)
-    start = region * _WIDTH
-    sums = np.bincount(start + a + b, minlength=n * _WIDTH).reshape(n, _WIDTH)
-    differences = np.bincount(start + np.abs(a - b), minlength=n * _WIDTH).reshape(n, _WIDTH)
+    differences = _histograms(np.abs(a - b), region, n, GREY_LEVELS)
     # of one pixel of a pair: the same for both, because pairs count both ways
-    single = np.bincount(start + a, minlength=n * _WIDTH) + np.bincount(start + b, minlength=n * _WIDTH)
-    single = single.reshape(n, _WIDTH)
-    pairs = np.where((counts := differences.sum(axis=1)) > 0, counts, np.nan)
-    level = np.arange(_WIDTH, dtype=np.float64)
-    sum_mean, sum_square = sums @ level / pairs, sums @ level**2 / pairs
+    single = _histograms(a, region, n, GREY_LEVELS) + _histograms(b, region, n, GREY_LEVELS)
+    sums = _histograms(a + b, region, n, 2 * GREY_LEVELS)
+    number = differences.sum(axis=1)
+    pairs = np.where(number > 0, number, np.nan)
+    level = np.arange(2 * GREY_LEVELS, dtype=np.float64)
+    sum_mean, sum_square = (sums @ np.stack([level, level**2], axis=1)).T / pairs
+    level = level[:GREY_LEVELS]
+    distance, square, near = (differences @ np.stack([level, level**2, 1 / (1 + level**2)], axis=1)).T / pairs
     variance = single @ level**2 / (2 * pairs) - (sum_mean / 2) ** 2
-    square = differences @ level**2 / pairs
     marginal = _entropy(single, 2 * pairs)
-    squares, joint = _joint(a, b, region, pairs)
+    squares, joint = _joint(a, b, region, number, differences[:, 0])
     with np.errstate(divide="ignore", invalid="ignore"):
         yield "AngularSecondMoment", squares
         yield "Contrast", square
         yield "Correlation", np.where(variance > 0, 1 - square / (2 * variance), 1 + 0 * pairs)
         yield "Variance", variance
-        yield "InverseDifferenceMoment", differences @ (1 / (1 + level**2)) / pairs
+        yield "InverseDifferenceMoment", near
         yield "SumAverage", sum_mean
         yield "SumVariance", sum_square - sum_mean**2
         yield "SumEntropy", _entropy(sums, pairs)
         yield "Entropy", joint
-        yield "DifferenceVariance", square - (differences @ level / pairs) ** 2
+        yield "DifferenceVariance", square - distance**2
         yield "DifferenceEntropy", _entropy(differences, pairs)
         # the entropy of independent pixels is twice the marginal one
         yield "InfoMeas1", np.where(marginal > 0, (joint - 2 * marginal) / marginal, 0 * pairs)
         yield "InfoMeas2", np.sqrt(np.clip(1 - np.exp(-2 * (2 * marginal - joint)), 0, None))
+
+
+def _histograms(
+    values: NDArray[np.int64], region: NDArray[np.int64], n: int, width: int
+) -> NDArray[np.int64]:
+    """Count the values 0 … width - 1 of each region, (n, width)."""
+    return np.bincount(region * width + values, minlength=n * width).reshape(n, width)
 
 
 def _entropy(counts: NDArray[np.int64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,22 +135,30 @@ def _entropy(counts: NDArray[np.int64], totals: NDArray[np.float64]) -> NDArray[
 
 
 def _joint(
-    a: NDArray[np.int64], b: NDArray[np.int64], region: NDArray[np.int64], pairs: NDArray[np.float64]
+    a: NDArray[np.int64],
+    b: NDArray[np.int64],
+    region: NDArray[np.int64],
+    number: NDArray[np.int64],
+    alike: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum of squares and entropy of the symmetric co-occurrence matrix."""
-    keys = (region << 16) | (np.minimum(a, b) << 8) | np.maximum(a, b)
-    if len(pairs) < 2**16:
-        keys = keys.astype(np.uint32)  # sorts in half the time
-    keys.sort()
-    begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: keys.size])
-    counts = np.diff(np.append(begins, keys.size))
-    key = keys[begins]
-    owner = (key >> 16).astype(np.int64)
-    # a pair of different levels is two cells of half the count each
-    apart = ((key >> 8) & 255) != (key & 255)
-    squares = np.bincount(owner, counts * counts * np.where(apart, 0.5, 1.0), len(pairs)) / pairs**2
-    logs = np.bincount(owner, _times_log(counts) - counts * apart, len(pairs))
-    return squares, np.abs(np.log2(pairs) - logs / pairs)
+    """Sum of squares and entropy of the symmetric co-occurrence matrix, of `number` pairs, `alike` on its diagonal.
+
+    A pair of different levels is two cells of half the count each. Most cells hold one pair; those are summed without
+    being looked at, and only cells of more are.
+    """
+    keys = sort_pieces(((np.minimum(a, b) << 8) | np.maximum(a, b)).astype(np.uint16), number)
+    begins = np.ones(len(keys) + 1, bool)
+    begins[1:-1] = (keys[1:] != keys[:-1]) | (region[1:] != region[:-1])
+    begins = np.flatnonzero(begins)
+    counts = np.diff(begins)
+    several = np.flatnonzero(counts > 1)
+    first, counts = begins[several], counts[several]
+    owner, key = region[first], keys[first]
+    weight = np.where((key >> 8) != (key & 255), 0.5, 1.0)
+    pairs = np.where(number > 0, number, np.nan)
+    squares = (number + alike) / 2 + np.bincount(owner, counts * (counts - 1) * weight, len(number))
+    logs = np.bincount(owner, _times_log(counts), len(number)) - (number - alike)
+    return squares / pairs**2, np.abs(np.log2(pairs) - logs / pairs)
 
 
 def _times_log(counts: NDArray[np.int64]) -> NDArray[np.float64]:
