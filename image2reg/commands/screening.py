@@ -16,7 +16,7 @@ from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from image2reg.engine import Outcome
-    from image2reg.screen.pipeline import ScreenResult
+    from image2reg.screen.result import ScreenResult
 
 _DATA = typer.Option("--data", help="A manifest or profiles (.csv, .parquet), or a folder of images.")
 _CONTROL = typer.Option(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from image2reg.screen.pipeline import ScreenResult
+    from image2reg.screen.result import ScreenResult
     from image2reg.screen.settings import CallSettings
 
 __all__ = ["screen_report"]

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from image2reg.atomic import refuse_existing
 from image2reg.engine import Outcome, Shard, make_plan, run_plan
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.nuclei.segmenters.catalogue import WITHOUT_NETWORK, find_segmenter_bundle, load_segmenter
-from image2reg.provenance import file_sha256, run_record, write_run
-from image2reg.screen.curves import Curve, curve_table, dose_numbers, fit_curves
+from image2reg.nuclei.segmenters.catalogue import load_segmenter, segmenter_sha256
+from image2reg.provenance import run_record, write_run
+from image2reg.screen.curves import dose_numbers, fit_curves
 from image2reg.screen.exhibits import make_exhibits
 from image2reg.screen.failed_wells import with_failed_wells
 from image2reg.screen.fields import feature_names, measure_field, without_nuclei
@@ -27,62 +24,22 @@ from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
 from image2reg.screen.quality import plate_quality
 from image2reg.screen.queries import select_rows
+from image2reg.screen.result import HITS, ScreenResult
 from image2reg.screen.rules import RULES, call_by_rule
 from image2reg.screen.settings import ScreenSettings
 from image2reg.screen.sources import nuclear_channel, open_screen, plan_units
+from image2reg.screen.usual_size import usual_diameter
 from image2reg.screen.wells import OF_A_WELL, SCORES, one_row_per_well, pick_readouts, score_wells, well_table
-from image2reg.tables.cells import write_csv
 from image2reg.tables.manifest import Manifest
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from image2reg.screen.gallery import Exhibit
 
-__all__ = ["ScreenResult", "run_screen"]
+__all__ = ["run_screen"]
 
 DOSE, PERTURBATION = "Metadata_Dose_uM", "Metadata_Perturbation"
-HITS = "hits.csv"
-
-
-@dataclass
-class ScreenResult:
-    """What a screen gave; the tables are also files in its folder.
-
-    Attributes
-    ----------
-    wells, quality, hits : DataFrame
-        One row per well; per plate and readout; per perturbation and readout.
-    readouts : list of str
-    curves : list of Curve
-    genes, pathways : DataFrame or None
-    fields : DataFrame or None
-        One row per field; None for profiles.
-    failures : list of (unit, kind, error)
-    notes : list of str
-        What was left out or assumed: files without a channel asked for, plates all of whose fields failed.
-    exhibits : list of Exhibit
-        Crops of hits.
-    n_fields, n_kept_out, n_nuclei : int
-    seconds : float
-        Of the measuring in this call; 0 when it was done before.
-    """
-
-    wells: pd.DataFrame
-    quality: pd.DataFrame
-    hits: pd.DataFrame
-    readouts: list[str]
-    curves: list[Curve]
-    genes: pd.DataFrame | None = None
-    pathways: pd.DataFrame | None = None
-    fields: pd.DataFrame | None = None
-    failures: list[tuple[str, str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    exhibits: list[Exhibit] = field(default_factory=list)
-    n_nuclei: int = 0
-    n_kept_out: int = 0
-    seconds: float = 0.0
 
 
 def run_screen(
@@ -163,9 +120,11 @@ def run_screen(
         measured_by = {
             **settings.measure.model_dump(mode="json"),
             "nuclei": nuclei,
-            "model_sha256": _model_hash(settings.measure.model),
+            "model_sha256": segmenter_sha256(settings.measure.model),
             "version": record["versions"].get("virtualstain", ""),
         }
+        usual = usual_diameter(units, opened.root, out, measured_by, control, device=device)
+        measured_by["usual_px"] = usual
         plan = make_plan("image2reg screen: nuclei of fields", units, measured_by)
         begun = time.monotonic()
         outcome = run_plan(
@@ -176,11 +135,16 @@ def run_screen(
             return outcome
         seconds = time.monotonic() - begun
         result = _from_images(outcome, units, control, positive, settings, sets, nuclei)
+        if usual is not None:
+            result.notes.insert(
+                0,
+                f"nuclei measure {usual:g} px in control fields; --set measure.diameter_px=N says otherwise",
+            )
         result.notes = [*opened.notes, *result.notes]
         result.exhibits = make_exhibits(outcome, units, result.hits, result.wells, settings.call, opened.root)
         outcome.results.write("nuclei", out / "nuclei.parquet", range(len(units)), overwrite=True)
         result.seconds = seconds if outcome.n_run else 0.0
-    _write(result, out)
+    result.write(out)
     write_run(out, record)
     return result
 
@@ -216,13 +180,6 @@ def _look_ahead(
             f"well {'/'.join(map(str, place))} has fields with different {row.idxmax()}: {seen}. A well holds one "
             "thing: correct the manifest, or give the second plate a name of its own."
         )
-
-
-def _model_hash(model: str) -> str:
-    """Hash of the bundle's description, which holds those of its files; the name itself for one without weights."""
-    if model in WITHOUT_NETWORK:
-        return model
-    return file_sha256(find_segmenter_bundle(model).directory / "bundle.json")
 
 
 def _from_images(
@@ -330,21 +287,3 @@ def _groups(wells: pd.DataFrame, asked: Sequence[str], dose: str) -> tuple[list[
     if dose:
         dose_numbers(wells, dose)  # text in it is better said now than after the hits
     return group_by, dose
-
-
-def _write(result: ScreenResult, out: Path) -> None:
-    metadata_first = sorted(result.wells.columns, key=lambda name: not name.startswith("Metadata_"))
-    write_csv(result.wells[metadata_first], out / "wells.csv", overwrite=True)
-    write_csv(result.quality, out / "plate_quality.csv", overwrite=True)
-    optional = {
-        "fields.csv": result.fields,
-        "dose_response.csv": curve_table(result.curves) if result.curves else None,
-        "genes.csv": result.genes,
-        "pathways.csv": result.pathways,
-    }
-    for name, table in optional.items():
-        if table is not None:
-            write_csv(table.replace({np.inf: "inf"}), out / name, overwrite=True)
-        else:
-            (out / name).unlink(missing_ok=True)
-    write_csv(result.hits, out / HITS, overwrite=True)  # last: it says that the screen is finished

@@ -25,7 +25,7 @@ class MeasureSettings(_Strict):
     tta : bool
         Average its network over eight poses: eight times the work for outlines that are right to the pixel more often.
     diameter_px, diameter_um : float or None
-        Typical nucleus; measured where neither this nor a pixel size is known.
+        Typical nucleus; measured on control fields where neither this nor a pixel size is known.
     ring_px : (gap, width)
         Of the ring around each nucleus, pixels.
     texture_scales : tuple of int

@@ -116,6 +116,7 @@ def frames(n: int, model: str) -> list[dict[str, object]]:
     """Frames per second of one core, end to end: read, judge, segment, measure, write."""
     from image2reg.screen.fields import measure_field
     from image2reg.screen.settings import MeasureSettings
+    from image2reg.screen.usual_size import usual_diameter
 
     rows = []
     for channels in (("DNA",), ("DNA", "GFP")):
@@ -135,6 +136,8 @@ def frames(n: int, model: str) -> list[dict[str, object]]:
         work = partial(measure_field, root=IMAGES, settings=settings)
         work(units[n])  # loads libraries and the model
         with tempfile.TemporaryDirectory() as folder:
+            every = 'Metadata_Plate == "p"'
+            settings["usual_px"] = usual_diameter(units, IMAGES, Path(folder), settings, every)
             begun = time.process_time()
             outcome = run_plan(make_plan("frames", units[:n], {}), work, folder)
             outcome.results.write("nuclei", Path(folder) / "nuclei.parquet", range(n))
@@ -194,7 +197,7 @@ def tables(result: dict[str, object]) -> list[dict[str, object]]:
     ]
     two = result["frames"][1]
     notes = [
-        f"Segmenter `{one['model']}`, {one['nuclei_per_field']:.0f} nuclei per field, {one['fields']} fields; reading, quality, measuring the diameter (none is given), segmentation, all features and writing included. Scaling by area is generous: these fields hold several times the nuclei of the screen's.",
+        f"Segmenter `{one['model']}`, {one['nuclei_per_field']:.0f} nuclei per field, {one['fields']} fields; reading, quality, segmentation, all features and writing included. The diameter is not given: it is measured once per screen, on nine fields, which is not counted. Scaling by area is generous: these fields hold several times the nuclei of the screen's.",
         f"With a second channel measured, {two['cpu_s_per_field']:.2f} s per field, {two['frames_per_s']:.2f} frames per second and core. Processor times, taken while other jobs ran on the machine.",
     ]
     if not HAS_DASK:

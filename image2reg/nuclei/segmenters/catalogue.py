@@ -12,11 +12,19 @@ from image2reg.errors import ConfigurationError
 from image2reg.models.bundle import Bundle
 from image2reg.models.golden import verdict, verify
 from image2reg.models.registry import find_bundle, list_bundles
+from image2reg.provenance import file_sha256
 
 if TYPE_CHECKING:
     from image2reg.nuclei.segmenters.interface import Segmenter
 
-__all__ = ["WITHOUT_NETWORK", "find_segmenter_bundle", "list_segmenters", "load_segmenter", "weights_root"]
+__all__ = [
+    "WITHOUT_NETWORK",
+    "find_segmenter_bundle",
+    "list_segmenters",
+    "load_segmenter",
+    "segmenter_sha256",
+    "weights_root",
+]
 
 WITHOUT_NETWORK = ("classical", "texture")
 
@@ -29,6 +37,13 @@ def weights_root() -> Path:
 def find_segmenter_bundle(name: str | Path) -> Bundle:
     """Load the bundle of that name or in that directory; raises BundleError where there is none."""
     return find_bundle(name, [weights_root()])
+
+
+def segmenter_sha256(name: str) -> str:
+    """Hash of a bundle's description, which holds those of its files; the name itself for one without weights."""
+    if name in WITHOUT_NETWORK:
+        return name
+    return file_sha256(find_segmenter_bundle(name).directory / "bundle.json")
 
 
 def load_segmenter(name: str | Path = "nuclei", *, device: str = "auto", tta: bool = False) -> Segmenter:
