@@ -153,11 +153,9 @@ def _covered(bins: pd.DataFrame, intervals: pd.DataFrame) -> NDArray[np.bool_]:
         part = intervals[of_interval == name].sort_values("start")
         if part.empty:
             continue
-        starts, ends = part.start.to_numpy(float), part.end.to_numpy(float)
-        reached = np.maximum.accumulate(np.append(-np.inf, ends[:-1]))
-        starts = np.minimum(
-            np.maximum(starts, reached), ends
-        )  # what earlier intervals cover is not counted again
+        # what earlier intervals reach is not counted again: one inside another becomes empty, where that one ends
+        ends = np.maximum.accumulate(part.end.to_numpy(float))
+        starts = np.maximum(part.start.to_numpy(float), np.append(-np.inf, ends[:-1]))
         edges = np.stack([starts, ends], axis=1).reshape(-1)
         covered = np.append(0, np.cumsum(ends - starts))
         before = np.stack([covered[:-1], covered[1:]], axis=1).reshape(-1)

@@ -141,6 +141,21 @@ def test_odds_ratio_and_half_covered_bins() -> None:
     assert found.odds_ratio == pytest.approx(2.5 * 3.5 / (0.5 * 1.5))
 
 
+@pytest.mark.parametrize("seed", [5, 7, 12])
+def test_intervals_may_overlap_and_lie_in_each_other(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, 180, 8)
+    lads = pd.DataFrame({"chromosome": "1", "start": starts, "end": starts + rng.integers(1, 60, 8)})
+    bins = pd.DataFrame({"chromosome": "1", "start": range(0, 250, 10), "end": range(10, 260, 10)})
+    bins["changed"] = np.arange(25) % 2
+    covered = np.zeros(250, bool)
+    for start, end in zip(lads.start, lads.end, strict=True):
+        covered[start:end] = True
+    inside = covered.reshape(25, 10).sum(axis=1) >= 5
+    found = enrichment(bins, lads)
+    assert (found.n_inside, found.n_both) == (inside.sum(), inside[1::2].sum())
+
+
 def test_bed_files_and_tables_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "lads.bed"
     path.write_text("track name=x\nchr1\t0\t100\nchr1\t90\tx\n")
