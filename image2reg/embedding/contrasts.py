@@ -103,7 +103,7 @@ def contrast(
     ----------
     profiles : Profiles of nuclei
     label : str
-        Metadata column; every value but `control` is treated.
+        Metadata column; every value but `control` is treated. Nuclei without a value are on neither side.
     control : str
     unit : str
         What was treated as a whole: ``well``, ``field`` or a column. Nuclei of one well are no repeats.
@@ -123,6 +123,9 @@ def contrast(
         `unit` is smaller than a plate.
     """
     labels = profiles.column(label)
+    if (labels == "").any() and (labels != "").any():
+        profiles = profiles.rows(labels != "")
+        labels = profiles.column(label)
     if unit in ("nucleus", "field", "well") and _PLATE in profiles.frame:
         sides = np.where(labels == control, "control", "treated")
         refuse_disguised(
