@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,6 +100,18 @@ def test_a_label_that_is_the_plate_in_disguise_is_refused_with_the_table() -> No
     with pytest.raises(DataError, match="all nuclei have the label 'a'"):
         refuse_untestable(labels[:20], plates[:20], group="plate")
     refuse_untestable(labels, plates, group="well")  # wells always hold one label
+
+
+def test_what_cannot_be_matched_is_a_row_with_a_reason() -> None:
+    crops = drawn_crops(48, signal="size")
+    treated = treatment(crops) == "b"
+    masks = np.array(crops.masks)
+    masks[treated] = 1  # no untreated nucleus is that large
+    table = ablate(replace(crops, masks=masks), treatment(crops), small_recipe(2), group="well", n_folds=2)
+    row = table.set_index("input").loc["nucleus only, size-matched"]
+    assert "share no range of this measure" in row["note"]
+    assert np.isnan(row["AUC"])
+    assert np.isfinite(table["balanced accuracy"][:6]).all()
 
 
 def test_a_bundle_gives_back_the_same_embedding(tmp_path: Path) -> None:
