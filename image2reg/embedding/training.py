@@ -42,7 +42,7 @@ class TrainedEncoder:
     recipe : EncoderRecipe
         With `channels` filled in.
     classes : tuple of str
-        What the logits are for; empty where no label was used.
+        What the logits are for; empty where no classification was trained.
     crop_channels : tuple of str
         Channels that `scale` lists.
     seconds : float
@@ -178,7 +178,7 @@ def train_encoder(
     crops : Crops
         With masks; read into memory.
     labels : (N,) str, or None
-        Class of each nucleus; None with the self-supervised objective only.
+        Class of each nucleus, none of them empty; None with the self-supervised objective only.
     recipe : EncoderRecipe
     variant : str, optional
         Instead of the recipe's.
@@ -209,13 +209,17 @@ def train_encoder(
         raise DataError(
             f"{crops.source}: all {len(crops)} nuclei have the label {classes[0]!r}; two are needed."
         )
+    if labels is not None and "" in classes:
+        raise DataError(
+            f"{crops.source}: {int((given == '').sum())} of {len(crops)} nuclei have no label; leave them out first."
+        )
+    # Only classification trains the head: the logits of another objective mean nothing.
+    known = classes.tolist() if recipe.objective == "classification" else []
     scale = measure_scale(crops)
     inputs = prepare(crops, scale, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(recipe.training.seed, "encoder"))
-        network = build_encoder(
-            recipe.design, **network_arguments(recipe, tuple(inputs), max(2, len(classes)))
-        )
+        network = build_encoder(recipe.design, **network_arguments(recipe, tuple(inputs), max(2, len(known))))
     task = EncoderTask(network, inputs, numbers.astype(np.int64), recipe)
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -223,7 +227,6 @@ def train_encoder(
     else:
         result = fit(task, recipe.training, out, resume=resume, device=device, progress=progress)
     network.cpu().load_state_dict(result.last_state)
-    known = list(classes) if labels is not None else []
     return TrainedEncoder(network, scale, recipe, known, crop_channels=crops.channels, seconds=result.seconds)
 
 
