@@ -32,12 +32,13 @@ class LinkResult:
     Attributes
     ----------
     table : DataFrame
-        One row per origin and method: ``origin, method, auc, low, high, n, p, permuted, hit@1, hit@10, hit@50,
-        median_rank, tied_auc``. The first method is the asked one; linear ridge, the published recipe, train mean and
-        random stand beside it. ``permuted`` and ``p`` come from sources with shuffled gene labels.
+        One row per origin and method: ``origin, method, auc, low, high, n, hit@1, hit@10, hit@50, median_rank, p,
+        permuted``; candidates with equal scores count half. The first method is the asked one; linear ridge, the
+        published recipe, train mean and random stand beside it. ``permuted`` and ``p`` come from sources with shuffled
+        gene labels, NaN without any.
     rankings : DataFrame
-        One row per origin and gene held out: ``origin, gene, rank`` (0 is best), ``tied_rank, n_candidates, setting,
-        best`` (the ten first, in order).
+        One row per origin and gene held out: ``origin, gene, rank`` (0 is best), ``tied_rank`` (equal scores count
+        half), ``n_candidates, setting, best`` (the first candidates, ten at most, in order).
     queries : DataFrame
         Rows without a gene of the embedding, ranked by a model of all genes: their metadata, ``origin, rank,
         candidate, score``.
@@ -136,7 +137,7 @@ def link(
     absent = tuple(sorted(set(named) - set(genes) - {""}))
     notes = _absent_note(absent, len(set(named) - {""}))
     parts: dict[str, list[pd.DataFrame]] = {"table": [], "rankings": [], "queries": [], "curves": []}
-    for origin in sorted(set(origins), key=lambda o: ORIGINS.index(o) if o in ORIGINS else len(ORIGINS)):
+    for origin in sorted(set(origins), key=lambda o: (ORIGINS.index(o) if o in ORIGINS else len(ORIGINS), o)):
         rows = source.rows(origins == origin)
         known = np.isin(rows.column(gene), genes)
         if (n := len(set(rows.column(gene)[known]))) < _MIN_GENES:
@@ -180,6 +181,10 @@ def link(
 def _embedding(target: Profiles) -> tuple[NDArray[Any], NDArray[np.float64]]:
     genes, table = target.column(GENE), target.values
     names, counts = np.unique(genes.astype(str), return_counts=True)
+    if "" in names:
+        raise DataError(
+            f"{target.source}: {GENE} is empty in {int((genes == '').sum())} rows. Name the genes there."
+        )
     repeated = names[counts > 1].tolist()
     if repeated:
         raise DataError(
@@ -229,7 +234,7 @@ def _rankings(done: Evaluation, genes: NDArray[Any]) -> pd.DataFrame:
     return pd.DataFrame({
         "gene": genes[done.own], "rank": done.main.ranks.astype(int), "tied_rank": done.main.average_ranks,
         "n_candidates": done.main.n_candidates, "setting": done.settings,
-        "best": [" ".join(genes[row]) for row in best],
+        "best": [" ".join(genes[row][:n]) for row, n in zip(best, done.main.n_candidates, strict=True)],
     })  # fmt: skip
 
 
