@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from image2reg.cli import app
 from image2reg.embedding.encoder import load_encoder
-from image2reg.errors import ConfigurationError
+from image2reg.errors import ConfigurationError, DataError
 from image2reg.tables import Profiles
 
 if TYPE_CHECKING:
@@ -95,6 +95,12 @@ def test_a_label_in_disguise_never_trains(tmp_path: Path) -> None:
     assert not (tmp_path / "e").exists()
 
 
+@pytest.mark.parametrize("words", ["embed crops.zarr --model runs/encoder", "genes --network graph"])
+def test_a_table_of_another_format_is_refused_before_any_work(tmp_path: Path, words: str) -> None:
+    with pytest.raises(DataError, match=r"p\.npy: profiles are written as \.csv or \.parquet"):
+        run(*words.split(), "--out", tmp_path / "p.npy")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -105,6 +111,8 @@ def test_a_label_in_disguise_never_trains(tmp_path: Path) -> None:
         "retrieve {table} --label Metadata_Mechanism",
         "retrieve other.parquet --label Metadata_Mechanism --crops {crops}",
         "network --interactions {table} --targets genes.txt",
+        "network --interactions i.tsv --targets genes.txt --expression {table}",
+        "link --source p.parquet --target genes.parquet --candidates {table}",
         "genes --network {crops}",
     ],
 )
