@@ -108,7 +108,7 @@ def train_encoder(
         f" --label {label} --group {group}" if label else ""
     )
     bundle = save_encoder(
-        made, out, levels=tables.get("levels"), command=words, voxel_um=cut.voxel_um, overwrite=overwrite,
+        made, out, levels=tables.get("levels"), command=words, overwrite=overwrite,
         split=f"trained on all {len(cut)} nuclei; scores by {folds}-fold cross-validation, the group of each is named",
     )  # fmt: skip
     for name, table in tables.items():

@@ -166,6 +166,24 @@ def test_a_bundle_gives_back_the_same_embedding(tmp_path: Path) -> None:
         load_encoder(tmp_path / "bundle")
 
 
+def test_crops_at_another_scale_than_in_training_are_refused(tmp_path: Path) -> None:
+    crops = replace(drawn_crops(24), voxel_um=(0.65, 0.65))
+    save_encoder(train_encoder(crops, treatment(crops), small_recipe(2)), tmp_path / "bundle")
+    encoder = load_encoder(tmp_path / "bundle")
+    embed(replace(crops, voxel_um=(None, None)), encoder)
+    with pytest.raises(
+        DataError, match=r"pixels of 0\.325 um, but encoder .* was trained on pixels of 0\.65 um"
+    ):
+        embed(replace(crops, voxel_um=(0.325, 0.325)), encoder)
+    larger = drawn_crops(24, size=48)
+    with pytest.raises(
+        DataError, match=r"crops of 48 px, but encoder .* was trained on crops of 24 px.*--size 24"
+    ):
+        embed(larger, encoder)
+    nucleus = train_encoder(crops, treatment(crops), small_recipe(2, variant="nucleus"))
+    assert len(embed(larger, nucleus)) == 24
+
+
 def test_the_same_seed_trains_the_same_encoder() -> None:
     crops = drawn_crops(40)
     first, second = (train_encoder(crops, treatment(crops), small_recipe(4)).embed(crops) for _ in range(2))
