@@ -83,6 +83,16 @@ def test_radial_profile_tells_rim_from_centre_with_wells_as_units() -> None:
     assert table.loc["Nuclei_AreaShape_Area", "low"] < 0 < table.loc["Nuclei_AreaShape_Area", "high"]
 
 
+def test_a_nucleus_measures_the_same_whichever_nuclei_stand_beside_it() -> None:
+    crops = drawn_crops(60)
+    plate = crops.column("Metadata_Plate") == "p1"
+    crops.images[plate] += 40  # a brighter background: nothing of the nuclei
+    whole, alone = chromatin_profiles(crops), chromatin_profiles(crops.rows(plate))
+    np.testing.assert_allclose(whole.values[plate], alone.values)
+    crops.images[plate] -= 40
+    np.testing.assert_allclose(chromatin_profiles(crops).values, whole.values, rtol=1e-4)
+
+
 def test_a_single_image_per_side_has_no_interval() -> None:
     crops = drawn_crops(24)
     table = contrast(chromatin_profiles(crops), "Metadata_Treatment", control="a", unit="Metadata_Treatment")
