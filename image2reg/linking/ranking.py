@@ -124,6 +124,7 @@ def link(
 
     if nested and by_row:
         raise ConfigurationError("settings are chosen on gene means: pass nested or by_row, not both.")
+    _refuse_missing(source, gene)
     genes, table = _embedding(target)
     allowed = _candidate_mask(genes, candidates)
     settings = grid() if nested else [Setting(kernel=kernel, depth=depth, ridge=ridge)]
@@ -176,6 +177,19 @@ def link(
                 frames[-1].insert(0, "origin", origin)
     joined = {k: pd.concat(v, ignore_index=True) if v else pd.DataFrame() for k, v in parts.items()}
     return LinkResult(**joined, absent=absent, notes=notes)
+
+
+def _refuse_missing(source: Profiles, gene: str) -> None:
+    """Refuse values that are not finite in any row: a query's would be ranked like no profile at all."""
+    wrong = ~np.isfinite(source.values)
+    if wrong.any():
+        row, column = (int(v) for v in np.argwhere(wrong)[0])
+        raise DataError(
+            f"{source.source}: {int(wrong.any(axis=0).sum())} of {wrong.shape[1]} features hold values that are not "
+            f"finite, in {int(wrong.any(axis=1).sum())} of {len(wrong)} rows, the first in row {row + 1} "
+            f"({source.column(gene)[row] or 'no gene'}), {source.features[column]!r}. Leave out those features "
+            "(image2reg link --select) or rows, or fill them."
+        )
 
 
 def _embedding(target: Profiles) -> tuple[NDArray[Any], NDArray[np.float64]]:

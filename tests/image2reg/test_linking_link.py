@@ -221,8 +221,16 @@ def test_values_that_are_not_finite_are_placed() -> None:
     source, target = planted()
     values = source.values
     values[4, 2] = np.nan
-    with pytest.raises(DataError, match="hold 1 values that are not finite, the first in row 4, feature 2"):
-        i2r.link(source.with_values(values), target)
+    placed = (
+        rf"1 of {D} features hold values that are not finite, in 1 of 120 rows, the first in row 5 \((.*)\)"
+    )
+    for name in ("G004", "ELSEWHERE"):  # a gene to learn from, and a query
+        genes = source.frame.assign(
+            Metadata_Gene=[*source.column("Metadata_Gene")[:4], name, *source.column("Metadata_Gene")[5:]]
+        )
+        with pytest.raises(DataError, match=placed) as refused:
+            i2r.link(source.replace(genes).with_values(values), target)
+        assert f"({name}), 'Nuclei_Embedding_2'. Leave out" in str(refused.value)
     with pytest.raises(DataError, match="8 embedding values are not finite"):
         i2r.link(
             source, target.with_values(np.where(np.arange(N_GENES)[:, None] == 3, np.nan, target.values))
