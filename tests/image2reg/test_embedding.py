@@ -269,6 +269,12 @@ def test_wells_by_mean_and_by_attention() -> None:
     mixed[0] = "b"
     with pytest.raises(DataError, match="1 wells hold nuclei of several labels"):
         cross_validate_wells(profiles, mixed)
+    with pytest.raises(ConfigurationError, match="how is 'median' with positions=False"):
+        cross_validate_wells(profiles, treatment(crops), how="median")
+    gap = profiles.values
+    gap[3, 1] = np.nan
+    with pytest.raises(DataError, match="1 of 240 nuclei have values that are not finite"):
+        cross_validate_wells(profiles.with_values(gap), treatment(crops))
 
 
 def test_attention_finds_the_few_nuclei_that_the_mean_averages_away() -> None:
