@@ -42,6 +42,8 @@ def train_encoder(
     as_json: AsJson = False,
 ) -> None:
     """Train an encoder of nuclei; cross-validate it with whole groups held out; write a bundle."""
+    import shutil
+
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.config import load_config
     from image2reg.console import emit, progress_bar
@@ -51,14 +53,25 @@ def train_encoder(
     from image2reg.embedding.levels import score_levels
     from image2reg.embedding.recipe import EncoderRecipe
     from image2reg.embedding.training import train_encoder as run
+    from image2reg.errors import DataError
+    from image2reg.locking import run_lock
     from image2reg.nuclei.crops import Crops
     from image2reg.tables import write_csv
 
-    refuse_inputs([out], [crops])
+    run_folder = out.parent / f"{out.name}-run"
+    refuse_inputs([out, run_folder], [crops])
     refuse_existing(out, overwrite=overwrite)
+    if run_folder.exists() and not resume and not overwrite:
+        raise DataError(
+            f"{run_folder}: holds the training run of {out}. Pass --resume to continue it, --overwrite to begin again, "
+            "or choose another --out."
+        )
     recipe = load_config(EncoderRecipe, config or None, overrides=settings or ())
     cut = Crops.read(crops).load()
-    labels = cut.column(label) if label else None
+    labels, n_unlabelled = cut.column(label) if label else None, 0
+    if labels is not None and (known := labels != "").any():
+        n_unlabelled = int((~known).sum())
+        cut, labels = cut.rows(known), labels[known]
     tables: dict[str, pd.DataFrame] = {}
     if labels is not None:
         refuse_untestable(labels, group_of(cut.metadata, group, cut.source), group=group, where=cut.source)
@@ -78,11 +91,15 @@ def train_encoder(
                 tables["ablation"] = ablate(
                     cut, labels, recipe, group=group, n_folds=folds, device=device, report=report
                 )
+    if run_folder.exists() and not resume:
+        with run_lock(run_folder):
+            shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)
+            (run_folder / "metrics.jsonl").unlink(missing_ok=True)
     made = run(
         cut,
         labels,
         recipe,
-        out=out.parent / f"{out.name}-run",
+        out=run_folder,
         resume=resume,
         device=device,
         progress=not as_json,
@@ -91,14 +108,17 @@ def train_encoder(
         f" --label {label} --group {group}" if label else ""
     )
     bundle = save_encoder(
-        made, out, levels=tables.get("levels"), command=words, voxel_um=cut.voxel_um, overwrite=overwrite,
+        made, out, levels=tables.get("levels"), command=words, overwrite=overwrite,
         split=f"trained on all {len(cut)} nuclei; scores by {folds}-fold cross-validation, the group of each is named",
     )  # fmt: skip
     for name, table in tables.items():
         write_csv(table, out.parent / f"{out.name}-{name}.csv", overwrite=True)
     shown = [f"{name}\n{_text(table)}" for name, table in tables.items()]
+    if n_unlabelled:
+        shown.append(f"{n_unlabelled} nuclei without {label} left out")
     emit(
-        {"bundle": str(bundle.directory)} | {name: _records(table) for name, table in tables.items()},
+        {"bundle": str(bundle.directory), "n_unlabelled": n_unlabelled}
+        | {name: _records(table) for name, table in tables.items()},
         "\n\n".join([*shown, f"bundle {bundle.directory}"]),
         as_json=as_json,
     )
@@ -121,9 +141,11 @@ def embed(
     from image2reg.embedding.encoder import embed as run
     from image2reg.embedding.encoder import load_encoder
     from image2reg.nuclei.crops import Crops
+    from image2reg.tables import Profiles
 
     refuse_inputs([out], [crops, model])
     refuse_existing(out, overwrite=overwrite)
+    Profiles.refuse_target(out)
     encoder = load_encoder(model)
     with progress_bar("nuclei", silent=as_json) as report:
         profiles = run(Crops.read(crops), encoder, origin=origin, report=report)

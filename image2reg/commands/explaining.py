@@ -49,42 +49,51 @@ def explain(
 
     import numpy as np
 
-    from image2reg.atomic import atomic_directory, refuse_inputs
+    from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
     from image2reg.console import emit
     from image2reg.embedding.contrasts import chromatin_profiles, contrast
-    from image2reg.embedding.enrichment import enrichment, read_bed
-    from image2reg.errors import ConfigurationError
+    from image2reg.embedding.enrichment import enrichment, read_bed, read_bins
+    from image2reg.errors import ConfigurationError, DataError
     from image2reg.nuclei.crops import Crops
     from image2reg.randomness import generator
     from image2reg.report.explanation import explanation_page
-    from image2reg.tables import read_csv, write_csv
+    from image2reg.tables import write_csv
 
     if (bins is None) != (bed is None):
         raise ConfigurationError(
             "--bins and --bed go together: bins that changed, and intervals to find them in."
         )
-    refuse_inputs([out], [crops])
+    refuse_inputs([out], [path for path in (crops, model, bins, bed) if path is not None])
+    refuse_existing(out, overwrite=overwrite)
+    found = None
+    if bins is not None and bed is not None:
+        found = enrichment(read_bins(bins), read_bed(bed))
     cut = Crops.read(crops).load()
+    labels = cut.column(label)
+    encoder = None
+    if model is not None:
+        from image2reg.embedding.encoder import load_encoder
+
+        encoder = load_encoder(model)
+        if not set(encoder.classes) & set(labels):
+            raise DataError(
+                f"{model}: none of its classes {list(encoder.classes)[:8]} is a value of {label!r} "
+                f"({sorted(set(labels))[:8]}). Give the --label it was trained on by classification, or no --model."
+            )
     table = contrast(
         chromatin_profiles(cut, spot_sigma_px=spot_sigma), label, control=control, unit=unit, seed=seed
     )
     attributions, variant, channels = {}, "", list(cut.channels)
-    if model is not None:
-        from image2reg.embedding.encoder import load_encoder
+    if encoder is not None:
         from image2reg.embedding.score_cam import VARIANT, explain_crops
 
-        encoder, variant = load_encoder(model), VARIANT
-        channels = list(encoder.recipe.channels)
-        labels, rng = cut.column(label), generator(seed, "explained crops")
+        variant, channels = VARIANT, list(encoder.recipe.channels)
+        rng = generator(seed, "explained crops")
         for name in encoder.classes:
             members = np.flatnonzero(labels == name)
             chosen = np.sort(rng.permutation(members)[:n])
             if len(chosen):
                 attributions[name] = explain_crops(encoder, cut.rows(chosen), name, branch=branch, seed=seed)  # type: ignore[arg-type]
-    found = None
-    if bins is not None and bed is not None:
-        frame = read_csv(bins).astype({"start": float, "end": float, "changed": float})
-        found = enrichment(frame, read_bed(bed))
     page = explanation_page(
         f"{label}: {control} against the rest",
         attributions,

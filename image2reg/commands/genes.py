@@ -42,7 +42,7 @@ def network(
     from image2reg.console import emit
     from image2reg.genes.building import build_network
 
-    refuse_inputs([out], [interactions, targets])
+    refuse_inputs([out], [path for path in (interactions, targets, expression, names) if path is not None])
     refuse_existing(out, overwrite=overwrite)
     built = build_network(
         interactions, targets, expression=expression, case=case, names=names, max_cost=max_cost, hubs=hubs
@@ -64,7 +64,7 @@ def genes(
     out: Out,
     method: Annotated[str, typer.Option(help="diffusion, netmf or autoencoder.")] = "diffusion",
     dimensions: Annotated[
-        int | None, typer.Option(help="Columns of the embedding; default: all, or 64.")
+        int | None, typer.Option(help="Columns of the embedding; default: all, or 64.", min=1)
     ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -75,9 +75,11 @@ def genes(
     from image2reg.console import emit
     from image2reg.genes.network import GeneNetwork
     from image2reg.genes.table import embed_genes
+    from image2reg.tables import Profiles
 
     refuse_inputs([out], [network])
     refuse_existing(out, overwrite=overwrite)
+    Profiles.refuse_target(out)
     table = embed_genes(GeneNetwork.read(network), method=method, dimensions=dimensions, seed=seed)
     table.write(out, overwrite=overwrite)
     emit(

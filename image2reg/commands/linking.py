@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +42,7 @@ def link(
     select: Annotated[
         bool, typer.Option(help="Leave out features missing somewhere, constant, or copies (|r| above 0.9).")
     ] = False,
-    permutations: Annotated[int, typer.Option(help="Shuffles of gene labels behind p.")] = 100,
+    permutations: Annotated[int, typer.Option(help="Shuffles of gene labels behind p.", min=0)] = 100,
     seed: Seed = 0,
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -50,6 +51,7 @@ def link(
     """Rank genes for profiles, and score it on genes held out, beside every baseline."""
     from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
     from image2reg.console import emit
+    from image2reg.errors import ConfigurationError
     from image2reg.genes.building import read_targets
     from image2reg.linking.kernels import kernel_device
     from image2reg.linking.ranking import link as link_profiles
@@ -59,8 +61,12 @@ def link(
     from image2reg.tables import Profiles
     from image2reg.tables.selection import select_features
 
-    refuse_inputs([out], [source, target])
+    refuse_inputs([out], [source, target, *([candidates] if candidates else [])])
     refuse_existing(out, overwrite=overwrite)
+    if batch is not None and replicate is None:
+        raise ConfigurationError(
+            "--batch is taken off before whitening; name with --replicate what replicates share."
+        )
     profiles, selected = Profiles.read(source), []
     if select:
         n_before, profiles = len(profiles.features), select_features(profiles).profiles
@@ -72,14 +78,15 @@ def link(
         candidates=None if candidates is None else read_targets(candidates), exclude_training=exclude_training,
         by_row=by_row, n_permutations=permutations, seed=seed, device=str(kernel_device(device)),
     )  # fmt: skip
-    record = run_record(seed=seed, inputs={"source": source, "target": target})
+    inputs = {"source": source, "target": target} | ({"candidates": candidates} if candidates else {})
+    record = run_record(seed=seed, inputs=inputs)
     with atomic_directory(out, overwrite=overwrite) as made:
         for name in ("table", "rankings", "queries", "curves"):
             if len(frame := getattr(result, name)):
                 frame.to_parquet(made / f"{name}.parquet", index=False)
         linking_report(
             made / "report.html", result, title=f"Genes linked to {source.name}",
-            command=" ".join(["image2reg", *sys.argv[1:]]),
+            command=shlex.join(["image2reg", *sys.argv[1:]]),
             provenance={"started": record["started"], "inputs": record["inputs"], "versions": record["versions"]},
         )  # fmt: skip
         write_run(made, record)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from image2reg.embedding.crossvalidation import cross_validate
-from image2reg.embedding.levels import score_row
+from image2reg.embedding.levels import score_row, unscored_row
 from image2reg.embedding.recipe import VARIANTS
 from image2reg.errors import DataError
 from image2reg.nuclei.crops import OWN
@@ -92,7 +92,8 @@ def ablate(
     -------
     DataFrame
         ``input`` and the columns of `image2reg.embedding.score_levels`. The last two rows are ``nucleus only`` on
-        nuclei matched between the classes by area, and by integrated brightness of the first channel used.
+        nuclei matched between the classes by area, and by integrated brightness of the first channel used. A row
+        that cannot be scored (the classes share no size, say) has NaN and the reason in ``note``.
     """
     import pandas as pd
 
@@ -104,17 +105,21 @@ def ablate(
         "nucleus only, size-matched": own.sum(axis=(1, 2)).astype(float),
         f"nucleus only, {name}-intensity-matched": (first * own).sum(axis=(1, 2), dtype=np.float64),
     }
-    tried: list[tuple[str, Variant, NDArray[Any]]] = [(SHOWN[v], v, np.arange(len(crops))) for v in VARIANTS]
-    tried += [
-        (title, "nucleus", matched(v, labels, seed=recipe.training.seed)) for title, v in measures.items()
-    ]
+    tried: list[tuple[str, Variant, NDArray[Any] | None]] = [(SHOWN[v], v, None) for v in VARIANTS]
+    tried += [(title, "nucleus", values) for title, values in measures.items()]
     rows = []
-    for number, (title, variant, chosen) in enumerate(tried, 1):
-        part = crops if len(chosen) == len(crops) else crops.rows(chosen)
-        found = cross_validate(
-            part, labels[chosen], recipe, group=group, variant=variant, n_folds=n_folds, device=device
-        )
-        rows.append({"input": title} | score_row(found, group))
+    for number, (title, variant, values) in enumerate(tried, 1):
+        try:
+            part, named = crops, labels
+            if values is not None:
+                chosen = matched(values, labels, seed=recipe.training.seed)
+                part, named = crops.rows(chosen), labels[chosen]
+            found = cross_validate(
+                part, named, recipe, group=group, variant=variant, n_folds=n_folds, device=device
+            )
+            rows.append({"input": title} | score_row(found, group))
+        except DataError as error:
+            rows.append({"input": title} | unscored_row(error, group))
         if report:
             report(number, len(tried))
     return pd.DataFrame(rows)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["chromatin_profiles", "contrast"]
 
-_N_BOOTSTRAP = 2000
+_N_BOOTSTRAP, _BATCH = 2000, 512
 _PLATE = "Metadata_Plate"
 
 
@@ -50,14 +50,14 @@ def chromatin_profiles(
     Profiles
         The crops' metadata and ``Nuclei_RadialDistribution_MeanFrac_DNA_1of5`` …,
         ``Nuclei_RadialDistribution_LaminaFraction_DNA``, ``Nuclei_Chromatin_SpotCount_DNA`` … per channel. Brightness
-        counts above the 5th percentile of what lies outside nuclei.
+        counts above the 5th percentile of what lies outside nuclei in the crops of its well (of all crops where wells
+        are not named).
     """
-    tables = []
-    for part in crops.batches(512):
-        if part.masks is None:
-            raise DataError(f"{crops.source}: crops have no masks; cut them from labels (image2reg crops).")
+    crops, tables = crops.load(), []
+    level = _backgrounds(crops)
+    for number, part in enumerate(crops.batches(_BATCH)):
         # one under the other: a strip is a field, and each nucleus has its own label
-        own = np.asarray(part.masks) == OWN
+        own = part.masks == OWN
         labels = (own * np.arange(1, len(part) + 1, dtype=np.int32)[:, None, None]).reshape(-1, crops.size_px)
         regions = Regions(labels, where=crops.source)
         if len(regions) < len(part):
@@ -65,9 +65,8 @@ def chromatin_profiles(
         depth, edge = depth_inside(regions), regions.edge()
         columns: dict[str, Any] = {}
         for index, name in enumerate(part.channels):
-            plane = np.asarray(part.images[:, index], np.float64).reshape(-1, crops.size_px)
-            empty = plane[np.asarray(part.masks).reshape(-1, crops.size_px) == 0]
-            values = plane.reshape(-1)[regions.inside] - (np.percentile(empty, 5) if empty.size else 0.0)
+            above = part.images[:, index] - level[number * _BATCH :][: len(part), index, None, None]
+            values = above.reshape(-1)[regions.inside]
             positive = np.maximum(values, 0)
             radial = measure_radial(regions, depth, positive, n_bins=n_bins)
             total = regions.total(positive)
@@ -89,6 +88,24 @@ def chromatin_profiles(
     return Profiles(pd.concat(tables, ignore_index=True), source=crops.source)
 
 
+def _backgrounds(crops: Crops) -> NDArray[np.float64]:
+    """Level of the empty background in each crop's well, (N, C): not a matter of which crops stand beside it."""
+    if crops.masks is None:
+        raise DataError(f"{crops.source}: crops have no masks; cut them from labels (image2reg crops).")
+    try:
+        wells = group_of(crops.metadata, "well", crops.source)
+    except DataError:
+        wells = np.full(len(crops), "")
+    _, number = np.unique(wells.astype(str), return_inverse=True)
+    found = np.zeros((len(crops), len(crops.channels)))
+    for chosen in np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1]):
+        empty = crops.masks[chosen] == 0
+        if empty.any():
+            values = crops.images[chosen].swapaxes(0, 1)[:, empty].astype(np.float64)
+            found[chosen] = np.percentile(values, 5, axis=1)
+    return found
+
+
 def contrast(
     profiles: Profiles,
     label: str,
@@ -103,7 +120,7 @@ def contrast(
     ----------
     profiles : Profiles of nuclei
     label : str
-        Metadata column; every value but `control` is treated.
+        Metadata column; every value but `control` is treated. Nuclei without a value are on neither side.
     control : str
     unit : str
         What was treated as a whole: ``well``, ``field`` or a column. Nuclei of one well are no repeats.
@@ -123,6 +140,9 @@ def contrast(
         `unit` is smaller than a plate.
     """
     labels = profiles.column(label)
+    if (labels == "").any() and (labels != "").any():
+        profiles = profiles.rows(labels != "")
+        labels = profiles.column(label)
     if unit in ("nucleus", "field", "well") and _PLATE in profiles.frame:
         sides = np.where(labels == control, "control", "treated")
         refuse_disguised(

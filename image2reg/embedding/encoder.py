@@ -12,7 +12,7 @@ from image2reg.errors import BundleError, DataError
 from image2reg.tables.profiles import ORIGINS, Profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -116,7 +116,6 @@ def save_encoder(
     command: str = "image2reg train encoder",
     split: str = "",
     licence: str = "that of the training images",
-    voxel_um: Sequence[float | None] = (None, None),
     overwrite: bool = False,
 ) -> Bundle:
     """Write a trained encoder as a bundle.
@@ -129,8 +128,6 @@ def save_encoder(
         From `image2reg.embedding.score_levels`; becomes the bundle's scores.
     command, split, licence : str
         For the model card.
-    voxel_um : (y, x)
-        Of the training crops.
     overwrite : bool
     """
     from image2reg.embedding.training import network_arguments
@@ -141,7 +138,7 @@ def save_encoder(
     recipe, network = encoder.recipe, encoder.network
     arguments = network_arguments(recipe, tuple(network.branches), max(2, len(encoder.classes)))
     n_features = int(arguments["n_features"])
-    y, x = voxel_um
+    y, x = encoder.voxel_um
     shown = ", ".join(recipe.channels)
     spec = BundleSpec(
         kind=KIND,
@@ -158,6 +155,7 @@ def save_encoder(
         domain={
             "background": list(encoder.scale.background), "nuclear": list(encoder.scale.nuclear),
             "scaled_channels": list(encoder.crop_channels), "classes": list(encoder.classes),
+            "crop_px": encoder.crop_px,
         },
         licence=licence,
     )  # fmt: skip
@@ -202,5 +200,6 @@ def load_encoder(path: Path | str) -> TrainedEncoder:
     network.load_state_dict(bundle.state_dict())
     scale = Scale(tuple(spec.domain["background"]), tuple(spec.domain["nuclear"]))
     return TrainedEncoder(
-        network, scale, recipe, spec.domain["classes"], crop_channels=spec.domain["scaled_channels"]
-    )
+        network, scale, recipe, spec.domain["classes"], crop_channels=spec.domain["scaled_channels"],
+        crop_px=spec.domain.get("crop_px", 0), voxel_um=spec.inputs[0].voxel_um[1:],
+    )  # fmt: skip

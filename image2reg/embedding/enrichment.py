@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Enrichment", "enrichment", "read_bed"]
+__all__ = ["Enrichment", "enrichment", "read_bed", "read_bins"]
+
+_BINS = ("chromosome", "start", "end", "changed")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,36 @@ def read_bed(path: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["chromosome", "start", "end"])
 
 
+def read_bins(path: Path | str) -> pd.DataFrame:
+    """Read a CSV of genome bins: ``chromosome, start, end, changed`` (0-based, end excluded; changed is 0 or 1).
+
+    Raises
+    ------
+    DataError
+        Missing, columns are missing, or a row that is no bin (the first is named).
+    """
+    import pandas as pd
+
+    from image2reg.tables.cells import read_csv
+
+    frame = read_csv(path)
+    missing = [name for name in _BINS if name not in frame]
+    if missing:
+        raise DataError(f"{path}: columns {missing} are missing; there are {list(frame.columns)}.")
+    made = frame[list(_BINS)].assign(
+        **{name: pd.to_numeric(frame[name], errors="coerce") for name in _BINS[1:]}
+    )
+    wrong = ~((made.start >= 0) & (made.start < made.end) & made.changed.isin([0, 1]))
+    if wrong.any():
+        at = int(wrong.to_numpy().argmax())
+        raise DataError(
+            f"{path}: {int(wrong.sum())} of {len(frame)} rows are no bins, the first in line {at + 2}: "
+            f"{frame[list(_BINS)].iloc[at].tolist()}. Wanted: chromosome, start below end, changed 0 or 1; leave out "
+            "bins that could not be measured."
+        )
+    return made
+
+
 def enrichment(bins: pd.DataFrame, intervals: pd.DataFrame) -> Enrichment:
     """Test changed bins against intervals.
 
@@ -106,7 +138,7 @@ def enrichment(bins: pd.DataFrame, intervals: pd.DataFrame) -> Enrichment:
     Fourier transform. Match GC content and mappability by leaving out bins beforehand.
     """
     for name, table, needed in (
-        ("bins", bins, ["chromosome", "start", "end", "changed"]),
+        ("bins", bins, list(_BINS)),
         ("intervals", intervals, ["chromosome", "start", "end"]),
     ):
         missing = [column for column in needed if column not in table]
@@ -153,11 +185,9 @@ def _covered(bins: pd.DataFrame, intervals: pd.DataFrame) -> NDArray[np.bool_]:
         part = intervals[of_interval == name].sort_values("start")
         if part.empty:
             continue
-        starts, ends = part.start.to_numpy(float), part.end.to_numpy(float)
-        reached = np.maximum.accumulate(np.append(-np.inf, ends[:-1]))
-        starts = np.minimum(
-            np.maximum(starts, reached), ends
-        )  # what earlier intervals cover is not counted again
+        # what earlier intervals reach is not counted again: one inside another becomes empty, where that one ends
+        ends = np.maximum.accumulate(part.end.to_numpy(float))
+        starts = np.maximum(part.start.to_numpy(float), np.append(-np.inf, ends[:-1]))
         edges = np.stack([starts, ends], axis=1).reshape(-1)
         covered = np.append(0, np.cumsum(ends - starts))
         before = np.stack([covered[:-1], covered[1:]], axis=1).reshape(-1)

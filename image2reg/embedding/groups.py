@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["group_of", "known_levels", "refuse_untestable", "stratified_folds"]
 
+_ATTEMPTS = 50
+
 
 def group_of(metadata: pd.DataFrame, group: str, where: str = "crops") -> NDArray[Any]:
     """Name the group of each nucleus.
@@ -70,9 +72,13 @@ def refuse_untestable(labels: NDArray[Any], keys: NDArray[Any], *, group: str, w
     Raises
     ------
     DataError
-        A class occurs in fewer than two groups, or (for whole plates and batches) the label is the group in disguise.
-        The confusion table is in the message.
+        Nuclei without a label (they would be a class of their own); a class occurs in fewer than two groups; or (for
+        whole plates and batches) the label is the group in disguise. The confusion table is in the message.
     """
+    if n_unlabelled := int((labels == "").sum()):
+        raise DataError(
+            f"{where}: {n_unlabelled} of {len(labels)} nuclei have no label; leave them out first."
+        )
     table = confusion(labels, keys)
     n_groups = (table > 0).sum(axis=0)
     if len(n_groups) < 2:
@@ -93,10 +99,22 @@ def stratified_folds(
     """Folds (train, test) that keep groups whole and labels in proportion; every label is in every training part.
 
     As many folds as the rarest label has groups, at most `n_folds`.
+
+    Raises
+    ------
+    DataError
+        Groups hold several labels in such a way that some training part always lacks one.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     present = confusion(labels, keys).to_numpy() > 0
     n = min(n_folds, int(present.sum(axis=0).min()))
-    splitter = StratifiedGroupKFold(n_splits=n, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(labels)), labels, keys))
+    for attempt in range(_ATTEMPTS):
+        splitter = StratifiedGroupKFold(n_splits=n, shuffle=True, random_state=seed + attempt)
+        folds = list(splitter.split(np.zeros(len(labels)), labels, keys))
+        if all(len(set(labels[train])) == present.shape[1] for train, _ in folds):
+            return folds
+    raise DataError(
+        f"the groups cannot be put into {n} folds that each leave every label in training: some label's few groups "
+        "go together. Ask for more folds, or add groups with the rarest label."
+    )

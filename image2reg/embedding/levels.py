@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from image2reg.embedding.scores import Predictions
     from image2reg.nuclei.crops import Crops
 
-__all__ = ["COLUMNS", "score_levels", "score_row"]
+__all__ = ["COLUMNS", "score_levels", "score_row", "unscored_row"]
 
 COLUMNS = (
     "group kept whole", "groups", "nuclei", "balanced accuracy", "low", "high", "AUC",
@@ -38,6 +38,11 @@ def score_row(predictions: Predictions, name: str) -> dict[str, Any]:
         1 / len(predictions.classes), "",
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def unscored_row(error: DataError, name: str) -> dict[str, Any]:
+    """Give the row of what could not be scored: NaN, and why."""
+    return dict.fromkeys(COLUMNS, np.nan) | {"group kept whole": name, "note": str(error).partition(". ")[0]}
 
 
 def score_levels(
@@ -74,10 +79,7 @@ def score_levels(
             predictions = cross_validate(crops, labels, recipe, group=level, n_folds=n_folds, device=device)
             rows.append(score_row(predictions, level))
         except DataError as error:
-            rows.append(
-                dict.fromkeys(COLUMNS, np.nan)
-                | {"group kept whole": level, "note": str(error).partition(". ")[0]}
-            )
+            rows.append(unscored_row(error, level))
         if report:
             report(number, len(levels))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -30,6 +30,7 @@ __all__ = ["TrainedEncoder", "run_network", "train_encoder"]
 
 # Spread of the brightness that augmentation makes up, in log units; and of pixel noise, in typical brightness.
 _GAIN, _NOISE = 0.1, 0.05
+_VOXEL_TOLERANCE = 0.1
 
 
 class TrainedEncoder:
@@ -42,9 +43,13 @@ class TrainedEncoder:
     recipe : EncoderRecipe
         With `channels` filled in.
     classes : tuple of str
-        What the logits are for; empty where no label was used.
+        What the logits are for; empty where no classification was trained.
     crop_channels : tuple of str
         Channels that `scale` lists.
+    crop_px : int
+        Edge length of the training crops, 0 where unknown.
+    voxel_um : (y, x)
+        Of the training crops, None where unknown.
     seconds : float
         Training time.
     """
@@ -57,18 +62,28 @@ class TrainedEncoder:
         classes: Sequence[str],
         *,
         crop_channels: Sequence[str] = (),
+        crop_px: int = 0,
+        voxel_um: tuple[float | None, float | None] = (None, None),
         seconds: float = 0.0,
     ) -> None:
         self.network, self.scale, self.recipe = network.eval(), scale, recipe
         self.classes, self.seconds = tuple(classes), seconds
         self.crop_channels = tuple(crop_channels or recipe.channels)
+        self.crop_px, self.voxel_um = crop_px, voxel_um
 
     def embed(self, crops: Crops) -> NDArray[np.float32]:
         """Embed crops, (N, D) float32."""
         return run_network(self.network.embed, self.inputs(crops))
 
     def inputs(self, crops: Crops) -> dict[str, NDArray[np.float16]]:
-        """Prepare crops for the network; their channels may be more, and in another order, than in training."""
+        """Prepare crops for the network; their channels may be more, and in another order, than in training.
+
+        Raises
+        ------
+        DataError
+            Channels are missing, or crops at another scale than in training: their numbers would be no comparison.
+        """
+        self._refuse_other_scale(crops)
         scale = self.scale
         if crops.channels != self.crop_channels:
             level = {
@@ -78,6 +93,21 @@ class TrainedEncoder:
             pairs = [level.get(name, (0.0, 1.0)) for name in crops.channels]
             scale = Scale(tuple(b for b, _ in pairs), tuple(n for _, n in pairs))
         return prepare(crops, scale, self.recipe)
+
+    def _refuse_other_scale(self, crops: Crops) -> None:
+        # the region is the whole crop, averaged down; the nucleus is a window of pixels whatever the crop's size
+        if self.crop_px and crops.size_px != self.crop_px and "context" in self.network.branches:
+            raise DataError(
+                f"{crops.source}: crops of {crops.size_px} px, but encoder {self.recipe.name!r} was trained on crops "
+                f"of {self.crop_px} px. Cut them alike (image2reg crops --size {self.crop_px})."
+            )
+        for have, want in zip(crops.voxel_um, self.voxel_um, strict=True):
+            if have is not None and want is not None and abs(have / want - 1) > _VOXEL_TOLERANCE:
+                raise DataError(
+                    f"{crops.source}: pixels of {have:g} um, but encoder {self.recipe.name!r} was trained on pixels of "
+                    f"{want:g} um (within {_VOXEL_TOLERANCE:.0%}). Resample the images before cutting crops, or train "
+                    "an encoder on such images."
+                )
 
     def probabilities(self, crops: Crops) -> NDArray[np.float32]:
         """Probability of each class, (N, classes) float32."""
@@ -178,7 +208,7 @@ def train_encoder(
     crops : Crops
         With masks; read into memory.
     labels : (N,) str, or None
-        Class of each nucleus; None with the self-supervised objective only.
+        Class of each nucleus, none of them empty; None with the self-supervised objective only.
     recipe : EncoderRecipe
     variant : str, optional
         Instead of the recipe's.
@@ -209,13 +239,17 @@ def train_encoder(
         raise DataError(
             f"{crops.source}: all {len(crops)} nuclei have the label {classes[0]!r}; two are needed."
         )
+    if labels is not None and "" in classes:
+        raise DataError(
+            f"{crops.source}: {int((given == '').sum())} of {len(crops)} nuclei have no label; leave them out first."
+        )
+    # Only classification trains the head: the logits of another objective mean nothing.
+    known = classes.tolist() if recipe.objective == "classification" else []
     scale = measure_scale(crops)
     inputs = prepare(crops, scale, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(recipe.training.seed, "encoder"))
-        network = build_encoder(
-            recipe.design, **network_arguments(recipe, tuple(inputs), max(2, len(classes)))
-        )
+        network = build_encoder(recipe.design, **network_arguments(recipe, tuple(inputs), max(2, len(known))))
     task = EncoderTask(network, inputs, numbers.astype(np.int64), recipe)
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -223,8 +257,10 @@ def train_encoder(
     else:
         result = fit(task, recipe.training, out, resume=resume, device=device, progress=progress)
     network.cpu().load_state_dict(result.last_state)
-    known = list(classes) if labels is not None else []
-    return TrainedEncoder(network, scale, recipe, known, crop_channels=crops.channels, seconds=result.seconds)
+    return TrainedEncoder(
+        network, scale, recipe, known, crop_channels=crops.channels, crop_px=crops.size_px, voxel_um=crops.voxel_um,
+        seconds=result.seconds,
+    )  # fmt: skip
 
 
 def network_arguments(recipe: EncoderRecipe, branches: tuple[str, ...], n_classes: int) -> dict[str, Any]:

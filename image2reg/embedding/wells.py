@@ -10,7 +10,7 @@ import numpy as np
 
 from image2reg.embedding.groups import group_of, refuse_untestable, stratified_folds
 from image2reg.embedding.scores import Predictions
-from image2reg.errors import DataError
+from image2reg.errors import ConfigurationError, DataError
 from image2reg.models.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -81,10 +81,16 @@ def cross_validate_wells(
     Raises
     ------
     DataError
-        A well with two labels, or labels that cannot be told from the group.
+        A well with two labels, labels that cannot be told from the group, or values that are not finite.
+    ConfigurationError
+        `how` is unknown, or `positions` for the mean, which has none.
     """
     from image2reg.embedding.crossvalidation import probe
 
+    if how not in ("mean", "attention") or (positions and how == "mean"):
+        raise ConfigurationError(
+            f"how is {how!r} with positions={positions}; allowed are 'mean', and 'attention' with positions or without."
+        )
     keys = group_of(profiles.metadata, "well", profiles.source)
     groups = group_of(profiles.metadata, group, profiles.source)
     wells, first, number = np.unique(keys.astype(str), return_index=True, return_inverse=True)
@@ -97,9 +103,14 @@ def cross_validate_wells(
     truth, units = labels[first], groups[first]
     refuse_untestable(truth, units, group=group, where=profiles.source)
     values = profiles.values
-    if positions and how == "attention":
+    if positions:
         centres = np.stack([profiles.numbers(name) for name in _CENTRES], axis=1)
         values = np.concatenate([values, centres], axis=1)
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{profiles.source}: {int((~np.isfinite(values)).any(axis=1).sum())} of {len(values)} nuclei have values "
+            "that are not finite. Leave out those nuclei or features, or fill them."
+        )
     classes = tuple(sorted(set(truth)))
     found = np.zeros((len(wells), len(classes)))
     for train, test in stratified_folds(truth, units, n_folds):

@@ -94,7 +94,8 @@ def graph_autoencoder(
     ConfigurationError
         ``gamma`` above 0 without `image_classes`, or no term at all.
     DataError
-        Features or classes of another length, or a graph too small to hold interactions out.
+        Features or classes of another length, or a graph too small to hold interactions out, or without a pair that
+        does not interact.
 
     Notes
     -----
@@ -167,6 +168,11 @@ def _normalised(edges: Tensor, n: int) -> Tensor:
 def _absent_pairs(taken: Tensor, n_pairs: int, rng: torch.Generator) -> Tensor:
     """Pairs that do not interact, drawn with replacement."""
     free = torch.nonzero(~taken)
+    if not len(free):
+        raise DataError(
+            f"all {len(taken)} genes interact with each other, so that there is no pair to tell an interaction from. "
+            "Use netmf or diffusion."
+        )
     return free[torch.randint(len(free), (n_pairs,), generator=rng)].T
 
 

@@ -40,7 +40,7 @@ def build_network(
     max_cost : float, optional
         By default the median cost of the whole table.
     hubs : float
-        Degree quantile; targets are kept.
+        Degree quantile; proteins above it are left out, targets among them too (they are listed as lost).
 
     Returns
     -------

@@ -14,7 +14,8 @@ from image2reg.genes.interactome import Interactome
 
 __all__ = ["coexpression_costs", "expression_prizes", "read_expression"]
 
-_EDGE_BLOCK = 65_536
+# Ranks of both ends held at once: 2 x 128 MB, whether samples are twenty or a hundred thousand.
+_BLOCK_VALUES = 2**24
 
 
 def expression_prizes(
@@ -49,7 +50,8 @@ def expression_prizes(
     Raises
     ------
     DataError
-        One side of the contrast is empty, or no gene is in the network.
+        One side of the contrast is empty, no gene is in the network, genes that appear twice, or values that are not
+        finite.
     """
     if len(case) != len(expression) or not case.any() or case.all():
         raise DataError(
@@ -63,7 +65,7 @@ def expression_prizes(
             "is in the network; "
             "name columns by gene symbol."
         )
-    values = expression[net.names[here]].to_numpy(np.float64)
+    values = _values(net, expression, here)
     change = np.abs(values[case].mean(axis=0) - values[~case].mean(axis=0))
     change[(change < min_fold_change) | ((values > 0).mean(axis=0) < min_expressed)] = 0.0
     prizes = np.zeros(len(net.names))
@@ -88,22 +90,42 @@ def coexpression_costs(net: Interactome, expression: pd.DataFrame) -> Interactom
     Raises
     ------
     DataError
-        Fewer than three samples.
+        Fewer than three samples, genes that appear twice, or values that are not finite.
     """
     if len(expression) < 3:
         raise DataError(f"co-expression over {len(expression)} samples is undefined; at least 3 are needed.")
     here = np.isin(net.names, expression.columns.to_numpy(str))
-    ranks = rankdata(expression[net.names[here]].to_numpy(np.float64), axis=0)
+    ranks = rankdata(_values(net, expression, here), axis=0)
     ranks -= ranks.mean(axis=0)
     length = np.linalg.norm(ranks, axis=0)
     rows = np.zeros((len(net.names), len(expression)))
     rows[here] = np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0).T
     a, b, _ = net.edges()
+    block = max(1, _BLOCK_VALUES // len(expression))
     rho = np.concatenate([
-        np.einsum("ij,ij->i", rows[a[s : s + _EDGE_BLOCK]], rows[b[s : s + _EDGE_BLOCK]])
-        for s in range(0, len(a), _EDGE_BLOCK)
+        np.einsum("ij,ij->i", rows[a[s : s + block]], rows[b[s : s + block]]) for s in range(0, len(a), block)
     ])  # fmt: skip
     return net.with_edges(a, b, 1 - np.abs(rho))
+
+
+def _values(net: Interactome, expression: pd.DataFrame, here: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Give (samples, genes) of the network's genes that are measured."""
+    repeated = sorted(
+        set(expression.columns[expression.columns.duplicated()]) & set(net.names[here].tolist())
+    )
+    if repeated:
+        raise DataError(
+            f"expression: {len(repeated)} genes of the network have more than one column, such as {repeated[:5]}. "
+            "Keep one each."
+        )
+    values = expression[net.names[here]].to_numpy(np.float64)
+    wrong = ~np.isfinite(values).all(axis=0)
+    if wrong.any():
+        raise DataError(
+            f"expression: {int(wrong.sum())} genes of the network have values that are not finite, such as "
+            f"{net.names[here][wrong][:5].tolist()}. Fill them (0 where nothing was counted) or remove those genes."
+        )
+    return values
 
 
 def read_expression(path: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -38,11 +38,13 @@ def embed_genes(
     Raises
     ------
     ConfigurationError
-        Unknown method.
+        Unknown method, or dimensions below 1.
     """
     import pandas as pd
 
     graph = network.steiner.graph
+    if dimensions is not None and dimensions < 1:
+        raise ConfigurationError(f"dimensions is {dimensions}; allowed is 1 or above.")
     if method == "diffusion":
         values = diffusion(network.interactome, graph.names.tolist(), dimensions=dimensions)
     elif method == "netmf":

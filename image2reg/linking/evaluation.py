@@ -127,7 +127,9 @@ def evaluate(
     }
     if label == str(linear):
         methods = {label: main, **{k: v for k, v in methods.items() if k != label}}
-    p = {"p": permutation_p(main.areas.mean(), null), "permuted": float(np.mean(null))} if null else {}
+    p = {"p": np.nan, "permuted": np.nan}
+    if null:
+        p = {"p": permutation_p(main.areas.mean(), null), "permuted": float(np.mean(null))}
     rows = [s.row(name, **(p if s is main else {})) for name, s in methods.items()]
     if permuted:
         rows.append(_permuted_row(permuted))
@@ -188,16 +190,16 @@ class _Fits:
         return candidate_scores(*made, self.table, rule=setting.rule)
 
     def query(self, setting: Setting, x: Floats) -> Floats:
-        """Scores of new rows under a model of all genes."""
+        """Scores of new rows under a model of all genes; directions start at the mean of genes, as held-out ones do."""
         new = torch.from_numpy(x).to(self.x)
-        offset = self.y.mean(dim=0).expand(len(new), -1)
+        mean = np.tile(self.table[self.own].mean(axis=0), (len(x), 1))
         if len(self.x) > EXACT_ROWS:
             made = self._nystrom(setting).predict(new)
         else:
             kernel = kernel_matrix(self.x, kind=setting.kernel, depth=setting.depth)
             cross = kernel_matrix(new, self.x, kind=setting.kernel, depth=setting.depth)
             made = predict(kernel, self.y, setting.ridge, cross, centre=setting.centre)
-        return candidate_scores(made.cpu().numpy(), offset.cpu().numpy(), self.table, rule=setting.rule)
+        return candidate_scores(made.cpu().numpy(), mean, self.table, rule=setting.rule)
 
     def _held_out(self, setting: Setting) -> tuple[Floats, Floats]:
         if len(self.x) > EXACT_ROWS:

@@ -32,12 +32,13 @@ class LinkResult:
     Attributes
     ----------
     table : DataFrame
-        One row per origin and method: ``origin, method, auc, low, high, n, p, permuted, hit@1, hit@10, hit@50,
-        median_rank, tied_auc``. The first method is the asked one; linear ridge, the published recipe, train mean and
-        random stand beside it. ``permuted`` and ``p`` come from sources with shuffled gene labels.
+        One row per origin and method: ``origin, method, auc, low, high, n, hit@1, hit@10, hit@50, median_rank, p,
+        permuted``; candidates with equal scores count half. The first method is the asked one; linear ridge, the
+        published recipe, train mean and random stand beside it. ``permuted`` and ``p`` come from sources with shuffled
+        gene labels, NaN without any.
     rankings : DataFrame
-        One row per origin and gene held out: ``origin, gene, rank`` (0 is best), ``tied_rank, n_candidates, setting,
-        best`` (the ten first, in order).
+        One row per origin and gene held out: ``origin, gene, rank`` (0 is best), ``tied_rank`` (equal scores count
+        half), ``n_candidates, setting, best`` (the first candidates, ten at most, in order).
     queries : DataFrame
         Rows without a gene of the embedding, ranked by a model of all genes: their metadata, ``origin, rank,
         candidate, score``.
@@ -123,6 +124,7 @@ def link(
 
     if nested and by_row:
         raise ConfigurationError("settings are chosen on gene means: pass nested or by_row, not both.")
+    _refuse_missing(source, gene)
     genes, table = _embedding(target)
     allowed = _candidate_mask(genes, candidates)
     settings = grid() if nested else [Setting(kernel=kernel, depth=depth, ridge=ridge)]
@@ -136,7 +138,7 @@ def link(
     absent = tuple(sorted(set(named) - set(genes) - {""}))
     notes = _absent_note(absent, len(set(named) - {""}))
     parts: dict[str, list[pd.DataFrame]] = {"table": [], "rankings": [], "queries": [], "curves": []}
-    for origin in sorted(set(origins), key=lambda o: ORIGINS.index(o) if o in ORIGINS else len(ORIGINS)):
+    for origin in sorted(set(origins), key=lambda o: (ORIGINS.index(o) if o in ORIGINS else len(ORIGINS), o)):
         rows = source.rows(origins == origin)
         known = np.isin(rows.column(gene), genes)
         if (n := len(set(rows.column(gene)[known]))) < _MIN_GENES:
@@ -177,9 +179,26 @@ def link(
     return LinkResult(**joined, absent=absent, notes=notes)
 
 
+def _refuse_missing(source: Profiles, gene: str) -> None:
+    """Refuse values that are not finite in any row: a query's would be ranked like no profile at all."""
+    wrong = ~np.isfinite(source.values)
+    if wrong.any():
+        row, column = (int(v) for v in np.argwhere(wrong)[0])
+        raise DataError(
+            f"{source.source}: {int(wrong.any(axis=0).sum())} of {wrong.shape[1]} features hold values that are not "
+            f"finite, in {int(wrong.any(axis=1).sum())} of {len(wrong)} rows, the first in row {row + 1} "
+            f"({source.column(gene)[row] or 'no gene'}), {source.features[column]!r}. Leave out those features "
+            "(image2reg link --select) or rows, or fill them."
+        )
+
+
 def _embedding(target: Profiles) -> tuple[NDArray[Any], NDArray[np.float64]]:
     genes, table = target.column(GENE), target.values
     names, counts = np.unique(genes.astype(str), return_counts=True)
+    if "" in names:
+        raise DataError(
+            f"{target.source}: {GENE} is empty in {int((genes == '').sum())} rows. Name the genes there."
+        )
     repeated = names[counts > 1].tolist()
     if repeated:
         raise DataError(
@@ -229,7 +248,7 @@ def _rankings(done: Evaluation, genes: NDArray[Any]) -> pd.DataFrame:
     return pd.DataFrame({
         "gene": genes[done.own], "rank": done.main.ranks.astype(int), "tied_rank": done.main.average_ranks,
         "n_candidates": done.main.n_candidates, "setting": done.settings,
-        "best": [" ".join(genes[row]) for row in best],
+        "best": [" ".join(genes[row][:n]) for row, n in zip(best, done.main.n_candidates, strict=True)],
     })  # fmt: skip
 
 

@@ -91,11 +91,11 @@ def k_auc(ranks: Floats, k: int) -> float:
 
 @dataclass(frozen=True)
 class LinkScores:
-    """What one way of linking scored.
+    """What one way of linking scored, ties counted half: what cannot be told apart is no find.
 
     Attributes
     ----------
-    ranks : (n,) strict ranks, 0 is best; `average_ranks` with ties counted half
+    ranks : (n,) strict ranks, 0 is best, for lists; `average_ranks` with ties counted half, for scores
     n_candidates : (n,) competitors and the own candidate
     seed : int
         Of the intervals.
@@ -109,7 +109,7 @@ class LinkScores:
     @property
     def areas(self) -> Floats:
         """Each gene's ``1 - rank / (candidates - 1)``: 1 is found, 0.5 is chance."""
-        return 1 - self.ranks / (self.n_candidates - 1)
+        return 1 - self.average_ranks / (self.n_candidates - 1)
 
     @cached_property
     def auc(self) -> Interval:
@@ -117,20 +117,20 @@ class LinkScores:
         return bootstrap_interval(self.areas, seed=self.seed)
 
     def hit(self, k: int) -> float:
-        """Share of genes with fewer than k candidates strictly better."""
-        return float((self.ranks < k).mean())
+        """Share of genes with fewer than k candidates better."""
+        return float((self.average_ranks < k).mean())
 
     @property
     def median_rank(self) -> float:
         """Median rank, 1 for the best."""
-        return float(np.median(self.ranks)) + 1
+        return float(np.median(self.average_ranks)) + 1
 
     def row(self, name: str, **more: Any) -> dict[str, Any]:
         """Give one line of the table of a result."""
         return {
             "method": name, "auc": self.auc.value, "low": self.auc.low, "high": self.auc.high, "n": self.auc.n,
             **{f"hit@{k}": self.hit(k) for k in HIT_AT}, "median_rank": self.median_rank,
-            "tied_auc": float(1 - (self.average_ranks / (self.n_candidates - 1)).mean()), **more,
+            **more,
         }  # fmt: skip
 
     def curve(self, name: str, *, seed: int, n: int = 500) -> pd.DataFrame:
@@ -144,7 +144,7 @@ class LinkScores:
         import pandas as pd
 
         ks = np.arange(1, int(self.n_candidates.max()) + 1)
-        hits = (self.ranks[:, None] < ks).astype(np.float64)
+        hits = (self.average_ranks[:, None] < ks).astype(np.float64)
         areas = np.cumsum(hits, axis=1) / ks
         draws = np.random.default_rng(seed).multinomial(len(hits), np.full(len(hits), 1 / len(hits)), size=n)
         columns: dict[str, Any] = {"method": name, "k": ks}

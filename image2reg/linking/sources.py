@@ -132,7 +132,7 @@ def replicate_whitened(
     if clip is not None:
         values = np.clip(values, -clip, clip)
     if batch is not None:
-        codes = profiles.frame.groupby(batch, sort=True).ngroup().to_numpy()
+        codes = np.unique(profiles.column(batch).astype(str), return_inverse=True)[1]
         for code in range(codes.max() + 1):  # plates, a handful
             values[codes == code] -= np.median(values[codes == code], axis=0)
     names = profiles.column(replicate)

@@ -148,12 +148,17 @@ class Profiles:
     def write(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write ``.csv`` (formula cells escaped) or ``.parquet``, atomically."""
         path = Path(path)
+        self.refuse_target(path)
         if path.suffix.lower() == ".csv":
             write_csv(self.frame, path, overwrite=overwrite)
-        elif path.suffix.lower() == ".parquet":
+        else:
             with atomic_file(path, overwrite=overwrite) as partial:
                 self.frame.to_parquet(partial, index=False)
-        else:
+
+    @staticmethod
+    def refuse_target(path: Path) -> None:
+        """Raise `DataError` when `write` could not write there, for use before the work."""
+        if path.suffix.lower() not in (".csv", ".parquet"):
             raise DataError(f"{path}: profiles are written as .csv or .parquet.")
 
     @staticmethod

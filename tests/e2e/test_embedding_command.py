@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,8 @@ from drawn_nuclei import drawn_crops
 from typer.testing import CliRunner
 
 from image2reg.cli import app
-from image2reg.errors import ConfigurationError
+from image2reg.embedding.encoder import load_encoder
+from image2reg.errors import ConfigurationError, DataError
 from image2reg.tables import Profiles
 
 if TYPE_CHECKING:
@@ -44,6 +46,35 @@ def test_from_crops_to_scores_bundle_and_profiles(tmp_path: Path) -> None:
     assert set(profiles.column("Metadata_Origin")) == {"generated"}
 
 
+def test_nuclei_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    crops = drawn_crops(48)
+    crops.metadata.loc[:5, "Metadata_Treatment"] = ""
+    crops.write(tmp_path / "c.zarr")
+    said = json.loads(
+        run("train", "encoder", tmp_path / "c.zarr", "--out", tmp_path / "e", "--label", "Metadata_Treatment",
+            "--folds", 2, "--no-levels", *SMALL, "--json")
+    )  # fmt: skip
+    assert said["n_unlabelled"] == 6
+    assert said["levels"][0]["nuclei"] == 42
+    assert load_encoder(tmp_path / "e").classes == ("a", "b")
+
+
+def test_a_run_is_begun_again_with_overwrite_and_refused_without_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_crops(24).write(tmp_path / "c.zarr")
+    words = ["train", "encoder", tmp_path / "c.zarr", "--out", tmp_path / "e", *SMALL]
+    self_supervised = "--set=objective=self_supervised"
+    run(*words, self_supervised)
+    run(*words, self_supervised, "--set=training.seed=1", "--overwrite")
+    shutil.rmtree(tmp_path / "e")
+    monkeypatch.setattr("image2reg.nuclei.crops.Crops.read", None)
+    with pytest.raises(
+        ValueError, match=r"e-run: holds the training run of .*e\. Pass --resume to continue it"
+    ):
+        run(*words, self_supervised)
+
+
 def test_a_label_in_disguise_never_trains(tmp_path: Path) -> None:
     crops = drawn_crops(24)
     crops.metadata["Metadata_Treatment"] = crops.metadata["Metadata_Plate"].map(
@@ -64,6 +95,12 @@ def test_a_label_in_disguise_never_trains(tmp_path: Path) -> None:
     assert not (tmp_path / "e").exists()
 
 
+@pytest.mark.parametrize("words", ["embed crops.zarr --model runs/encoder", "genes --network graph"])
+def test_a_table_of_another_format_is_refused_before_any_work(tmp_path: Path, words: str) -> None:
+    with pytest.raises(DataError, match=r"p\.npy: profiles are written as \.csv or \.parquet"):
+        run(*words.split(), "--out", tmp_path / "p.npy")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -74,6 +111,8 @@ def test_a_label_in_disguise_never_trains(tmp_path: Path) -> None:
         "retrieve {table} --label Metadata_Mechanism",
         "retrieve other.parquet --label Metadata_Mechanism --crops {crops}",
         "network --interactions {table} --targets genes.txt",
+        "network --interactions i.tsv --targets genes.txt --expression {table}",
+        "link --source p.parquet --target genes.parquet --candidates {table}",
         "genes --network {crops}",
     ],
 )

@@ -109,6 +109,20 @@ def test_a_folder_of_images_becomes_ranked_genes(linked: tuple[Path, dict], tmp_
     assert (tmp_path / "linked" / "report.html").stat().st_size > 1000
 
 
+def test_without_shuffles_there_is_no_p_and_the_command_on_the_page_can_be_pasted(
+    linked: tuple[Path, dict], tmp_path: Path
+) -> None:
+    out = tmp_path / "my genes"
+    words = ("link", "--source", SAMPLE / "profiles.csv.gz", "--target", linked[0] / "genes.parquet")
+    done = image2reg_command(*words, "--permutations", 0, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert ", p " not in done.stdout
+    assert pd.read_parquet(out / "table.parquet")["p"].isna().all()
+    assert f"--out &#x27;{out}&#x27;" in (out / "report.html").read_text("utf-8")
+    refused = image2reg_command(*words, "--batch", "Metadata_Plate", "--out", tmp_path / "x")
+    assert "name with --replicate what replicates share" in refused.stderr
+
+
 def test_existing_results_are_kept(linked: tuple[Path, dict]) -> None:
     folder, _ = linked
     again = image2reg_command("genes", "--network", folder / "graph", "--out", folder / "genes.parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +14,15 @@ from drawn_nuclei import drawn_crops, small_recipe
 from image2reg.embedding.ablation import ablate, matched
 from image2reg.embedding.crossvalidation import cross_validate
 from image2reg.embedding.encoder import embed, load_encoder, save_encoder
-from image2reg.embedding.groups import known_levels, refuse_untestable
+from image2reg.embedding.groups import known_levels, refuse_untestable, stratified_folds
 from image2reg.embedding.inputs import measure_scale, prepare
 from image2reg.embedding.levels import score_levels
 from image2reg.embedding.networks import build_encoder
 from image2reg.embedding.objectives import supervised_contrast, variance_invariance_covariance
+from image2reg.embedding.score_cam import explain_crops
 from image2reg.embedding.training import train_encoder
 from image2reg.embedding.wells import cross_validate_wells, mean_by_well
-from image2reg.errors import BundleError, DataError
+from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.models.settings import TrainingSettings
 from image2reg.tables import Profiles
 
@@ -101,6 +103,54 @@ def test_a_label_that_is_the_plate_in_disguise_is_refused_with_the_table() -> No
     refuse_untestable(labels, plates, group="well")  # wells always hold one label
 
 
+def test_every_label_is_in_every_training_part() -> None:
+    # wells of several labels: a first draw puts both wells of one label into the same fold
+    rng = np.random.default_rng(837)
+    n_groups, _ = rng.integers(3, 9), rng.integers(2, 4)
+    keys = np.repeat([f"g{i}" for i in range(n_groups)], rng.integers(1, 30, n_groups)).astype(object)
+    rng.random()
+    labels = np.array([f"l{i}" for i in rng.integers(0, 3, len(keys))], dtype=object)
+    folds = stratified_folds(labels, keys, 3, seed=837)
+    assert all(set(labels[train]) == {"l0", "l1", "l2"} for train, _ in folds)
+    # l0 in wells 1 and 2, l1 in 2 and 3, l2 in 3 and 1: two folds always hold both wells of one label
+    labels, keys = np.array(list("aabbcc"), dtype=object), np.array(list("122331"), dtype=object)
+    with pytest.raises(DataError, match="cannot be put into 2 folds that each leave every label in training"):
+        stratified_folds(labels, keys, 3)
+
+
+def test_nuclei_without_a_label_are_no_class() -> None:
+    crops = drawn_crops(24)
+    labels = treatment(crops).copy()
+    labels[:5] = ""
+    with pytest.raises(DataError, match="5 of 24 nuclei have no label; leave them out first"):
+        train_encoder(crops, labels, small_recipe(2))
+    with pytest.raises(DataError, match="5 of 24 nuclei have no label; leave them out first"):
+        cross_validate(crops, labels, small_recipe(2), group="well")
+
+
+def test_what_cannot_be_matched_is_a_row_with_a_reason() -> None:
+    crops = drawn_crops(48, signal="size")
+    treated = treatment(crops) == "b"
+    masks = np.array(crops.masks)
+    masks[treated] = 1  # no untreated nucleus is that large
+    table = ablate(replace(crops, masks=masks), treatment(crops), small_recipe(2), group="well", n_folds=2)
+    row = table.set_index("input").loc["nucleus only, size-matched"]
+    assert "share no range of this measure" in row["note"]
+    assert np.isnan(row["AUC"])
+    assert np.isfinite(table["balanced accuracy"][:6]).all()
+
+
+@pytest.mark.parametrize("objective", ["supervised_contrast", "self_supervised"])
+def test_only_classification_has_classes(tmp_path: Path, objective: str) -> None:
+    crops = drawn_crops(30)
+    labels = np.array(["a", "b", "c"], dtype=object)[np.arange(30) % 3]
+    save_encoder(train_encoder(crops, labels, small_recipe(2, objective=objective)), tmp_path / "bundle")
+    encoder = load_encoder(tmp_path / "bundle")
+    assert encoder.classes == ()
+    with pytest.raises(ConfigurationError, match="It must be trained by classification"):
+        explain_crops(encoder, crops, "a")
+
+
 def test_a_bundle_gives_back_the_same_embedding(tmp_path: Path) -> None:
     crops = drawn_crops(40)
     made = train_encoder(crops, treatment(crops), small_recipe(5))
@@ -114,6 +164,24 @@ def test_a_bundle_gives_back_the_same_embedding(tmp_path: Path) -> None:
     (tmp_path / "bundle" / "config.yaml").write_text("")
     with pytest.raises(BundleError):
         load_encoder(tmp_path / "bundle")
+
+
+def test_crops_at_another_scale_than_in_training_are_refused(tmp_path: Path) -> None:
+    crops = replace(drawn_crops(24), voxel_um=(0.65, 0.65))
+    save_encoder(train_encoder(crops, treatment(crops), small_recipe(2)), tmp_path / "bundle")
+    encoder = load_encoder(tmp_path / "bundle")
+    embed(replace(crops, voxel_um=(None, None)), encoder)
+    with pytest.raises(
+        DataError, match=r"pixels of 0\.325 um, but encoder .* was trained on pixels of 0\.65 um"
+    ):
+        embed(replace(crops, voxel_um=(0.325, 0.325)), encoder)
+    larger = drawn_crops(24, size=48)
+    with pytest.raises(
+        DataError, match=r"crops of 48 px, but encoder .* was trained on crops of 24 px.*--size 24"
+    ):
+        embed(larger, encoder)
+    nucleus = train_encoder(crops, treatment(crops), small_recipe(2, variant="nucleus"))
+    assert len(embed(larger, nucleus)) == 24
 
 
 def test_the_same_seed_trains_the_same_encoder() -> None:
@@ -201,6 +269,12 @@ def test_wells_by_mean_and_by_attention() -> None:
     mixed[0] = "b"
     with pytest.raises(DataError, match="1 wells hold nuclei of several labels"):
         cross_validate_wells(profiles, mixed)
+    with pytest.raises(ConfigurationError, match="how is 'median' with positions=False"):
+        cross_validate_wells(profiles, treatment(crops), how="median")
+    gap = profiles.values
+    gap[3, 1] = np.nan
+    with pytest.raises(DataError, match="1 of 240 nuclei have values that are not finite"):
+        cross_validate_wells(profiles.with_values(gap), treatment(crops))
 
 
 def test_attention_finds_the_few_nuclei_that_the_mean_averages_away() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from image2reg.cli import app
 from image2reg.embedding.contrasts import chromatin_profiles, contrast
 from image2reg.embedding.encoder import save_encoder
-from image2reg.embedding.enrichment import enrichment, read_bed
+from image2reg.embedding.enrichment import enrichment, read_bed, read_bins
 from image2reg.embedding.networks import build_encoder
 from image2reg.embedding.score_cam import explain_crops
 from image2reg.embedding.training import TrainedEncoder, train_encoder
@@ -83,6 +83,16 @@ def test_radial_profile_tells_rim_from_centre_with_wells_as_units() -> None:
     assert table.loc["Nuclei_AreaShape_Area", "low"] < 0 < table.loc["Nuclei_AreaShape_Area", "high"]
 
 
+def test_a_nucleus_measures_the_same_whichever_nuclei_stand_beside_it() -> None:
+    crops = drawn_crops(60)
+    plate = crops.column("Metadata_Plate") == "p1"
+    crops.images[plate] += 40  # a brighter background: nothing of the nuclei
+    whole, alone = chromatin_profiles(crops), chromatin_profiles(crops.rows(plate))
+    np.testing.assert_allclose(whole.values[plate], alone.values)
+    crops.images[plate] -= 40
+    np.testing.assert_allclose(chromatin_profiles(crops).values, whole.values, rtol=1e-4)
+
+
 def test_a_single_image_per_side_has_no_interval() -> None:
     crops = drawn_crops(24)
     table = contrast(chromatin_profiles(crops), "Metadata_Treatment", control="a", unit="Metadata_Treatment")
@@ -141,6 +151,21 @@ def test_odds_ratio_and_half_covered_bins() -> None:
     assert found.odds_ratio == pytest.approx(2.5 * 3.5 / (0.5 * 1.5))
 
 
+@pytest.mark.parametrize("seed", [5, 7, 12])
+def test_intervals_may_overlap_and_lie_in_each_other(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, 180, 8)
+    lads = pd.DataFrame({"chromosome": "1", "start": starts, "end": starts + rng.integers(1, 60, 8)})
+    bins = pd.DataFrame({"chromosome": "1", "start": range(0, 250, 10), "end": range(10, 260, 10)})
+    bins["changed"] = np.arange(25) % 2
+    covered = np.zeros(250, bool)
+    for start, end in zip(lads.start, lads.end, strict=True):
+        covered[start:end] = True
+    inside = covered.reshape(25, 10).sum(axis=1) >= 5
+    found = enrichment(bins, lads)
+    assert (found.n_inside, found.n_both) == (inside.sum(), inside[1::2].sum())
+
+
 def test_bed_files_and_tables_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "lads.bed"
     path.write_text("track name=x\nchr1\t0\t100\nchr1\t90\tx\n")
@@ -154,6 +179,53 @@ def test_bed_files_and_tables_that_are_none(tmp_path: Path) -> None:
         enrichment(bins, lads.assign(chromosome="1"))
     with pytest.raises(DataError, match=r"columns \['changed'\] are missing"):
         enrichment(bins.drop(columns="changed"), lads)
+
+
+@pytest.mark.parametrize(
+    ("row", "seen"),
+    [("1,10,20,", "''"), ("1,10,20,-1", "'-1'"), ("1,20,10,1", "'20', '10'"), ("1,x,20,1", "'x'")],
+)
+def test_a_bin_that_is_none_is_named(tmp_path: Path, row: str, seen: str) -> None:
+    path = tmp_path / "bins.csv"
+    path.write_text(f"chromosome,start,end,changed,p\n1,0,10,1,0.1\n{row},0.2\n")
+    with pytest.raises(DataError, match=rf"1 of 2 rows are no bins, the first in line 3: .*{seen}.*0 or 1"):
+        read_bins(path)
+    path.write_text("chromosome,start,end\n1,0,10\n")
+    with pytest.raises(DataError, match=r"columns \['changed'\] are missing; there are"):
+        read_bins(path)
+
+
+def explained(folder: Path, *words: str) -> str:
+    with pytest.raises((DataError, ConfigurationError)) as refused:
+        CliRunner().invoke(
+            app, ["explain", str(folder / "c.zarr"), "--label", "Metadata_Treatment", "--control", "a", *words],
+            catch_exceptions=False,
+        )  # fmt: skip
+    return str(refused.value)
+
+
+def test_what_cannot_be_explained_is_refused_before_the_work(
+    tmp_path: Path, trained: tuple[TrainedEncoder, Crops], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, crops = trained
+    crops.write(tmp_path / "c.zarr")
+    save_encoder(encoder, tmp_path / "e")
+    monkeypatch.setattr("image2reg.embedding.contrasts.chromatin_profiles", None)
+    model = ("--model", str(tmp_path / "e"))
+    (tmp_path / "there").mkdir()
+    assert "already exists" in explained(tmp_path, "--out", str(tmp_path / "there"))
+    assert "is the input" in explained(tmp_path, *model, "--out", str(tmp_path / "e"), "--overwrite")
+    said = explained(tmp_path, *model, "--label", "Metadata_Plate", "--out", str(tmp_path / "x"))
+    assert "none of its classes ['a', 'b'] is a value of 'Metadata_Plate'" in said
+
+
+def test_nuclei_without_a_label_are_on_neither_side() -> None:
+    crops = drawn_crops(48)
+    crops.metadata.loc[:9, "Metadata_Treatment"] = ""
+    found = chromatin_profiles(crops)
+    named = found.rows(found.column("Metadata_Treatment") != "")
+    both, known = (contrast(table, "Metadata_Treatment", control="a") for table in (found, named))
+    pd.testing.assert_frame_equal(both, known)
 
 
 def test_the_command_writes_one_page(tmp_path: Path, trained: tuple[TrainedEncoder, Crops]) -> None:

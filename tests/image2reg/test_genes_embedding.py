@@ -136,6 +136,9 @@ def test_autoencoder_learns_held_out_interactions_and_features() -> None:
         graph_autoencoder(net, features[:3])
     with pytest.raises(DataError, match="holding some out needs at least 10"):
         graph_autoencoder(Interactome.from_edges(["A"], ["B"], [0.1]))
+    all_pairs = zip(*[(a, b) for a in "ABCDE" for b in "ABCDE" if a < b], strict=True)
+    with pytest.raises(DataError, match="all 5 genes interact with each other"):
+        graph_autoencoder(Interactome.from_edges(*all_pairs, [0.1] * 10))
 
 
 @pytest.mark.parametrize("method", ["diffusion", "netmf", "autoencoder"])
@@ -152,3 +155,6 @@ def test_table_has_a_row_per_gene(method: str) -> None:
         ConfigurationError, match="method 'node2vec' is not known; allowed are diffusion, netmf, autoencoder"
     ):
         embed_genes(network, method="node2vec")
+    for wrong in (0, -3):
+        with pytest.raises(ConfigurationError, match=f"dimensions is {wrong}; allowed is 1 or above"):
+            embed_genes(network, method=method, dimensions=wrong)

@@ -231,6 +231,39 @@ def test_prizes_and_costs_from_expression() -> None:
         coexpression_costs(net, expression[:2])
 
 
+def test_expression_that_says_nothing_sure_is_refused() -> None:
+    net, case = chain(), np.arange(20) < 5
+    expression = pd.DataFrame(np.random.default_rng(0).uniform(1, 2, size=(20, 3)), columns=["A", "B", "F"])
+    gap = expression.copy()
+    gap.loc[0, "B"] = np.nan
+    twice = expression.set_axis(["A", "A", "F"], axis=1)
+    for use in (coexpression_costs, lambda *given: expression_prizes(*given, case, ["D"])):
+        with pytest.raises(
+            DataError, match=r"1 genes of the network have values that are not finite, such as \['B'\]"
+        ):
+            use(net, gap)
+        with pytest.raises(
+            DataError, match=r"1 genes of the network have more than one column, such as \['A'\]"
+        ):
+            use(net, twice)
+
+
+def test_the_memory_of_coexpression_does_not_grow_with_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = chain()
+    expression = pd.DataFrame(np.random.default_rng(0).uniform(1, 2, size=(20, 5)), columns=list("ABCDE"))
+    whole = coexpression_costs(net, expression).edges()[2]
+    shapes = []
+
+    def seen(rule: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        shapes.append(first.shape)
+        return (first * second).sum(axis=1)
+
+    monkeypatch.setattr("image2reg.genes.expression._BLOCK_VALUES", 40)
+    monkeypatch.setattr(np, "einsum", seen)
+    assert coexpression_costs(net, expression).edges()[2] == pytest.approx(whole)
+    assert {shape[0] * shape[1] for shape in shapes} <= {20, 40}
+
+
 def test_network_directory_round_trip(tmp_path: Path) -> None:
     wide = chain()
     made = GeneNetwork(wide, steiner_tree(wide.largest_component(), ["A", "D"]), {"max_cost": 0.5})

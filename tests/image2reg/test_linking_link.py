@@ -8,7 +8,10 @@ import pytest
 
 import image2reg as i2r
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.linking.evaluation import evaluate
 from image2reg.linking.ranking import LinkResult
+from image2reg.linking.settings import Setting
+from image2reg.linking.sources import scaled
 from image2reg.tables import Profiles
 
 N_GENES, N_TRAINED, T, D = 140, 120, 8, 200
@@ -98,6 +101,31 @@ def test_rows_of_a_gene_are_left_out_together() -> None:
                     n_permutations=0).table.iloc[0]["auc"] == pytest.approx(0.5, abs=0.08)  # fmt: skip
 
 
+def test_a_query_is_ranked_as_a_gene_held_out() -> None:
+    rng = np.random.default_rng(0)
+    table, own = rng.normal(size=(20, 4)), np.repeat(np.arange(12), [40, 30, *[2] * 9, 1])
+    x = scaled(rng.normal(size=(len(own), 6)) + table[own][:, :1])
+    for rows in (slice(None), np.unique(own, return_index=True)[1]):  # single rows, and one a gene
+        options = {"allowed": np.ones(20, bool), "n_permutations": 0}
+        held = evaluate(x[rows], own[rows], table, [Setting()], **options).scores[-1]
+        others = own[rows] != 11
+        query = evaluate(x[rows][others], own[rows][others], table, [Setting()], **options).query
+        assert query(x[-1:])[0] == pytest.approx(held)
+
+
+def test_genes_that_cannot_be_told_apart_are_no_finds() -> None:
+    """Embeddings of five classes: each gene shares its own with a fifth of the candidates."""
+    rng = np.random.default_rng(0)
+    genes = [f"G{i:03d}" for i in range(N_GENES)]
+    source = profiles(genes[:N_TRAINED], rng.normal(size=(N_TRAINED, 40)))
+    main = i2r.link(
+        source, profiles(genes, np.eye(5)[rng.integers(0, 5, N_GENES)]), n_permutations=5
+    ).table.iloc[0]
+    assert main["low"] < 0.5 < main["high"]
+    assert main["permuted"] == pytest.approx(0.5, abs=0.03)
+    assert main["hit@1"] == 0
+
+
 def test_many_rows_are_fitted_on_centres(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = planted(1.0, rows=3)
     exact = i2r.link(source, target, by_row=True, n_permutations=0)
@@ -114,7 +142,10 @@ def test_training_genes_can_be_excluded_and_candidates_listed() -> None:
     named = [f"G{i:03d}" for i in range(30)]
     listed = i2r.link(source, target, candidates=named, n_permutations=0)
     assert set(listed.rankings["n_candidates"]) == {30, 31}
-    assert set(" ".join(listed.rankings["best"]).split()) & set(named)
+    for row in listed.rankings.itertuples():
+        assert set(row.best.split()) <= {*named, row.gene}
+    few = i2r.link(source, target, candidates=named[:3], n_permutations=0).rankings
+    assert few["best"].str.split().str.len().tolist() == few["n_candidates"].tolist()
     with pytest.raises(DataError, match=r"1 of 2 candidates are not in the embedding, such as \['NOPE'\]"):
         i2r.link(source, target, candidates=["G001", "NOPE"])
 
@@ -190,8 +221,16 @@ def test_values_that_are_not_finite_are_placed() -> None:
     source, target = planted()
     values = source.values
     values[4, 2] = np.nan
-    with pytest.raises(DataError, match="hold 1 values that are not finite, the first in row 4, feature 2"):
-        i2r.link(source.with_values(values), target)
+    placed = (
+        rf"1 of {D} features hold values that are not finite, in 1 of 120 rows, the first in row 5 \((.*)\)"
+    )
+    for name in ("G004", "ELSEWHERE"):  # a gene to learn from, and a query
+        genes = source.frame.assign(
+            Metadata_Gene=[*source.column("Metadata_Gene")[:4], name, *source.column("Metadata_Gene")[5:]]
+        )
+        with pytest.raises(DataError, match=placed) as refused:
+            i2r.link(source.replace(genes).with_values(values), target)
+        assert f"({name}), 'Nuclei_Embedding_2'. Leave out" in str(refused.value)
     with pytest.raises(DataError, match="8 embedding values are not finite"):
         i2r.link(
             source, target.with_values(np.where(np.arange(N_GENES)[:, None] == 3, np.nan, target.values))
@@ -205,6 +244,13 @@ def test_a_gene_with_two_embeddings_is_refused() -> None:
     )
     with pytest.raises(DataError, match=r"1 genes have more than one embedding, such as \['G000'\]"):
         i2r.link(source, target.replace(doubled))
+
+
+def test_an_embedding_without_a_gene_is_refused() -> None:
+    source, target = planted()
+    nameless = target.frame.assign(Metadata_Gene=[*target.column("Metadata_Gene")[:-1], ""])
+    with pytest.raises(DataError, match="Metadata_Gene is empty in 1 rows"):
+        i2r.link(source, target.replace(nameless))
 
 
 def test_wrong_settings_are_refused() -> None:

@@ -144,6 +144,8 @@ def test_whitening_needs_replicates() -> None:
         DataError, match="'Metadata_Construct' has 0 rows with a replicate; whitening needs at least 4"
     ):
         replicate_whitened(table, "Metadata_Construct")
+    with pytest.raises(DataError, match="no metadata column 'Metadata_Batch'; there are"):
+        replicate_whitened(wells(np.random.default_rng(0)), "Metadata_Construct", batch="Metadata_Batch")
 
 
 def test_gene_means_count_rows_and_keep_what_is_missing() -> None:
