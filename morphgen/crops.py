@@ -153,6 +153,24 @@ class CropSet:
         index = self.signature_index[chosen] if len(self.signature_index) else self.signature_index
         return replace(self, images=self.images[chosen], signature_index=index)
 
+    def matched(self) -> CropSet:
+        """Keep the crops that have a signature, and the signatures that have crops: what a training has seen.
+
+        Raises
+        ------
+        DataError
+            No crop has a signature.
+        """
+        kept = np.flatnonzero(self.signature_index >= 0)
+        if self.signatures is None or not len(kept):
+            raise DataError(
+                f"{self.name}: no signatures; a generator needs the signature of each crop. Give them, and the row of "
+                "its own to each crop."
+            )
+        seen, place = np.unique(self.signature_index[kept], return_inverse=True)
+        images = self.images if len(kept) == len(self) else self.images[kept]
+        return replace(self, images=images, signature_index=place, signatures=self.signatures.rows(seen))
+
 
 def refuse_thin_perturbations(crops: CropSet, *, least: int = 2) -> None:
     """Refuse perturbations with a single cell: their spread cannot be learned, nor told from noise.
