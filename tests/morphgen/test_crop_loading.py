@@ -77,3 +77,7 @@ def test_a_range_is_known_from_two_perturbations_and_from_one_everything_lies_ou
     assert two.quantiles.tolist() == [5.0] * 8
     alone = SignatureDomain.of(training, np.array(["a", "a"]))
     assert (alone.quantile(np.array([[1.0, 0.0]])) > 1).all()
+    single = SignatureDomain.of(training[1:], np.array(["a"]))
+    far, own = single.quantile(training)
+    assert own < 0.5
+    assert far > 1
