@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from image2reg.atomic import atomic_file, refuse_existing
 from image2reg.config import dump_config
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.expression.signatures import read_signatures
+from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
@@ -20,7 +20,7 @@ from image2reg.provenance import run_record, write_run
 from image2reg.tables.profiles import Profiles
 from morphgen.bundling import Facts
 from morphgen.crop_loading import crop_set, open_crops, split_crops
-from morphgen.fidelity import evaluate, floors, measure_cells
+from morphgen.fidelity import evaluate, floors, measure_cells, shuffled
 from morphgen.presets import diffusion_recipe, vae_recipe
 from morphgen.report import arm_lines, arm_rows, write_report
 from morphgen.sample import roots
@@ -30,7 +30,7 @@ __all__ = ["evaluate_files", "open_signatures", "train_diffusion_from", "train_v
 
 def open_signatures(
     path: Path, *, genes: list[str] | None = None, fill: bool = False, key: str = ""
-) -> Profiles:
+) -> Signatures:
     """Read signatures in the order of `genes` (the 978 landmarks by default).
 
     Parameters
@@ -42,6 +42,11 @@ def open_signatures(
     key : str
         Column that names the perturbation; where the table lacks it, the signature's own id is used.
 
+    Returns
+    -------
+    Signatures
+        What was filled stands in its notes.
+
     Raises
     ------
     DataError
@@ -49,18 +54,19 @@ def open_signatures(
     """
     found = read_signatures(path, genes=genes, missing="zero" if fill else "refuse")
     frame = found.profiles.frame
-    if key and key not in frame and "Metadata_Signature" in frame:
-        return Profiles(frame.assign(**{key: frame["Metadata_Signature"]}), source=str(path))
-    return found.profiles
+    if key and key not in frame:
+        named = Profiles(frame.assign(**{key: frame[SIGNATURE]}), source=str(path))
+        return dataclasses.replace(found, profiles=named)
+    return found
 
 
-def _facts(data: Path, command: str, split: str) -> Facts:
+def _facts(data: Path, command: str, split: str, notes: tuple[str, ...] = ()) -> Facts:
     return Facts(
         command=command,
         sources=(DataSource(name=data.name, licence="unstated", credit="the trainer"),),
         split=split,
         intended_use="Crops and signatures like those it was trained on.",
-        limits=("Not scored against held-out perturbations yet: run `morphgen evaluate`.",),
+        limits=("Not scored against held-out perturbations yet: run `morphgen evaluate`.", *notes),
     )
 
 
@@ -108,7 +114,8 @@ def train_diffusion_from(
     from morphgen.train import train_diffusion
 
     recipe = diffusion_recipe(config, [*overrides, *_named(out, overrides)])
-    crops, table = open_crops(data), open_signatures(signatures, fill=fill, key=match)
+    crops, found = open_crops(data), open_signatures(signatures, fill=fill, key=match)
+    table = found.profiles
     bundle = find_bundle(vae, roots())
     joined = crop_set(crops, table, key=match)
     kept = crops.rows(joined_rows(crops, table, match)) if len(joined) < len(crops) else crops
@@ -123,7 +130,7 @@ def train_diffusion_from(
         bundle,
         recipe,
         out,
-        facts=_facts(data, command, split),
+        facts=_facts(data, command, split, found.notes),
         resume=resume,
         device=device,
     )
@@ -159,50 +166,60 @@ def evaluate_files(
 ) -> dict[str, Any]:  # fmt: skip
     """Score generated crops against half of the real ones; the other half is the ceiling.
 
+    Generated crops without the column `match` are named by their signature's own id, as `open_signatures` does it.
+    Genes that the signatures lack are equal in all of them, and change nothing.
+
     Returns
     -------
     dict
-        ``scores`` (one row per arm) and ``text``; with `out`, ``scores.csv`` and ``report.html`` are there.
+        ``scores`` (one row per arm), ``notes`` and ``text``; with `out`, ``scores.csv`` and ``report.html`` are there.
 
     Raises
     ------
     DataError
-        Crops that do not fit each other, or a perturbation with too few cells.
+        Crops that do not fit each other, a perturbation with too few cells, or one with several signatures.
     """
-    truth, made = open_crops(real), open_crops(generated)
-    if truth.channels != made.channels or truth.images.shape[1:] != made.images.shape[1:]:
-        raise DataError(
-            f"{generated}: crops of {made.images.shape[1:]} with channels {list(made.channels)}, the real ones are "
-            f"{truth.images.shape[1:]} with {list(truth.channels)}. Compare crops of one size and the same channels."
-        )
-    groups = truth.column(match)
-    first = np.zeros(len(groups), bool)
-    first[pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0] = True
-    cells = [
-        measure_cells(np.asarray(crops.images), crops.column(match), channels=crops.channels)
-        for crops in (truth.rows(first), truth.rows(~first), made)
-    ]
-    arms = {"second real sample (ceiling)": cells[1], "generated": cells[2]}
-    table = None
-    if signatures is not None:
-        found = open_signatures(signatures, key=match)
-        table = pd.DataFrame(found.values, index=found.column(match))
-    trained = None
-    if training is not None:
-        known = open_crops(training)
-        trained = measure_cells(np.asarray(known.images), known.column(match), channels=known.channels)
-        arms |= floors(cells[2], cells[0], trained, np.asarray(known.images))
-    scored = evaluate(cells[0], arms, signatures=table, training=trained)
-    rows = arm_rows(scored)
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
+    truth, made = open_crops(real), open_crops(generated)
+    known = None if training is None else open_crops(training)
+    for path, crops in ((generated, made), (training, known)):
+        if crops is not None and (crops.channels, crops.images.shape[1:]) != (
+            truth.channels,
+            truth.images.shape[1:],
+        ):
+            raise DataError(
+                f"{path}: crops of {crops.images.shape[1:]} with channels {list(crops.channels)}, the real ones are "
+                f"{truth.images.shape[1:]} with {list(truth.channels)}. Compare crops of one size and the same "
+                "channels."
+            )
+    groups = truth.column(match)
+    drawn = made.column(match if match in made.metadata or SIGNATURE not in made.metadata else SIGNATURE)
+    table, notes = None, list[str]()
+    if signatures is not None:
+        found = open_signatures(signatures, fill=True, key=match)
+        table = pd.DataFrame(found.profiles.values, index=found.profiles.column(match))
+        notes = list(found.notes)
+    first = pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0
+    halves = truth.rows(first), truth.rows(~first)
+    reference, second, own = (
+        measure_cells(crops.images, names, channels=crops.channels)
+        for crops, names in ((halves[0], groups[first]), (halves[1], groups[~first]), (made, drawn))
+    )
+    arms = {"second real sample (ceiling)": second, "generated": own}
+    trained = None
+    if known is None:
+        arms |= {"shuffled signatures": shuffled(own)} if len(set(drawn)) > 1 else {}
+    else:
+        trained = measure_cells(known.images, known.column(match), channels=known.channels)
+        arms |= floors(own, reference, trained, known.images, signatures=table, training_signatures=table)
+    scored = evaluate(reference, arms, signatures=table, training=trained)
+    rows = arm_rows(scored)
+    if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         with atomic_file(out / "scores.csv", overwrite=True) as partial:
             pd.DataFrame(rows).to_csv(partial, index=False)
-        write_report(
-            out / "report.html",
-            "Generated nuclei against real ones",
-            rows,
-            note=f"{generated} against {real}",
-        )
-    return {"scores": rows, "text": arm_lines(rows)}
+        said = ". ".join([f"{generated} against {real}", *notes])
+        write_report(out / "report.html", "Generated nuclei against real ones", rows, note=said)
+    text = "\n".join([arm_lines(rows), *(f"note: {note}" for note in notes)])
+    return {"scores": rows, "notes": notes, "text": text}
