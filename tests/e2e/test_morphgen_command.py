@@ -180,6 +180,13 @@ def test_crops_and_signatures_become_a_generator_as_the_readme_types_it(
     model = Path(json.loads(done.out)["bundle"])
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     before = weights.read_bytes()
+    other = morphgen(
+        "train", "vae", "--data", cells, "--out", tmp_path / "vae2", *settings(TINY_VAE), "--seed", 1
+    )
+    assert other.code == 0, other.err
+    done = morphgen(*diffusion, "--vae", tmp_path / "vae2" / "bundle", "--resume")
+    assert done.code == 2
+    assert f"vae: {made['bundle']}" in done.err
     done = morphgen(*diffusion, "--resume")
     assert done.code == 0, done.err
     assert weights.read_bytes() == before
@@ -248,6 +255,27 @@ def test_what_was_filled_is_said(morphgen: Callable[..., Done], table: Path, tmp
     done = morphgen(*words, "--fill-missing")
     assert "note: 3 of 978 genes are missing" in done.out
     assert "filled with 0" in done.out
+
+
+def test_a_refused_training_leaves_nothing_and_no_run_goes_on_under_another_recipe(
+    morphgen: Callable[..., Done], cells: Path, tmp_path: Path
+) -> None:
+    words = ("train", "vae", "--data", cells, "--out", tmp_path / "vae", *settings(TINY_VAE))
+    done = morphgen(*words, "--set", "autoencoder.patch=7")
+    assert done.code == 3
+    assert not (tmp_path / "vae").exists()
+    assert morphgen(*words).code == 0
+    assert "Pass --resume" in morphgen(*words).err
+
+    before = (tmp_path / "vae" / "config.yaml").read_bytes()
+    for change, said in (("loss.kl=0.5", "loss.kl: 1e-07 -> 0.5"), ("training.learning_rate=0.5", "-> 0.5")):
+        done = morphgen(*words, "--set", change, "--resume")
+        assert done.code == 2
+        assert said in done.err
+        assert (tmp_path / "vae" / "config.yaml").read_bytes() == before
+    done = morphgen(*words, "--set", "training.steps=4", "--resume")
+    assert done.code == 0, done.err
+    assert "steps: 4" in (tmp_path / "vae" / "config.yaml").read_text("utf-8")
 
 
 def test_cells_that_are_real_score_as_real_and_a_table_says_so(
