@@ -14,11 +14,12 @@ from image2reg.randomness import generator
 from image2reg.tables.profiles import Profiles
 from morphgen.crops import CropSet
 
-__all__ = ["crop_set", "open_crops", "split_crops"]
+__all__ = ["crop_set", "open_crops", "refuse_unlike", "split_crops"]
 
 KEY = "Metadata_Perturbation"
 CONTROL = "Metadata_Control"
-_TRUE = {"1", "true", "yes", "control"}
+_TRUE = {"1", "1.0", "true", "yes", "control"}
+_PIXEL_TOLERANCE = 0.1
 
 
 def open_crops(path: Path, *, size_px: int = 64) -> Crops:
@@ -50,6 +51,33 @@ def open_crops(path: Path, *, size_px: int = 64) -> Crops:
         )
         parts += [cut] if cut is not None else []
     return Crops.concat(parts)
+
+
+def refuse_unlike(
+    crops: Crops,
+    *,
+    channels: tuple[str, ...],
+    size_px: tuple[int, ...],
+    voxel_um: tuple[float | None, ...],
+    of: str,
+) -> None:
+    """Refuse crops of other channels, another size or, where both are known, another size of pixels than those `of`.
+
+    Raises
+    ------
+    DataError
+    """
+    seen = f"{crops.source}: crops of {crops.images.shape[2:]} px with channels {list(crops.channels)}"
+    if crops.channels != channels or crops.images.shape[2:] != size_px:
+        raise DataError(
+            f"{seen}; {of} have {tuple(size_px)} px and {list(channels)}. Give crops of one size and the same channels."
+        )
+    pairs = [(a, b) for a, b in zip(crops.voxel_um, voxel_um, strict=True) if a and b]
+    if any(abs(a / b - 1) > _PIXEL_TOLERANCE for a, b in pairs):
+        raise DataError(
+            f"{seen} of {crops.voxel_um} um each; {of} have pixels of {tuple(voxel_um)} um (y, x), and sizes in pixels "
+            "cannot be compared. Resample the images to one pixel size and cut the crops anew."
+        )
 
 
 def crop_set(crops: Crops, signatures: Profiles | None, *, key: str = KEY) -> CropSet:

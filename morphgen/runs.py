@@ -23,7 +23,7 @@ from image2reg.nuclei.crops import Crops
 from image2reg.provenance import run_record, write_run
 from image2reg.tables.profiles import Profiles
 from morphgen.bundling import DIFFUSION_KIND, VAE, VAE_KIND, Facts, refuse_kind
-from morphgen.crop_loading import crop_set, open_crops, split_crops
+from morphgen.crop_loading import crop_set, open_crops, refuse_unlike, split_crops
 from morphgen.fidelity import evaluate, floors, measure_cells, shuffled
 from morphgen.presets import diffusion_recipe, vae_recipe
 from morphgen.report import arm_lines, arm_rows, write_report
@@ -250,16 +250,9 @@ def evaluate_files(
         refuse_existing(out, overwrite=overwrite)
     truth, made = open_crops(real), open_crops(generated)
     known = None if training is None else open_crops(training)
-    for path, crops in ((generated, made), (training, known)):
-        if crops is not None and (crops.channels, crops.images.shape[1:]) != (
-            truth.channels,
-            truth.images.shape[1:],
-        ):
-            raise DataError(
-                f"{path}: crops of {crops.images.shape[1:]} with channels {list(crops.channels)}, the real ones are "
-                f"{truth.images.shape[1:]} with {list(truth.channels)}. Compare crops of one size and the same "
-                "channels."
-            )
+    size, voxel = truth.images.shape[2:], truth.voxel_um
+    for crops in (made, *([] if known is None else [known])):
+        refuse_unlike(crops, channels=truth.channels, size_px=size, voxel_um=voxel, of="the real ones")
     groups = truth.column(match)
     drawn = made.column(match if match in made.metadata or SIGNATURE not in made.metadata else SIGNATURE)
     table, notes = None, list[str]()

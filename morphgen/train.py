@@ -318,8 +318,8 @@ def _table(
     *,
     views: int,
 ) -> LatentTable:
-    x = intensity.apply(crops.images)
-    autoencoder.refuse(x)
+    intensity.refuse(crops.images, crops.channels, name=crops.name)
+    autoencoder.refuse(x := intensity.apply(crops.images))
     latents = encode_all(autoencoder, x, views=views, seed=recipe.training.seed) * autoencoder.latent_scale
     descriptors = descriptors_of(x) if recipe.prior.members else None
     controls = None

@@ -236,8 +236,8 @@ def test_training_crops_of_another_size_are_refused_and_a_report_that_is_there_b
     dataclasses.replace(known, images=known.images[:, :, 2:-2, 2:-2]).write(tmp_path / "other.zarr")
     done = morphgen("evaluate", "--real", cells, "--generated", cells, "--training", tmp_path / "other.zarr")
     assert done.code == 3
-    assert "other.zarr: crops of (1, 20, 20)" in done.err
-    assert "the real ones are (1, 24, 24)" in done.err
+    assert "other.zarr: crops of (20, 20) px" in done.err
+    assert "the real ones have (24, 24) px" in done.err
     there = ("evaluate", "--real", tmp_path / "absent.zarr", "--generated", cells, "--out", tmp_path)
     assert "already exists" in morphgen(*there).err
 
