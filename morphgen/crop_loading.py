@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,25 @@ def open_crops(path: Path, *, size_px: int = 64) -> Crops:
         return Crops.read(path).load()
     from image2reg.tables import Manifest
 
-    parts = []
+    parts: list[Crops] = []
+    names: tuple[str, ...] = ()
     for item in Manifest.read(path).fields():
-        if not item.masks or not item.inputs:
+        names = names or tuple(item.inputs)
+        if not item.masks or not names or set(item.inputs) != set(names):
             raise DataError(
-                f"{path}: field {item.name} has {len(item.inputs)} input channels and {len(item.masks)} masks; needed "
-                "are both. Segment the images first (image2reg segment) and list the labels with role mask."
+                f"{path}: field {item.name} has input channels {list(item.inputs)} and {len(item.masks)} masks; needed "
+                f"are {list(names) or 'some'} and one. Segment the images first (image2reg segment), list the labels "
+                "with role mask, and give every field the same channels."
             )
-        planes = [channel.open().to_axes("YX").load().data for channel in item.inputs.values()]
+        images = [item.inputs[name].open().to_axes("YX").load() for name in names]
+        image = images[0].replace(
+            data=np.stack([i.data for i in images]), axes="CYX", channels=names, source=item.name
+        )
         labels = np.asarray(next(iter(item.masks.values())).open().to_axes("YX").load().data).astype(np.int64)
         metadata = {k: v for k, v in item.metadata.items() if k.startswith("Metadata_")}
-        cut = cut_crops(
-            np.stack(planes), labels, size_px=size_px, channels=list(item.inputs), metadata=metadata
-        )
+        cut = cut_crops(image, labels, size_px=size_px, metadata=metadata)
         parts += [cut] if cut is not None else []
-    return Crops.concat(parts)
+    return replace(Crops.concat(parts), source=str(path))
 
 
 def refuse_unlike(
