@@ -5,7 +5,7 @@ Names load on first use (PEP 562), so that importing this loads no torch.
 Examples
 --------
 >>> import morphgen as mg
->>> data = mg.dataset("unseen", n_per_signature=1, signatures=["AKT1S1_WT.1"])  # doctest: +SKIP
+>>> data = mg.dataset("unseen", n_per_signature=1, signatures=["BRDN0000399207"])  # doctest: +SKIP
 >>> crops = mg.load("planted-nuclei").generate(data.signatures, n=8, steps=6, seed=0)  # doctest: +SKIP
 """
 

@@ -187,9 +187,9 @@ def _common_perturbations(first: NDArray[Any], second: NDArray[Any]) -> list[Any
     if few:
         name, n = next(iter(few.items()))
         raise DataError(
-            f"fidelity: {len(few)} of {len(names)} perturbations have fewer than {LEAST_CELLS} nuclei on one side "
-            f"(first {name!r}: {n[0]} real, {n[1]} other). A distribution needs more than that: add nuclei, or leave "
-            "those perturbations out."
+            f"fidelity: {len(few)} of {len(names)} perturbations have fewer than {LEAST_CELLS} nuclei that were found "
+            f"on one side (first {name!r}: {n[0]} real, {n[1]} other). A distribution needs more than that: add "
+            "nuclei, or leave those perturbations out."
         )
     return names
 

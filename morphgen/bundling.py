@@ -44,6 +44,7 @@ __all__ = [
     "load_denoiser",
     "load_prior",
     "part_files",
+    "refuse_kind",
     "specification",
 ]
 
@@ -129,7 +130,7 @@ def load_autoencoder(bundle: Bundle) -> MorphologyAutoencoder:
     BundleError
         Another kind of bundle, or parts that do not fit.
     """
-    _refuse_kind(bundle, VAE_KIND, DIFFUSION_KIND)
+    refuse_kind(bundle, VAE_KIND, DIFFUSION_KIND)
     network = _part(bundle, "vae", lambda **a: MorphologyAutoencoder(**a).network, VAE)
     model = MorphologyAutoencoder(**bundle.spec.architecture.arguments["vae"])
     model.network = network
@@ -140,7 +141,7 @@ def load_autoencoder(bundle: Bundle) -> MorphologyAutoencoder:
 
 def load_denoiser(bundle: Bundle) -> ConditionalDenoiser:
     """Rebuild U-Net and condition encoder of a diffusion bundle."""
-    _refuse_kind(bundle, DIFFUSION_KIND)
+    refuse_kind(bundle, DIFFUSION_KIND)
     arguments = bundle.spec.architecture.arguments
     condition = _part(bundle, "condition", ConditionEncoder, CONDITION)
     minimal = {"genes": ["a"], "width": arguments["condition"].get("width", 64), "tokens": 1, "hidden": 1}
@@ -161,7 +162,8 @@ def load_prior(bundle: Bundle) -> MorphologyPrior | None:
     return _part(bundle, "prior", MorphologyPrior, PRIOR).eval()  # type: ignore[return-value]
 
 
-def _refuse_kind(bundle: Bundle, *kinds: str) -> None:
+def refuse_kind(bundle: Bundle, *kinds: str) -> None:
+    """Refuse a bundle of another kind with a `BundleError`."""
     if bundle.spec.kind not in kinds:
         raise BundleError(
             f"{bundle.directory}: is a bundle of kind {bundle.spec.kind!r}; needed is {' or '.join(kinds)}."

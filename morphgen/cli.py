@@ -126,12 +126,10 @@ def _trained(bundle: Any, *, as_json: bool) -> None:
         "bundle": str(bundle.directory),
         "steps": bundle.spec.training.steps,
         "minutes": bundle.spec.training.minutes,
+        "notes": list(bundle.spec.limits),
     }
-    emit(
-        facts,
-        f"model  {bundle.directory}  ({facts['steps']} steps, {facts['minutes']} minutes)",
-        as_json=as_json,
-    )
+    text = f"model  {bundle.directory}  ({facts['steps']} steps, {facts['minutes']} minutes)"
+    emit(facts, "\n".join([text, *(f"note: {note}" for note in facts["notes"])]), as_json=as_json)
 
 
 @app.command()
@@ -189,21 +187,21 @@ def generate(
     if part is None:
         refuse_existing(out, overwrite=overwrite)
     generator = load(model, device=device)
-    table = open_signatures(signatures, genes=list(generator.genes), fill=fill_missing)
+    found = open_signatures(signatures, genes=list(generator.genes), fill=fill_missing)
     chosen = {
         "steps": steps, "sampler": sampler, "guidance": guidance, "strength": strength, "route": route,
         "corrections": corrections,
     }  # fmt: skip
     with progress_bar("images", silent=as_json) as progress:
         done = generate_to(
-            out, generator, table, n=n, control=open_crops(control) if control else None, shard=part, strict=strict,
-            overwrite=overwrite, progress=progress, seed=seed, batch=batch, **chosen,
+            out, generator, found.profiles, n=n, control=open_crops(control) if control else None, shard=part,
+            strict=strict, overwrite=overwrite, progress=progress, seed=seed, batch=batch, **chosen,
         )  # fmt: skip
-    lines = [f"warning: {text}" for text in done["warnings"]]
+    lines = [f"warning: {text}" for text in done["warnings"]] + [f"note: {note}" for note in found.notes]
     lines += [f"{done['n_images']} images of {done['n_signatures']} signatures", f"crops     {done['crops']}"]
     lines += [f"profiles  {done['profiles']}"]
     emit(
-        {**done, "crops": str(done["crops"]), "profiles": str(done["profiles"])},
+        {**done, "crops": str(done["crops"]), "profiles": str(done["profiles"]), "notes": list(found.notes)},
         "\n".join(lines),
         as_json=as_json,
     )
@@ -230,7 +228,7 @@ def evaluate(
     done = evaluate_files(
         real, generated, signatures=signatures, training=training, match=match, out=out, overwrite=overwrite
     )
-    emit({"scores": done["scores"]}, done["text"], as_json=as_json)
+    emit({"scores": done["scores"], "notes": done["notes"]}, done["text"], as_json=as_json)
 
 
 def main() -> None:

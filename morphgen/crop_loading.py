@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from image2reg.randomness import generator
 from image2reg.tables.profiles import Profiles
 from morphgen.crops import CropSet
 
-__all__ = ["crop_set", "open_crops", "split_crops"]
+__all__ = ["crop_set", "open_crops", "refuse_unlike", "split_crops"]
 
 KEY = "Metadata_Perturbation"
 CONTROL = "Metadata_Control"
-_TRUE = {"1", "true", "yes", "control"}
+_TRUE = {"1", "1.0", "true", "yes", "control"}
+_PIXEL_TOLERANCE = 0.1
 
 
 def open_crops(path: Path, *, size_px: int = 64) -> Crops:
@@ -35,21 +37,52 @@ def open_crops(path: Path, *, size_px: int = 64) -> Crops:
         return Crops.read(path).load()
     from image2reg.tables import Manifest
 
-    parts = []
+    parts: list[Crops] = []
+    names: tuple[str, ...] = ()
     for item in Manifest.read(path).fields():
-        if not item.masks or not item.inputs:
+        names = names or tuple(item.inputs)
+        if not item.masks or not names or set(item.inputs) != set(names):
             raise DataError(
-                f"{path}: field {item.name} has {len(item.inputs)} input channels and {len(item.masks)} masks; needed "
-                "are both. Segment the images first (image2reg segment) and list the labels with role mask."
+                f"{path}: field {item.name} has input channels {list(item.inputs)} and {len(item.masks)} masks; needed "
+                f"are {list(names) or 'some'} and one. Segment the images first (image2reg segment), list the labels "
+                "with role mask, and give every field the same channels."
             )
-        planes = [channel.open().to_axes("YX").load().data for channel in item.inputs.values()]
+        images = [item.inputs[name].open().to_axes("YX").load() for name in names]
+        image = images[0].replace(
+            data=np.stack([i.data for i in images]), axes="CYX", channels=names, source=item.name
+        )
         labels = np.asarray(next(iter(item.masks.values())).open().to_axes("YX").load().data).astype(np.int64)
         metadata = {k: v for k, v in item.metadata.items() if k.startswith("Metadata_")}
-        cut = cut_crops(
-            np.stack(planes), labels, size_px=size_px, channels=list(item.inputs), metadata=metadata
-        )
+        cut = cut_crops(image, labels, size_px=size_px, metadata=metadata)
         parts += [cut] if cut is not None else []
-    return Crops.concat(parts)
+    return replace(Crops.concat(parts), source=str(path))
+
+
+def refuse_unlike(
+    crops: Crops,
+    *,
+    channels: tuple[str, ...],
+    size_px: tuple[int, ...],
+    voxel_um: tuple[float | None, ...],
+    of: str,
+) -> None:
+    """Refuse crops of other channels, another size or, where both are known, another size of pixels than those `of`.
+
+    Raises
+    ------
+    DataError
+    """
+    seen = f"{crops.source}: crops of {crops.images.shape[2:]} px with channels {list(crops.channels)}"
+    if crops.channels != channels or crops.images.shape[2:] != size_px:
+        raise DataError(
+            f"{seen}; {of} have {tuple(size_px)} px and {list(channels)}. Give crops of one size and the same channels."
+        )
+    pairs = [(a, b) for a, b in zip(crops.voxel_um, voxel_um, strict=True) if a and b]
+    if any(abs(a / b - 1) > _PIXEL_TOLERANCE for a, b in pairs):
+        raise DataError(
+            f"{seen} of {crops.voxel_um} um each; {of} have pixels of {tuple(voxel_um)} um (y, x), and sizes in pixels "
+            "cannot be compared. Resample the images to one pixel size and cut the crops anew."
+        )
 
 
 def crop_set(crops: Crops, signatures: Profiles | None, *, key: str = KEY) -> CropSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,6 +53,28 @@ class IntensityRange:
     def stored(cls, stored: Normalisation) -> IntensityRange:
         """Read from a bundle's description."""
         return cls(stored.centre, stored.scale)
+
+    def refuse(self, images: NDArray[Any], channels: Sequence[str], *, name: str) -> None:
+        """Refuse crops (N, C, *spatial) that hold no numbers, or are on another scale than those this was measured on.
+
+        Raises
+        ------
+        DataError
+            A value that is not finite; a channel in which no crop spans a fiftieth of the range, or most span ten times
+            as much.
+        """
+        axes = tuple(range(2, images.ndim))
+        high, low = images.max(axes).astype(np.float64), images.min(axes).astype(np.float64)
+        if not np.isfinite(high - low).all():
+            raise DataError(f"{name}: crops hold values that are not finite. Leave those crops out.")
+        share = (high - low) / (2 * np.array(self.half_width))
+        for c in np.flatnonzero((share.max(0) < 1 / 50) | (np.median(share, axis=0) > 10)).tolist():
+            first, last = (self.centre[c] + sign * self.half_width[c] for sign in (-1, 1))
+            raise DataError(
+                f"{name}: values of channel {channels[c]!r} run from {low[:, c].min():.4g} to {high[:, c].max():.4g}, "
+                f"those the model was trained on from {first:.4g} to {last:.4g}. Give crops in the units of the "
+                "training: of the same bit depth, and scaled in the same way."
+            )
 
     def normalisation(self) -> Normalisation:
         """Describe for a bundle."""
@@ -152,6 +175,24 @@ class CropSet:
         """Keep crops by position; signatures and controls stay."""
         index = self.signature_index[chosen] if len(self.signature_index) else self.signature_index
         return replace(self, images=self.images[chosen], signature_index=index)
+
+    def matched(self) -> CropSet:
+        """Keep the crops that have a signature, and the signatures that have crops: what a training has seen.
+
+        Raises
+        ------
+        DataError
+            No crop has a signature.
+        """
+        kept = np.flatnonzero(self.signature_index >= 0)
+        if self.signatures is None or not len(kept):
+            raise DataError(
+                f"{self.name}: no signatures; a generator needs the signature of each crop. Give them, and the row of "
+                "its own to each crop."
+            )
+        seen, place = np.unique(self.signature_index[kept], return_inverse=True)
+        images = self.images if len(kept) == len(self) else self.images[kept]
+        return replace(self, images=images, signature_index=place, signatures=self.signatures.rows(seen))
 
 
 def refuse_thin_perturbations(crops: CropSet, *, least: int = 2) -> None:

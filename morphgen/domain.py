@@ -52,7 +52,10 @@ class SignatureDomain:
         Beyond the farthest training signature the ratio of distances is given, so that it keeps rising.
         """
         distance = self.distance(signatures)
-        inside = np.interp(distance, self.quantiles, _LEVELS)
+        # Where one perturbation was trained on all quantiles are 0, and so is its own distance.
+        inside = np.where(
+            distance <= self.quantiles[0], _LEVELS[0], np.interp(distance, self.quantiles, _LEVELS)
+        )
         beyond = distance / max(float(self.quantiles[-1]), 1e-12)
         return np.where(distance > self.quantiles[-1], beyond, inside)
 

@@ -160,15 +160,13 @@ def evaluate(
     Raises
     ------
     DataError
-        An arm without some perturbation, with other features or with too few nuclei; a perturbation without signature.
+        An arm without some perturbation, with other features or with too few nuclei; a perturbation without signature,
+        or with several.
     """
     names = sorted(set(real.groups.tolist()))
     vectors = None
     if signatures is not None:
-        absent = [name for name in names if name not in signatures.index]
-        if absent:
-            raise DataError(f"fidelity: {len(absent)} perturbations have no signature, such as {absent[:3]}.")
-        vectors = signatures.loc[names].to_numpy(np.float64)
+        vectors = _one_each(signatures, names).to_numpy(np.float64)
     held_out = held_out or real
     results = {}
     for name, arm in arms.items():
@@ -188,6 +186,18 @@ def evaluate(
         )
         results[name] = Arm(agreement, closeness(*clouds, seed=seed), memory, follow)
     return results
+
+
+def _one_each(signatures: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
+    """Signatures of the named perturbations, in their order; `DataError` where one has none, or several."""
+    counts = signatures.index.value_counts().reindex(names, fill_value=0)
+    for wrong, what in ((counts == 0, "no signature"), (counts > 1, "several signatures")):
+        if wrong.any():
+            raise DataError(
+                f"fidelity: {int(wrong.sum())} perturbations have {what}, such as {counts.index[wrong].tolist()[:3]}. "
+                "Allowed is one for each: add them, name signatures apart, or make a consensus."
+            )
+    return signatures.loc[names]
 
 
 def floors(
@@ -212,12 +222,13 @@ def floors(
         What a generator was trained on.
     signatures, training_signatures : DataFrame, optional
         Index is the perturbation; for ``nearest training signature``: real training nuclei of the training
-        perturbation whose signature correlates best.
+        perturbation whose signature correlates best. Of the latter those without training nuclei do not count.
 
     Returns
     -------
     dict of name to Cells
-        ``mean image``; ``any training nuclei``, which is what a perfect unconditional model draws; and the two above.
+        ``mean image``; ``any training nuclei``, which is what a perfect unconditional model draws; and the two above,
+        the shuffled one where there are several perturbations.
     """
     rng = generator(seed, "floors")
     n = len(real)
@@ -226,13 +237,17 @@ def floors(
         "mean image": mean.take(np.zeros(n, np.int64), real.groups),
         "any training nuclei": training.take(rng.integers(len(training), size=n), real.groups),
     }
+    names = sorted(set(real.groups.tolist()))
     if signatures is not None and training_signatures is not None:
-        names, known = sorted(set(real.groups.tolist())), list(training_signatures.index)
-        wanted, there = (_unit_rows(t) for t in (signatures.loc[names], training_signatures))
+        with_nuclei = training_signatures.index.isin(set(training.groups.tolist()))
+        training_signatures = training_signatures[with_nuclei]
+    if signatures is not None and training_signatures is not None and len(training_signatures):
+        known = list(training_signatures.index)
+        wanted, there = (_unit_rows(t) for t in (_one_each(signatures, names), training_signatures))
         best = dict(zip(names, (known[i] for i in (wanted @ there.T).argmax(axis=1)), strict=True))
         rows = [rng.choice(np.flatnonzero(training.groups == best[name])) for name in real.groups.tolist()]
         arms["nearest training signature"] = training.take(np.array(rows), real.groups)
-    if generated is not None:
+    if generated is not None and len(names) > 1:
         arms["shuffled signatures"] = shuffled(generated, seed=seed)
     return arms
 

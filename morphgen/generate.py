@@ -16,6 +16,7 @@ from image2reg.errors import ConfigurationError
 from image2reg.nuclei.crops import Crops, write_crops
 from image2reg.tables.profiles import Profiles
 from morphgen.crop_features import crop_features
+from morphgen.crop_loading import refuse_unlike
 from morphgen.sample import MorphologyGenerator
 
 __all__ = ["generate_to", "shard_name"]
@@ -114,8 +115,8 @@ def generate_to(
 
 
 def _control_of(control: Crops, model: MorphologyGenerator) -> Any:
-    if control.channels != model.channels:
-        raise ConfigurationError(
-            f"{control.source}: channels {list(control.channels)}, the model draws {list(model.channels)}."
-        )
+    size, voxel = model.crop_size, model.voxel_um[1:]
+    refuse_unlike(
+        control, channels=model.channels, size_px=size, voxel_um=voxel, of="those the model was trained on"
+    )
     return control.load().images

@@ -210,13 +210,15 @@ class PriorTask:
         return {"loss": error + genes, "error": error, "genes": genes}
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Coefficient of determination on unseen perturbations, mean over measurements."""
+        """Coefficient of determination on unseen perturbations, mean over measurements; of a single one, the error."""
         if self.validation is None:
             return {}
         assert isinstance(module, MorphologyPrior)
         condition, means = self.validation
         device = module.usual.device
         error = module.expected(condition.to(device)).float().cpu() - means
+        if len(means) < 2:  # nothing varies that could be explained
+            return {"morphology_error": float(error.square().mean()), "score": -float(error.square().mean())}
         total = (means - means.mean(0)).square().sum(0).clamp_min(1e-12)
         r2 = float((1 - error.square().sum(0) / total).mean())
         return {"morphology_r2": r2, "score": r2}

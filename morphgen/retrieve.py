@@ -69,15 +69,16 @@ def retrieval_arms(
     Raises
     ------
     DataError
-        Perturbations repeat, or some have no generated nuclei (named).
+        Perturbations repeat, or some have no generated (or real, where there are any) nuclei (named).
     """
     names = signatures.column(key).astype(str).tolist()
-    absent = sorted(set(names) - set(generated.groups.astype(str).tolist()))
-    if absent or len(set(names)) < len(names):
-        raise DataError(
-            f"{signatures.source}: {len(names) - len(set(names))} perturbations repeat and {len(absent)} have no "
-            f"generated nuclei {absent[:3]}. Retrieval needs one row, and nuclei, for each."
-        )
+    for what, drawn in (("generated", generated), ("real", real)):
+        absent = sorted(set(names) - set(names if drawn is None else drawn.groups.astype(str).tolist()))
+        if absent or len(set(names)) < len(names):
+            raise DataError(
+                f"{signatures.source}: {len(names) - len(set(names))} perturbations repeat and {len(absent)} have no "
+                f"{what} nuclei {absent[:3]}. Retrieval needs one row, and nuclei, for each."
+            )
 
     def vectors(table: Profiles) -> pd.DataFrame:
         return pd.DataFrame(table.values, index=table.column(key).astype(str)).groupby(level=0).mean()

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from image2reg.atomic import atomic_file, refuse_existing
-from image2reg.config import dump_config
-from image2reg.errors import ConfigurationError, DataError
-from image2reg.expression.signatures import read_signatures
+from image2reg.config import dump_config, load_config
+from image2reg.errors import ConfigurationError, DataError, ProjectError
+from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
 from image2reg.nuclei.crops import Crops
 from image2reg.provenance import run_record, write_run
 from image2reg.tables.profiles import Profiles
-from morphgen.bundling import Facts
-from morphgen.crop_loading import crop_set, open_crops, split_crops
-from morphgen.fidelity import evaluate, floors, measure_cells
+from morphgen.bundling import DIFFUSION_KIND, VAE, VAE_KIND, Facts, refuse_kind
+from morphgen.crop_loading import crop_set, open_crops, refuse_unlike, split_crops
+from morphgen.fidelity import evaluate, floors, measure_cells, shuffled
 from morphgen.presets import diffusion_recipe, vae_recipe
 from morphgen.report import arm_lines, arm_rows, write_report
 from morphgen.sample import roots
 
 __all__ = ["evaluate_files", "open_signatures", "train_diffusion_from", "train_vae_from"]
 
+_NAMES_AND_SAMPLING = {
+    "name", "summary", "sampler", "steps", "guidance", "strength", "residual", "corrections",
+}  # fmt: skip
+
 
 def open_signatures(
     path: Path, *, genes: list[str] | None = None, fill: bool = False, key: str = ""
-) -> Profiles:
+) -> Signatures:
     """Read signatures in the order of `genes` (the 978 landmarks by default).
 
     Parameters
@@ -42,6 +50,11 @@ def open_signatures(
     key : str
         Column that names the perturbation; where the table lacks it, the signature's own id is used.
 
+    Returns
+    -------
+    Signatures
+        What was filled stands in its notes.
+
     Raises
     ------
     DataError
@@ -49,28 +62,91 @@ def open_signatures(
     """
     found = read_signatures(path, genes=genes, missing="zero" if fill else "refuse")
     frame = found.profiles.frame
-    if key and key not in frame and "Metadata_Signature" in frame:
-        return Profiles(frame.assign(**{key: frame["Metadata_Signature"]}), source=str(path))
-    return found.profiles
+    if key and key not in frame:
+        named = Profiles(frame.assign(**{key: frame[SIGNATURE]}), source=str(path))
+        return dataclasses.replace(found, profiles=named)
+    return found
 
 
-def _facts(data: Path, command: str, split: str) -> Facts:
+def _facts(data: Path, command: str, split: str, notes: tuple[str, ...] = ()) -> Facts:
     return Facts(
         command=command,
         sources=(DataSource(name=data.name, licence="unstated", credit="the trainer"),),
         split=split,
         intended_use="Crops and signatures like those it was trained on.",
-        limits=("Not scored against held-out perturbations yet: run `morphgen evaluate`.",),
+        limits=("Not scored against held-out perturbations yet: run `morphgen evaluate`.", *notes),
     )
 
 
-def _begin(out: Path, recipe: Any, *, resume: bool) -> None:
-    if not resume:
-        refuse_existing(out, overwrite=False)
+def _refuse_run(out: Path, *, resume: bool) -> None:
+    if out.exists() and not resume:
+        raise DataError(
+            f"{out}: already exists. Pass --resume to continue the run in it, or choose another --out."
+        )
+
+
+@contextlib.contextmanager
+def _run_folder(out: Path, recipe: Any, *, resume: bool, inputs: Mapping[str, Path]) -> Iterator[None]:
+    """Make the folder of a run and say in it what is trained; what is refused before the first step leaves none.
+
+    Raises
+    ------
+    ConfigurationError
+        The run to be resumed began with another recipe or other inputs.
+    """
+    made, continued = not out.exists(), resume and (out / "config.yaml").is_file()
+    record = run_record(seed=recipe.training.seed, configuration=recipe, inputs=inputs)
+    if continued:
+        _refuse_other(out, recipe, record["inputs"])
+    else:
+        _describe(out, recipe, record)
+    try:
+        yield
+    except ProjectError:
+        if made and not any(out.rglob("metrics.jsonl")):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    # What may change (more steps, say) is written down once the continuation was not refused.
+    if continued:
+        _describe(out, recipe, record)
+
+
+def _describe(out: Path, recipe: Any, record: Mapping[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "config.yaml", overwrite=True) as partial:
         partial.write_text(dump_config(recipe), encoding="utf-8")
-    write_run(out, run_record(seed=recipe.training.seed, configuration=recipe, inputs={}))
+    write_run(out, record)
+
+
+def _refuse_other(out: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
+    """Refuse to continue a run under another recipe: one half would be trained for one thing, one for another.
+
+    Settings of the training loop are compared by the loop itself, and what only names or samples may differ.
+    """
+    old, new = (
+        _flat(r.model_dump(mode="json")) for r in (load_config(type(recipe), out / "config.yaml"), recipe)
+    )
+    changed = [f"{k}: {old[k]} -> {new[k]}" for k in new if new[k] != old[k] and not _may_change(k)]
+    run = out / "run.json"
+    began = json.loads(run.read_text("utf-8")).get("inputs", {}) if run.is_file() else {}
+    changed += [
+        f"{k}: {began[k]['path']} -> {inputs[k]['path']}"
+        for k in inputs
+        if k in began and began[k]["sha256"] != inputs[k]["sha256"]
+    ]
+    if changed:
+        raise ConfigurationError(
+            f"{out}: was begun with another recipe ({', '.join(changed)}). Restore it, or choose another --out."
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    parts = [_flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k: v} for k, v in values.items()]
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _may_change(name: str) -> bool:
+    return name in _NAMES_AND_SAMPLING or name.rpartition(".")[0].endswith("training")
 
 
 def train_vae_from(
@@ -88,16 +164,17 @@ def train_vae_from(
     from morphgen.perceptual import perceptual_of
     from morphgen.train import train_vae
 
+    _refuse_run(out, resume=resume)
     recipe = vae_recipe(config, [*overrides, *_named(out, overrides)])
     crops = open_crops(data)
     perceptual = perceptual_of(recipe.loss)
     training, validation = _split(crop_set(crops, None), crops, hold_out, recipe.training.seed)
-    _begin(out, recipe, resume=resume)
     split = f"by {hold_out or 'nothing'}: {len(training)} crops trained on, {len(validation or ())} for validation"
-    return train_vae(
-        training, validation, recipe, out, facts=_facts(data, command, split), perceptual=perceptual, resume=resume,
-        device=device,
-    )  # fmt: skip
+    with _run_folder(out, recipe, resume=resume, inputs={}):
+        return train_vae(
+            training, validation, recipe, out, facts=_facts(data, command, split), perceptual=perceptual,
+            resume=resume, device=device,
+        )  # fmt: skip
 
 
 def train_diffusion_from(
@@ -107,26 +184,23 @@ def train_diffusion_from(
     """Train a generator on files; a tenth of the perturbations validates."""
     from morphgen.train import train_diffusion
 
+    _refuse_run(out, resume=resume)
     recipe = diffusion_recipe(config, [*overrides, *_named(out, overrides)])
-    crops, table = open_crops(data), open_signatures(signatures, fill=fill, key=match)
     bundle = find_bundle(vae, roots())
+    refuse_kind(bundle, VAE_KIND, DIFFUSION_KIND)
+    crops, found = open_crops(data), open_signatures(signatures, fill=fill, key=match)
+    table = found.profiles
     joined = crop_set(crops, table, key=match)
     kept = crops.rows(joined_rows(crops, table, match)) if len(joined) < len(crops) else crops
     training, validation = _split(joined, kept, hold_out or match, recipe.training.seed)
-    _begin(out, recipe, resume=resume)
     split = (
         f"by {hold_out or match}: {len(training)} crops trained on, {len(validation or ())} for validation"
     )
-    return train_diffusion(
-        training,
-        validation,
-        bundle,
-        recipe,
-        out,
-        facts=_facts(data, command, split),
-        resume=resume,
-        device=device,
-    )
+    facts = _facts(data, command, split, found.notes)
+    with _run_folder(out, recipe, resume=resume, inputs={"vae": bundle.file(VAE)}):
+        return train_diffusion(
+            training, validation, bundle, recipe, out, facts=facts, resume=resume, device=device
+        )
 
 
 def joined_rows(crops: Crops, signatures: Profiles, key: str) -> Any:
@@ -159,50 +233,53 @@ def evaluate_files(
 ) -> dict[str, Any]:  # fmt: skip
     """Score generated crops against half of the real ones; the other half is the ceiling.
 
+    Generated crops without the column `match` are named by their signature's own id, as `open_signatures` does it.
+    Genes that the signatures lack are equal in all of them, and change nothing.
+
     Returns
     -------
     dict
-        ``scores`` (one row per arm) and ``text``; with `out`, ``scores.csv`` and ``report.html`` are there.
+        ``scores`` (one row per arm), ``notes`` and ``text``; with `out`, ``scores.csv`` and ``report.html`` are there.
 
     Raises
     ------
     DataError
-        Crops that do not fit each other, or a perturbation with too few cells.
+        Crops that do not fit each other, a perturbation with too few cells, or one with several signatures.
     """
-    truth, made = open_crops(real), open_crops(generated)
-    if truth.channels != made.channels or truth.images.shape[1:] != made.images.shape[1:]:
-        raise DataError(
-            f"{generated}: crops of {made.images.shape[1:]} with channels {list(made.channels)}, the real ones are "
-            f"{truth.images.shape[1:]} with {list(truth.channels)}. Compare crops of one size and the same channels."
-        )
-    groups = truth.column(match)
-    first = np.zeros(len(groups), bool)
-    first[pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0] = True
-    cells = [
-        measure_cells(np.asarray(crops.images), crops.column(match), channels=crops.channels)
-        for crops in (truth.rows(first), truth.rows(~first), made)
-    ]
-    arms = {"second real sample (ceiling)": cells[1], "generated": cells[2]}
-    table = None
-    if signatures is not None:
-        found = open_signatures(signatures, key=match)
-        table = pd.DataFrame(found.values, index=found.column(match))
-    trained = None
-    if training is not None:
-        known = open_crops(training)
-        trained = measure_cells(np.asarray(known.images), known.column(match), channels=known.channels)
-        arms |= floors(cells[2], cells[0], trained, np.asarray(known.images))
-    scored = evaluate(cells[0], arms, signatures=table, training=trained)
-    rows = arm_rows(scored)
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
+    truth, made = open_crops(real), open_crops(generated)
+    known = None if training is None else open_crops(training)
+    size, voxel = truth.images.shape[2:], truth.voxel_um
+    for crops in (made, *([] if known is None else [known])):
+        refuse_unlike(crops, channels=truth.channels, size_px=size, voxel_um=voxel, of="the real ones")
+    groups = truth.column(match)
+    drawn = made.column(match if match in made.metadata or SIGNATURE not in made.metadata else SIGNATURE)
+    table, notes = None, list[str]()
+    if signatures is not None:
+        found = open_signatures(signatures, fill=True, key=match)
+        table = pd.DataFrame(found.profiles.values, index=found.profiles.column(match))
+        notes = list(found.notes)
+    first = pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0
+    halves = truth.rows(first), truth.rows(~first)
+    reference, second, own = (
+        measure_cells(crops.images, names, channels=crops.channels)
+        for crops, names in ((halves[0], groups[first]), (halves[1], groups[~first]), (made, drawn))
+    )
+    arms = {"second real sample (ceiling)": second, "generated": own}
+    trained = None
+    if known is None:
+        arms |= {"shuffled signatures": shuffled(own)} if len(set(drawn)) > 1 else {}
+    else:
+        trained = measure_cells(known.images, known.column(match), channels=known.channels)
+        arms |= floors(own, reference, trained, known.images, signatures=table, training_signatures=table)
+    scored = evaluate(reference, arms, signatures=table, training=trained)
+    rows = arm_rows(scored)
+    if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         with atomic_file(out / "scores.csv", overwrite=True) as partial:
             pd.DataFrame(rows).to_csv(partial, index=False)
-        write_report(
-            out / "report.html",
-            "Generated nuclei against real ones",
-            rows,
-            note=f"{generated} against {real}",
-        )
-    return {"scores": rows, "text": arm_lines(rows)}
+        said = ". ".join([f"{generated} against {real}", *notes])
+        write_report(out / "report.html", "Generated nuclei against real ones", rows, note=said)
+    text = "\n".join([arm_lines(rows), *(f"note: {note}" for note in notes)])
+    return {"scores": rows, "notes": notes, "text": text}

@@ -213,6 +213,7 @@ class MorphologyGenerator:
             raise DataError(
                 f"control crops {control.shape}: the model needs (N, {', '.join(map(str, expected))})."
             )
+        self.intensity.refuse(control, self.channels, name="control crops")
         parts = torch.from_numpy(self.intensity.apply(control)).to(self.device).split(64)
         with torch.no_grad():
             latents = torch.cat([self.autoencoder.encode(part) for part in parts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,11 +67,17 @@ def settled(given: Sampling, own: dict[str, Any], *, n: int, has_control: bool, 
     }
     options |= {"seed": given.seed, "batch": given.batch, "route": given.route, "process": own["process"]}
     few = n < 1 or options["steps"] < 1 or given.batch < 1 or options["corrections"] < 0
-    if few or not 0 <= options["strength"] <= 1:
+    finite = all(math.isfinite(options[k]) and options[k] >= 0 for k in ("guidance", "residual"))
+    if few or not finite or not 0 <= options["strength"] <= 1:
         raise ConfigurationError(
             f"n={n}, steps={options['steps']}, batch={given.batch}, strength={options['strength']}, "
-            f"corrections={options['corrections']}: the first three are at least 1, strength lies between 0 and 1, "
-            "corrections are 0 or more."
+            f"corrections={options['corrections']}, guidance={options['guidance']}, residual={options['residual']}: "
+            "the first three are at least 1, strength lies between 0 and 1, the others are 0 or more."
+        )
+    if not has_control and (given.route == "inversion" or given.strength is not None):
+        raise ConfigurationError(
+            f"route={given.route}, strength={given.strength}: these say how to begin at control nuclei, and there are "
+            "none. Give them (--control crops.zarr), or leave --route and --strength out."
         )
     if options["guidance"] != 1 and not own["dropout"]:
         raise ConfigurationError(

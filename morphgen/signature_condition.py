@@ -31,7 +31,7 @@ def condition_of(signatures: Profiles, genes: Sequence[str], cell_lines: Sequenc
     Raises
     ------
     DataError
-        Genes of the model that the table lacks, named.
+        Genes of the model that the table lacks, named; a signature that holds infinity, or no number at all.
     """
     known = set(signatures.features)
     missing = [gene for gene in genes if gene not in known]
@@ -41,9 +41,14 @@ def condition_of(signatures: Profiles, genes: Sequence[str], cell_lines: Sequenc
             f"{missing[:5]}. Columns must be gene symbols, one row per signature; read the table with "
             "image2reg.expression.read_signatures, which finds genes by other ids and fills gaps when asked."
         )
-    parts: dict[str, Tensor] = {
-        "expression": torch.from_numpy(signatures.frame[list(genes)].to_numpy(np.float32, copy=True))
-    }
+    expression = signatures.frame[list(genes)].to_numpy(np.float32, copy=True)
+    wrong = np.isinf(expression).any(1) | np.isnan(expression).all(1)
+    if wrong.any():
+        raise DataError(
+            f"{signatures.source}: {int(wrong.sum())} signatures hold infinity, or nothing but NaN, first row "
+            f"{int(wrong.argmax())} (counted from 0). Leave them out; NaN is for single genes that were not measured."
+        )
+    parts: dict[str, Tensor] = {"expression": torch.from_numpy(expression)}
     for part, column in COVARIATES.items():
         if column in signatures.frame:
             values = signatures.numbers(column)

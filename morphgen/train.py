@@ -158,7 +158,8 @@ def train_diffusion(
     Parameters
     ----------
     training, validation : CropSet
-        With signatures; the validation's should be other perturbations.
+        With signatures; the validation's should be other perturbations. Crops without a signature, and signatures
+        without crops, are left out: the scale of genes and the range a signature may lie in are those of the training.
     vae : Bundle
         Autoencoder; becomes part of the bundle.
     recipe : DiffusionRecipe
@@ -170,11 +171,11 @@ def train_diffusion(
     DataError
         No signatures, one cell per perturbation, crops of another size or other channels than the autoencoder's.
     """
-    if training.signatures is None:
-        raise DataError(f"{training.name}: no signatures; a generator needs the signature of each crop.")
+    training = training.matched()
     refuse_thin_perturbations(training)
-    signatures, genes = training.signatures, tuple(training.signatures.features)
-    seed = recipe.training.seed
+    signatures = training.signatures
+    assert signatures is not None
+    genes, seed = tuple(signatures.features), recipe.training.seed
     autoencoder, intensity = load_autoencoder(vae), IntensityRange.stored(vae.spec.normalisation.output)
     if training.channels != vae.spec.outputs[0].channels:
         raise DataError(
@@ -186,6 +187,8 @@ def train_diffusion(
     table = _table(training, condition, autoencoder, intensity, recipe, views=recipe.views)
     held_out = None
     if validation is not None and validation.signatures is not None:
+        validation = validation.matched()
+        assert validation.signatures is not None
         other = condition_of(validation.signatures, genes, cell_lines)
         held_out = _table(validation, other, autoencoder, intensity, recipe, views=0)
     known: dict[str, Any] = {
@@ -315,8 +318,8 @@ def _table(
     *,
     views: int,
 ) -> LatentTable:
-    x = intensity.apply(crops.images)
-    autoencoder.refuse(x)
+    intensity.refuse(crops.images, crops.channels, name=crops.name)
+    autoencoder.refuse(x := intensity.apply(crops.images))
     latents = encode_all(autoencoder, x, views=views, seed=recipe.training.seed) * autoencoder.latent_scale
     descriptors = descriptors_of(x) if recipe.prior.members else None
     controls = None

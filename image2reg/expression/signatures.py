@@ -133,7 +133,7 @@ def read_signatures(
         )
         if missing == "refuse":
             raise DataError(
-                f"{path}: {text}. Leave those signatures out, or pass missing='zero' to fill with 0."
+                f"{path}: {text}. Leave those signatures out, or pass missing='zero' (--fill-missing) to fill with 0."
             )
         notes.append(f"{text}: filled with 0")
     found = level_of(values)
@@ -288,7 +288,8 @@ def _settled(path: Path, alignment: Alignment, n_wanted: int, missing: str, dupl
         )
         if missing == "refuse":
             raise DataError(
-                f"{path}: {text}. Add them, or pass missing='zero' to fill z-scores with 0 and mark them as missing."
+                f"{path}: {text}. Add them, or pass missing='zero' (--fill-missing) to fill z-scores with 0 and mark "
+                "them as missing."
             )
         notes.append(f"{text}: filled with 0")
     return notes

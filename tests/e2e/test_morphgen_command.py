@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -179,6 +180,13 @@ def test_crops_and_signatures_become_a_generator_as_the_readme_types_it(
     model = Path(json.loads(done.out)["bundle"])
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     before = weights.read_bytes()
+    other = morphgen(
+        "train", "vae", "--data", cells, "--out", tmp_path / "vae2", *settings(TINY_VAE), "--seed", 1
+    )
+    assert other.code == 0, other.err
+    done = morphgen(*diffusion, "--vae", tmp_path / "vae2" / "bundle", "--resume")
+    assert done.code == 2
+    assert f"vae: {made['bundle']}" in done.err
     done = morphgen(*diffusion, "--resume")
     assert done.code == 0, done.err
     assert weights.read_bytes() == before
@@ -192,6 +200,82 @@ def test_crops_and_signatures_become_a_generator_as_the_readme_types_it(
     drawn = Crops.read(tmp_path / "drawn" / "crops.zarr")
     assert len(drawn) == 4
     assert set(drawn.column("Metadata_Origin")) == {"generated"}
+
+
+def test_crops_are_scored_beside_every_floor_where_the_signatures_ids_name_the_perturbations(
+    morphgen: Callable[..., Done], cells: Path, table: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(table).rename(columns={"Metadata_Perturbation": "Metadata_Signature"})
+    frame.drop(columns=frame.columns[-2:]).to_csv(tmp_path / "level5.csv", index=False)
+    drawn = Crops.read(write_cells(tmp_path / "1.zarr", table, 1)).load()
+    names = drawn.metadata.rename(columns={"Metadata_Perturbation": "Metadata_Signature"})
+    dataclasses.replace(drawn, metadata=names).write(tmp_path / "drawn.zarr")
+    words = (
+        "evaluate", "--real", cells, "--generated", tmp_path / "drawn.zarr", "--signatures", tmp_path / "level5.csv",
+        "--json",
+    )  # fmt: skip
+    for training, floors in (
+        ((), {"shuffled signatures"}),
+        (
+            ("--training", write_cells(tmp_path / "2.zarr", table, 2)),
+            {"mean image", "any training nuclei", "nearest training signature", "shuffled signatures"},
+        ),
+    ):
+        done = morphgen(*words, *training)
+        assert done.code == 0, done.err
+        made = json.loads(done.out)
+        arms = {row["arm"] for row in made["scores"]}
+        assert arms == {"generated", "second real sample (ceiling)"} | floors
+        assert "2 of 978 genes are missing" in made["notes"][0]
+
+
+def test_training_crops_of_another_size_are_refused_and_a_report_that_is_there_before_any_work(
+    morphgen: Callable[..., Done], cells: Path, table: Path, tmp_path: Path
+) -> None:
+    known = Crops.read(write_cells(tmp_path / "1.zarr", table, 1)).load()
+    dataclasses.replace(known, images=known.images[:, :, 2:-2, 2:-2]).write(tmp_path / "other.zarr")
+    done = morphgen("evaluate", "--real", cells, "--generated", cells, "--training", tmp_path / "other.zarr")
+    assert done.code == 3
+    assert "other.zarr: crops of (20, 20) px" in done.err
+    assert "the real ones have (24, 24) px" in done.err
+    there = ("evaluate", "--real", tmp_path / "absent.zarr", "--generated", cells, "--out", tmp_path)
+    assert "already exists" in morphgen(*there).err
+
+
+def test_what_was_filled_is_said(morphgen: Callable[..., Done], table: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(table)
+    frame.drop(columns=frame.columns[-3:]).to_csv(tmp_path / "short.csv", index=False)
+    words = (
+        "generate", "--model", "planted-nuclei", "--signatures", tmp_path / "short.csv", "--n", 1, "--steps", 1,
+        "--out", tmp_path / "drawn",
+    )  # fmt: skip
+    refused = morphgen(*words)
+    assert refused.code == 3
+    assert "--fill-missing" in refused.err
+    done = morphgen(*words, "--fill-missing")
+    assert "note: 3 of 978 genes are missing" in done.out
+    assert "filled with 0" in done.out
+
+
+def test_a_refused_training_leaves_nothing_and_no_run_goes_on_under_another_recipe(
+    morphgen: Callable[..., Done], cells: Path, tmp_path: Path
+) -> None:
+    words = ("train", "vae", "--data", cells, "--out", tmp_path / "vae", *settings(TINY_VAE))
+    done = morphgen(*words, "--set", "autoencoder.patch=7")
+    assert done.code == 3
+    assert not (tmp_path / "vae").exists()
+    assert morphgen(*words).code == 0
+    assert "Pass --resume" in morphgen(*words).err
+
+    before = (tmp_path / "vae" / "config.yaml").read_bytes()
+    for change, said in (("loss.kl=0.5", "loss.kl: 1e-07 -> 0.5"), ("training.learning_rate=0.5", "-> 0.5")):
+        done = morphgen(*words, "--set", change, "--resume")
+        assert done.code == 2
+        assert said in done.err
+        assert (tmp_path / "vae" / "config.yaml").read_bytes() == before
+    done = morphgen(*words, "--set", "training.steps=4", "--resume")
+    assert done.code == 0, done.err
+    assert "steps: 4" in (tmp_path / "vae" / "config.yaml").read_text("utf-8")
 
 
 def test_cells_that_are_real_score_as_real_and_a_table_says_so(

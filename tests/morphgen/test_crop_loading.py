@@ -53,6 +53,35 @@ def test_a_missing_path_is_said() -> None:
         open_crops(Path("absent.zarr"))
 
 
+def test_channels_of_a_manifest_meet_by_name_and_keep_their_pixel_size(tmp_path) -> None:
+    from image2reg.images.image import Image
+
+    rows, spot = [], np.zeros((32, 32), np.uint16)
+    spot[10:20, 10:20] = 1
+    for field, order in (("a", ("DNA", "ER")), ("b", ("ER", "DNA"))):
+        for channel in order:
+            name = f"{field}_{channel}.ome.tif"
+            level = {"DNA": 100, "ER": 7}[channel]
+            image = Image(level * spot[None], "CYX", channels=(channel,), voxel_um=(None, 0.3, 0.3))
+            image.write(tmp_path / name)
+            rows.append({"path": name, "role": "input", "channel": channel, "Metadata_Site": field})
+        Image(spot, "YX").write(tmp_path / f"{field}_mask.ome.tif")
+        rows.append(
+            {"path": f"{field}_mask.ome.tif", "role": "mask", "channel": "DNA", "Metadata_Site": field}
+        )
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    made = open_crops(tmp_path / "manifest.csv", size_px=16)
+    assert made.channels == ("DNA", "ER")
+    assert made.images.max((2, 3)).tolist() == [[100, 7], [100, 7]]
+    assert made.voxel_um == (0.3, 0.3)
+    assert made.source.endswith("manifest.csv")
+    pd.DataFrame(rows[:-2] + rows[-1:]).to_csv(tmp_path / "manifest.csv", index=False)
+    with pytest.raises(
+        DataError, match=r"has input channels \['ER'\] and 1 masks; needed are \['DNA', 'ER'\]"
+    ):
+        open_crops(tmp_path / "manifest.csv")
+
+
 def test_no_group_is_on_both_sides() -> None:
     made = crop_set(crops([f"P0-{i % 3}" for i in range(12)]), SIGNATURES)
     groups = np.array([f"P0-{i % 3}" for i in range(12)])
@@ -77,3 +106,7 @@ def test_a_range_is_known_from_two_perturbations_and_from_one_everything_lies_ou
     assert two.quantiles.tolist() == [5.0] * 8
     alone = SignatureDomain.of(training, np.array(["a", "a"]))
     assert (alone.quantile(np.array([[1.0, 0.0]])) > 1).all()
+    single = SignatureDomain.of(training[1:], np.array(["a"]))
+    far, own = single.quantile(training)
+    assert own < 0.5
+    assert far > 1

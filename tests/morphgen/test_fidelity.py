@@ -209,6 +209,28 @@ def test_a_perturbation_without_signature_is_refused(planted_arms):
         evaluate(some, {"x": some}, signatures=pd.DataFrame([[1.0]], index=["a"]))
 
 
+def test_a_perturbation_with_several_signatures_is_refused():
+    some = Cells(
+        pd.DataFrame({"Nuclei_F": RNG.normal(size=20)}), np.repeat(["a", "b"], 10), np.zeros((20, 4))
+    )
+    with pytest.raises(DataError, match=r"1 perturbations have several signatures, such as \['b'\]"):
+        evaluate(some, {"x": some}, signatures=pd.DataFrame([[1.0], [2.0], [3.0]], index=["a", "b", "b"]))
+
+
+def test_the_nearest_training_signature_is_one_with_nuclei_and_one_perturbation_is_not_shuffled(
+    monkeypatch,
+):
+    monkeypatch.setattr("morphgen.fidelity.measure_cells", lambda *_, **__: some)
+    some = Cells(pd.DataFrame({"Nuclei_F": np.arange(4.0)}), np.repeat(["a"], 4), np.zeros((4, 4)))
+    trained = Cells(pd.DataFrame({"Nuclei_F": 10 + np.arange(4.0)}), np.repeat(["t"], 4), np.zeros((4, 4)))
+    vectors = pd.DataFrame([[1.0, 2.0, 4.0], [1.0, 2.0, 5.0], [4.0, 2.0, 1.0]], index=["a", "empty", "t"])
+    made = floors(
+        some, some, trained, np.zeros((4, 1, 8, 8)), signatures=vectors, training_signatures=vectors
+    )
+    assert set(made) == {"mean image", "any training nuclei", "nearest training signature"}
+    assert (made["nearest training signature"].features["Nuclei_F"] >= 10).all()
+
+
 def test_no_perturbation_keeps_its_own_nuclei_when_shuffled():
     some = Cells(pd.DataFrame({"Nuclei_F": np.arange(12.0)}), np.repeat(list("abcd"), 3), np.zeros((12, 4)))
     other = shuffled(some)

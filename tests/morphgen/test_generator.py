@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_generators import (
@@ -166,6 +167,9 @@ def test_a_signature_far_outside_warns_and_is_refused_when_strict(model) -> None
         ),
         ({"strength": 1.5}, "strength lies between 0 and 1"),
         ({"corrections": -1}, "corrections=-1.*0 or more"),
+        ({"guidance": float("nan")}, "guidance=nan.*0 or more"),
+        ({"route": "inversion"}, "how to begin at control nuclei, and there are none.*--control"),
+        ({"strength": 0.3}, "how to begin at control nuclei, and there are none.*--control"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(model, options: dict, text: str) -> None:
@@ -176,6 +180,38 @@ def test_options_that_do_not_fit_are_refused(model, options: dict, text: str) ->
 def test_controls_of_another_size_are_refused(model) -> None:
     with pytest.raises(DataError, match=r"control crops \(2, 1, 8, 8\): the model needs \(N, 1, 16, 16\)"):
         images(model, control=np.zeros((2, 1, 8, 8), np.float32))
+
+
+def test_controls_in_other_units_are_refused(model) -> None:
+    control = small_crops().controls
+    for scale, seen in ((2000.0, "run from 0 to 2"), (1e-3, "run from 0 to 0.001")):
+        with pytest.raises(DataError, match=f"values of channel 'DNA' {seen}.*in the units of the training"):
+            images(model, control=control * scale)
+    hot = control.copy()
+    hot[0, 0, 0, 0] = 300
+    assert np.isfinite(images(model, control=hot, strength=0.5)).all()
+    hot[0, 0, 0, 0] = np.nan
+    with pytest.raises(DataError, match="control crops: crops hold values that are not finite"):
+        images(model, control=hot)
+
+
+def test_control_crops_of_other_channels_or_pixels_are_refused(model, tmp_path) -> None:
+    names = pd.DataFrame({"Metadata_Well": [str(k) for k in range(12)]})
+    for channel, um, said in (
+        ("Actin", 0.65, r"channels \['Actin'\]"),
+        ("DNA", 0.3, r"have pixels of \(0.65, 0.65\) um"),
+    ):
+        control = Crops(small_crops().controls, names, channels=(channel,), voxel_um=(um, um))
+        with pytest.raises(DataError, match=said):
+            generate_to(tmp_path / "out", model, SIGNATURES, n=1, control=control)
+
+
+def test_signatures_without_a_number_or_with_infinity_are_refused(model) -> None:
+    for value, genes in ((np.nan, slice(None)), (np.inf, 0)):
+        values = SIGNATURES.values
+        values[1, genes] = value
+        with pytest.raises(DataError, match="1 signatures hold infinity, or nothing but NaN, first row 1"):
+            images(model, signatures=SIGNATURES.with_values(values))
 
 
 def test_golden_sample_and_diffusers_layout(model) -> None:

@@ -12,6 +12,7 @@ from small_generators import FACTS, diffusion_recipe, small_crops, small_signatu
 
 from image2reg.errors import DataError
 from image2reg.models.bundle import load_bundle
+from image2reg.tables.profiles import Profiles
 from morphgen.sample import MorphologyGenerator
 from morphgen.train import train_diffusion, train_vae
 
@@ -61,11 +62,26 @@ def test_both_trainings_resume_bitwise(tmp_path) -> None:
         train_diffusion(crops, None, vae, recipe, tmp_path / "d", facts=FACTS, device="cpu")
 
 
-def test_signatures_without_crops_are_allowed(tmp_path) -> None:
+def test_signatures_without_crops_and_crops_without_a_signature_teach_nothing(tmp_path) -> None:
     crops = small_crops()
-    kept = crops.signature_index != 3
-    fewer = dataclasses.replace(crops, images=crops.images[kept], signature_index=crops.signature_index[kept])
     vae = train_vae(crops, crops, vae_recipe(), tmp_path / "vae", facts=FACTS, device="cpu")
-    bundle = train_diffusion(fewer, fewer, vae, diffusion_recipe(), tmp_path / "d", facts=FACTS, device="cpu")
-    made = MorphologyGenerator(bundle).generate(small_signatures(), n=1)
-    assert np.isfinite(np.asarray(made.images)).all()
+    train_diffusion(crops, crops, vae, diffusion_recipe(), tmp_path / "d", facts=FACTS, device="cpu")
+
+    far = small_signatures(8, seed=5)
+    far = far.with_values(30 * far.values)
+    unlabelled = np.concatenate([crops.images, crops.images[:3]])
+    more = dataclasses.replace(
+        crops,
+        images=unlabelled,
+        signature_index=np.append(crops.signature_index, [-1, -1, -1]),
+        signatures=Profiles.concat([crops.signatures, far]),
+    )
+    bundle = train_diffusion(more, more, vae, diffusion_recipe(), tmp_path / "d2", facts=FACTS, device="cpu")
+    assert weights(tmp_path / "d") == weights(tmp_path / "d2")
+    model = MorphologyGenerator(bundle)
+    assert (model.outside(far) > 1).all()
+    assert (model.outside(crops.signatures) < 1).all()
+
+    none = dataclasses.replace(crops, signature_index=np.full(len(crops), -1))
+    with pytest.raises(DataError, match="no signatures; a generator needs the signature of each crop"):
+        train_diffusion(none, None, vae, diffusion_recipe(), tmp_path / "d3", facts=FACTS, device="cpu")

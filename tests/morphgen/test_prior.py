@@ -137,3 +137,14 @@ def test_sparse_programmes_find_the_genes_that_matter_and_predict_unseen_perturb
         found[sparsity] = (result.best_score, float(read[causes].sum() / read.sum()))
     assert found[3e-3][0] > 0.8 > found[0.0][0] + 0.2
     assert found[3e-3][1] > 0.7 > found[0.0][1]
+
+
+@torch.no_grad()
+def test_a_single_unseen_perturbation_is_scored_by_its_error() -> None:
+    net, own = prior(), signatures(1)
+    recipe = PriorRecipe(members=2)
+    wanted = net.expected(own) + 0.5
+    scores = PriorTask(net, recipe, (own, wanted), (own, wanted)).validate(net)
+    assert set(scores) == {"morphology_error", "score"}
+    assert np.isclose(scores["morphology_error"], 0.25, atol=1e-5)
+    assert scores["score"] == -scores["morphology_error"]

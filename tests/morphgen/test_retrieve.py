@@ -58,3 +58,5 @@ def test_perturbations_without_nuclei_or_twice_are_refused(made):
     fewer = drawn.take(np.flatnonzero(drawn.groups != "p3"))
     with pytest.raises(DataError, match=r"0 perturbations repeat and 1 have no generated nuclei \['p3'\]"):
         retrieval_arms(signatures, fewer, trained, np.zeros((3, 1, 8, 8)), training)
+    with pytest.raises(DataError, match=r"1 have no real nuclei \['p3'\]"):
+        retrieval_arms(signatures, drawn, trained, np.zeros((3, 1, 8, 8)), training, real=fewer)
