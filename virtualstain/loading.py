@@ -131,36 +131,42 @@ def stain_field_of(
             "the manifest's column 'channel', or change the recipe's inputs."
         )
     opened = [item.inputs[name].open() for name in inputs]
-    stack = _held(ChannelStack([image.to_axes("CZYX").data for image in opened]), budget)
-    present = np.array([name in item.targets for name in targets])
-    parts = [
-        item.targets[name].open().to_axes("CZYX").data if name in item.targets else None for name in targets
-    ]
-    known = next((part for part in parts if part is not None), None)
-    if known is None:
-        known = np.zeros((1, *stack.shape[1:]), np.uint8)
-    for name, part in zip(targets, parts, strict=True):
-        if part is not None and (
-            part.shape[2:] != stack.shape[2:] or part.shape[1] not in (1, stack.shape[1])
-        ):
+    channels = [image.to_axes("CZYX").data for image in opened]
+    size = channels[0].shape[1:]
+    for name, part in zip(inputs, channels, strict=True):
+        if part.shape[1:] != size:
             raise DataError(
-                f"field {item.name}: target '{name}' is {part.shape[1:]} (Z, Y, X), the input {stack.shape[1:]}. They "
-                "must agree in Y and X, and in Z unless the target has one plane. Register and crop them first."
+                f"field {item.name}: input '{name}' is {part.shape[1:]} (Z, Y, X), input '{inputs[0]}' {size}. They must "
+                "be of one shape. Register and crop them first."
             )
-    stains = _held(ChannelStack([known if part is None else part for part in parts]), budget)
+    present = np.array([name in item.targets for name in targets])
+    parts = {name: item.targets[name].open().to_axes("CZYX").data for name in targets if name in item.targets}
+    known = next(iter(parts.values()), np.zeros((1, *size), np.uint8))
+    for name, part in parts.items():
+        if part.shape[2:] != size[1:] or part.shape[1] not in (1, size[0]) or part.shape != known.shape:
+            raise DataError(
+                f"field {item.name}: target '{name}' is {part.shape[1:]} (Z, Y, X), the input {size}. They "
+                "must agree in Y and X, and in Z unless every target has one plane. Register and crop them first."
+            )
     masks = None
     if item.masks:
         masks = next(iter(item.masks.values())).open().to_axes("YX").load().data
-    padded = padding_mask(np.asarray(stack)) if isinstance(stack, np.ndarray) else None
-    if padded is not None and isinstance(stains, np.ndarray) and present.any():
-        padded = padded | padding_mask(stains[present])
+        if masks.shape != size[1:]:
+            raise DataError(
+                f"field {item.name}: its mask is {masks.shape} (Y, X), the input {size[1:]}. They must be of one shape."
+            )
+    stack = _held(ChannelStack(channels), budget)
+    stains = _held(ChannelStack([parts.get(name, known) for name in targets]), budget)
+    padded = padding_mask(stack)
+    if parts:
+        padded |= padding_mask(stains if present.all() else ChannelStack(list(parts.values())))
     return StainField(
         name=item.name or Path(opened[0].source).name,
         group=_group(item, group),
         inputs=stack,
         targets=stains,
         present=present,
-        valid=~padded if padded is not None and padded.any() else None,
+        valid=~padded if padded.any() else None,
         masks=masks,
         voxel_um=opened[0].voxel_um,
     )

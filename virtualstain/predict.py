@@ -226,7 +226,7 @@ class _Prepared:
             stacks = [part.select(time=time) if "T" in part.axes else part for part in self.parts]
             stack = ChannelStack([s.to_axes("CZYX").data for s in stacks])
             self._check(stack)
-            padding = streamed_padding(stack)
+            padding = padding_mask(stack)
             if padding.any():
                 self.flags.append(
                     f"{padding.mean():.1%} of the field is exactly zero at the border (registration padding): "
@@ -272,17 +272,6 @@ class _Prepared:
             channels=self.model.outputs,
             source=f"{self.model.name} of {self.where}",
         )
-
-
-def streamed_padding(stack: Any) -> NDArray[np.bool_]:
-    """`virtualstain.fields.padding_mask`, plane by plane; stops at the first plane without zeros at its rim."""
-    anything = np.zeros(stack.shape[2:], bool)
-    for z in range(stack.shape[1]):
-        anything |= np.asarray(stack[:, z]).any(axis=0)
-        rim = (anything[0], anything[-1], anything[:, 0], anything[:, -1])
-        if all(side.all() for side in rim):
-            return np.zeros_like(anything)
-    return padding_mask(anything[None, None])
 
 
 def choose_channels(model: StainModel, image: Image, given: Sequence[str | int]) -> Sequence[str | int]:

@@ -13,7 +13,7 @@ from small_fields import make_field
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
 from virtualstain.check import check_lines, check_path
-from virtualstain.loading import open_manifest, split_fields, with_split
+from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
 from virtualstain.recipe import Recipe, SplitSettings
 from virtualstain.runs import evaluate_model, evaluate_pair, find_recipe, train_from
 
@@ -82,6 +82,31 @@ def test_fields_open_with_what_they_have(folder: Path) -> None:
     assert {f.group.split("/")[-1] for f in fields} == {"A01", "A02", "B01", "B02", "C03", "C04"}
     with pytest.raises(DataError, match="input channel 'Phase' is missing; it has"):
         split_fields(manifest, Recipe(inputs=("Phase",)))
+
+
+def test_padding_is_left_out_whether_a_field_is_in_memory_or_on_disk(tmp_path: Path) -> None:
+    item = make_field(0, 1, flat=True, stains=1)
+    field = item.inputs[0, 0].astype(np.uint16)
+    field[:, :9] = 0
+    for name, plane in (("BF", field), ("DAPI", item.targets[0, 0].astype(np.uint16))):
+        tifffile.imwrite(tmp_path / f"f_{name}.tif", plane)
+    (one,) = open_manifest(tmp_path, **CHANNELS).fields()
+    held, left = (stain_field_of(one, ["Brightfield"], ["Hoechst"], budget=n) for n in (10**6, 0))
+    assert not isinstance(left.inputs, np.ndarray)
+    assert held.valid is not None
+    np.testing.assert_array_equal(left.valid, held.valid)
+
+
+def test_channels_and_masks_of_a_field_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    shapes = {"BF": (40, 44), "Phase": (40, 40), "DAPI": (40, 44), "labels": (20, 44)}
+    for name, shape in shapes.items():
+        tifffile.imwrite(tmp_path / f"f_{name}.tif", np.ones(shape, np.uint16))
+    (two,) = open_manifest(tmp_path, inputs=["BF", "Phase"], targets=["DAPI"]).fields()
+    with pytest.raises(DataError, match=r"input 'Phase' is \(1, 40, 40\) .* must be of one shape"):
+        stain_field_of(two, ["BF", "Phase"], ["DAPI"], budget=10**6)
+    (one,) = open_manifest(tmp_path, inputs=["BF"], targets=["DAPI"], masks=["labels"]).fields()
+    with pytest.raises(DataError, match=r"its mask is \(20, 44\)"):
+        stain_field_of(one, ["BF"], ["DAPI"], budget=10**6)
 
 
 def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, tmp_path: Path) -> None:

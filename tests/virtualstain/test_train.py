@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from small_fields import FLAT, make_field
 
 from image2reg.errors import DataError
@@ -133,6 +134,18 @@ def test_padding_is_found_at_the_border_only() -> None:
     assert found.sum() == 30 * 4
     assert not padding_mask(np.ones((1, 1, 8, 8))).any()
     assert not padding_mask(np.zeros((1, 1, 8, 8))).any()
+
+
+def test_a_background_that_was_subtracted_is_no_padding() -> None:
+    rng = np.random.default_rng(0)
+    spots = np.zeros((120, 130))
+    spots[tuple(rng.integers(10, 110, (2, 12)))] = 1
+    stain = np.maximum(ndimage.gaussian_filter(spots, 4) * 1e5 - 50, 0).astype(np.uint16)
+    assert (stain == 0).mean() > 0.5
+    assert not padding_mask(stain[None, None]).any()
+    corner = np.full((60, 60), 7)  # what stitching two fields leaves
+    corner[:20, 40:] = 0
+    assert padding_mask(corner[None, None]).sum() == 400
 
 
 def test_privileged_nuclei_are_learnt_in_training_and_dropped_in_prediction(tmp_path: Path) -> None:
