@@ -136,8 +136,8 @@ def stain_field_of(
     for name, part in zip(inputs, channels, strict=True):
         if part.shape[1:] != size:
             raise DataError(
-                f"field {item.name}: input '{name}' is {part.shape[1:]} (Z, Y, X), input '{inputs[0]}' {size}. They must "
-                "be of one shape. Register and crop them first."
+                f"field {item.name}: input '{name}' is {part.shape[1:]} (Z, Y, X), input '{inputs[0]}' {size}. They "
+                "must be of one shape. Register and crop them first."
             )
     present = np.array([name in item.targets for name in targets])
     parts = {name: item.targets[name].open().to_axes("CZYX").data for name in targets if name in item.targets}

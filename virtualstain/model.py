@@ -128,21 +128,26 @@ class StainModel:
         return self.bundle.spec.outputs[0].offset_px
 
     def input_scale(self, stack: Any, valid: NDArray[np.bool_] | None, where: str) -> list[ChannelScale]:
-        """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says."""
+        """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says.
+
+        A stack that nothing can be predicted from is refused either way.
+        """
         by = self.bundle.spec.normalisation.input
-        if by.scope == "dataset":
-            return [ChannelScale(c, s, by.transform) for c, s in zip(by.centre, by.scale, strict=True)]
-        return [
+        fixed = by.scope == "dataset" and by.method != "none"
+        found = [
             measure_image_scale(
                 stack,
                 c,
-                method=by.method,
+                method="zscore" if fixed else by.method,
                 transform=by.transform,
                 where=f"{where}: channel '{name}'",
                 valid=valid,
             )
             for c, name in enumerate(self.inputs)
         ]
+        if not fixed:
+            return found
+        return [ChannelScale(c, s, by.transform) for c, s in zip(by.centre, by.scale, strict=True)]
 
     def predict(self, image: Image, **options: Any) -> Prediction:
         """Predict one image into memory: `virtualstain.predict.predict` with this model."""
@@ -208,25 +213,25 @@ class StainModel:
                 f"{self.planes}. Select {self.planes} consecutive planes, or choose another model "
                 "(`virtualstain models`)."
             )
-        scales = self.input_scale(stack, valid, where)
         offset = (0, 0, 0) if input_frame else self.offset_px
-        plane_by_plane = self.planes == 1 and z > 1
-        for z0 in range(z if plane_by_plane else 1):
-            shape = (1, height, width) if plane_by_plane else (z, height, width)
+        one_by_one = self.planes == 1 and z > 1
+        for z0 in range(z if one_by_one else 1):
+            # A plane of such a stack is predicted as it would be alone, on a scale of its own.
+            part = stack[:, z0 : z0 + 1] if one_by_one else stack
+            scales = self.input_scale(part, valid, f"{where}, plane {z0}" if one_by_one else where)
 
-            def read(box: Box, z0: int = z0) -> NDArray[np.float32]:
-                if plane_by_plane:
-                    box = (slice(z0, z0 + 1), *box[1:])
+            def read(box: Box, part: Any = part, scales: list[ChannelScale] = scales) -> NDArray[np.float32]:
                 box = tuple(slice(b.start - o, b.stop - o) for b, o in zip(box, offset, strict=True))
-                raw = read_box(stack, box, axes_before=1)
+                raw = read_box(part, box, axes_before=1)
                 return np.stack([s.apply(c) for s, c in zip(scales, raw, strict=True)])
 
             def write(box: Box, values: NDArray[np.float32], z0: int = z0) -> None:
                 out = np.stack([s.invert(c) for s, c in zip(self.output_scale, values, strict=True)])
                 if valid is not None:
                     out *= valid[box[1:]]
-                sink((slice(z0, z0 + 1), *box[1:]) if plane_by_plane else box, out)
+                sink((slice(z0, z0 + 1), *box[1:]) if one_by_one else box, out)
 
+            shape = (part.shape[1], height, width)
             stain_field(
                 self.network, read, shape, n_outputs=len(self.outputs), tile=tile or self.default_tile,
                 sink=write, **options,

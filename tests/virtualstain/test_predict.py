@@ -45,8 +45,13 @@ def test_a_3d_model_takes_any_number_of_planes(make_model: Factory, planes: int)
     assert done.image.shape == (2, planes, 21, 30)
 
 
-def test_a_model_of_single_planes_goes_through_a_stack_plane_by_plane(make_model: Factory) -> None:
-    model, stack = make_model(scope="dataset"), image((3, 24, 24), "ZYX")
+@pytest.mark.parametrize("scope", ["dataset", "image"])
+def test_a_model_of_single_planes_goes_through_a_stack_plane_by_plane(
+    make_model: Factory, scope: str
+) -> None:
+    model, stack = make_model(scope=scope), image((3, 24, 24), "ZYX")
+    brighter = (stack.data * np.array([1, 3, 10])[:, None, None]).astype(np.uint16)
+    stack = stack.replace(data=brighter)
     whole = predict(model, stack).image
     alone = [predict(model, stack.replace(data=stack.data[z : z + 1])).image.data[:, 0] for z in range(3)]
     assert whole.axes == "CZYX"
@@ -126,16 +131,19 @@ def test_a_stack_of_another_number_of_planes_is_refused(make_model: Factory) -> 
     assert predict(make_model(planes=3), image((3, 20, 20), "ZYX")).image.shape == (2, 1, 20, 20)
 
 
-def test_constant_and_non_finite_images_are_refused(make_model: Factory) -> None:
-    flat = image((1, 20, 20), "CYX")
+@pytest.mark.parametrize("scope", ["image", "dataset"])
+def test_constant_and_non_finite_images_are_refused(make_model: Factory, scope: str) -> None:
+    model, flat = make_model(scope=scope), image((1, 20, 20), "CYX")
     with pytest.raises(DataError, match="constant image"):
-        predict(make_model(), flat.replace(data=np.full((1, 20, 20), 7, np.uint16)))
+        predict(model, flat.replace(data=np.full((1, 20, 20), 7, np.uint16)))
     broken = flat.data.astype(np.float32)
     broken[0, 3, 4] = np.nan
     with pytest.raises(
         DataError, match=r"1 voxels of plane 0 are NaN or infinite, the first at \(Y, X\) = \(3, 4\)"
     ):
-        predict(make_model(), flat.replace(data=broken))
+        predict(model, flat.replace(data=broken))
+    with pytest.raises(DataError, match=r"largest value is .*; allowed"):
+        predict(model, flat.replace(data=flat.data * 1e36))
 
 
 def test_registration_padding_comes_back_as_zero_and_is_flagged(make_model: Factory) -> None:
