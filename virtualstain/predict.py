@@ -134,7 +134,9 @@ def predict_to(
     """
     from image2reg.atomic import refuse_existing
     from image2reg.images import OmeZarrWriter
+    from image2reg.images.writers import refuse_unwritable
 
+    refuse_unwritable(path)
     refuse_existing(path, overwrite=overwrite)
     if path.suffix != ".zarr" or resample:
         done = predict(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from image2reg.errors import DataError
+from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, read
 from virtualstain.model import StainModel
 from virtualstain.predict import predict, predict_to
@@ -183,6 +183,20 @@ def test_files_hold_what_memory_holds(make_model: Factory, tmp_path: Path, name:
     np.testing.assert_array_equal(back.to_axes("CZYX").load().data, predict(model, cells).image.data)
     with pytest.raises(DataError, match=r"already exists.*--overwrite"):
         predict_to(model, cells, tmp_path / name)
+
+
+def test_a_format_that_cannot_be_written_is_refused_before_the_work(
+    make_model: Factory, tmp_path: Path
+) -> None:
+    worked: list[int] = []
+    with pytest.raises(ConfigurationError, match=r"no writer for '\.png'; allowed are"):
+        predict_to(
+            make_model(),
+            image((1, 20, 20), "CYX"),
+            tmp_path / "a.png",
+            progress=lambda n, _: worked.append(n),
+        )
+    assert not worked
 
 
 def test_nothing_is_left_behind_by_a_refusal(make_model: Factory, tmp_path: Path) -> None:
