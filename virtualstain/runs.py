@@ -23,7 +23,8 @@ from virtualstain.evaluate import ScoredField, score_table
 from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
 from virtualstain.model import from_bundle, load, roots
 from virtualstain.objects import NUCLEAR, score_nuclei
-from virtualstain.recipe import STACK_DEFAULTS, Recipe
+from virtualstain.recipe import Recipe, stack_defaults
+from virtualstain.requirements import refuse_misfits
 from virtualstain.scoring import stain_fields, with_target_scale
 from virtualstain.staining_page import write_report
 from virtualstain.train import TrainedStain, train
@@ -107,13 +108,16 @@ def train_from(
     manifest, group = with_split(manifest, recipe.split)
     fields = split_fields(manifest, recipe, group=group)
     if not config and any(f.targets.shape[1] > 1 for f in fields["train"]):
-        recipe = load_config(Recipe, None, overrides=[*STACK_DEFAULTS, *overrides])
+        thinnest = min(int(f.inputs.shape[1]) for f in fields["train"])
+        recipe = load_config(Recipe, None, overrides=[*stack_defaults(thinnest), *overrides])
+    refuse_misfits(fields, recipe)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "manifest.csv", overwrite=True) as partial:
         manifest.frame.to_csv(partial, index=False)
     with atomic_file(out / "config.yaml", overwrite=True) as partial:
         partial.write_text(dump_config(recipe), encoding="utf-8")
-    counts = ", ".join(f"{name} {len(items)} fields" for name, items in fields.items())
+    stained = {name: sum(bool(f.present.any()) for f in items) for name, items in fields.items()}
+    counts = ", ".join(f"{name} {n} fields" for name, n in stained.items())
     facts = Facts(
         command=command or f"virtualstain train --data {data.name}",
         licence="unstated: the trainer's own",
@@ -139,7 +143,7 @@ def _name(given: str) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "stain"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64] or "stain"
 
 
 def evaluate_model(

@@ -10,11 +10,12 @@ import pytest
 import tifffile
 from small_fields import make_field
 
+from image2reg.config import load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
 from virtualstain.check import check_lines, check_path
 from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
-from virtualstain.recipe import Recipe, SplitSettings
+from virtualstain.recipe import Recipe, SplitSettings, stack_defaults
 from virtualstain.runs import evaluate_model, evaluate_pair, find_recipe, train_from
 
 QUICK = (
@@ -159,6 +160,16 @@ def test_a_stacked_target_gets_a_3d_network_without_being_told(tmp_path: Path) -
     done = train_from(root, tmp_path / "run", **CHANNELS, overrides=quick)
     assert done.bundle.spec.architecture.arguments["dims"] == 3
     assert done.bundle.spec.inputs[0].n_planes is None
+
+
+def test_the_defaults_for_stacks_fit_thin_ones() -> None:
+    for planes, depth in ((40, 16), (16, 16), (10, 8), (5, 4)):
+        assert load_config(Recipe, None, overrides=stack_defaults(planes)).patch == (depth, 96, 96)
+
+
+def test_a_long_folder_name_makes_a_name_that_fits_a_bundle(folder: Path, tmp_path: Path) -> None:
+    done = train_from(folder, tmp_path / ("run " * 30), **CHANNELS, overrides=QUICK)
+    assert len(done.bundle.spec.name) <= 64
 
 
 def test_a_pair_of_images_is_scored_by_channel_name(tmp_path: Path) -> None:
