@@ -50,7 +50,8 @@ def open_manifest(
 def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, str]:
     """Give every field a split; one that the manifest brings is kept, if no group is in two splits.
 
-    Group "auto" takes the coarsest of plate, well and field that has a value for every split.
+    Group "auto" takes the coarsest of plate, well and field that has a value for every split; wells where the manifest
+    brings a split that divides plates.
 
     Returns
     -------
@@ -68,6 +69,8 @@ def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, s
         sizes = {unit: _n_groups(manifest, unit) for unit in UNITS}
         group = next((unit for unit in UNITS if sizes[unit] >= wanted), UNITS[-1])
     if (manifest.frame["split"] != "").any():
+        if settings.group == "auto" and group == "plate" and sizes["well"] and _divides_plates(manifest):
+            group = "well"
         missing = manifest.frame[manifest.frame["split"] == ""]
         if len(missing):
             raise DataError(
@@ -78,6 +81,10 @@ def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, s
         return manifest, group
     shares = {name: share for name, share in zip(SPLITS, settings.fractions, strict=True) if share > 0}
     return split_by_group(manifest, group=group, fractions=shares, seed=settings.seed), group
+
+
+def _divides_plates(manifest: Manifest) -> bool:
+    return bool((manifest.frame.groupby("Metadata_Plate")["split"].nunique() > 1).any())
 
 
 def _n_groups(manifest: Manifest, unit: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
 from image2reg.images.readers import read
 from image2reg.models.spec import DataSource
+from image2reg.models.train import FREE
 from image2reg.provenance import run_record, write_run
 from virtualstain.bundling import Facts
 from virtualstain.evaluate import ScoredField, score_table
@@ -83,19 +85,23 @@ def train_from(
         Channels, when they are not the recipe's; ``Name=source`` as in `open_manifest`.
     overrides : sequence of str
         ``a.b=value``.
+    resume : bool
+        Continue the run in `out`, with the recipe, images and split it began with.
 
     Raises
     ------
     DataError, ConfigurationError, TrainingError
     """
-    if not resume:
-        refuse_existing(out, overwrite=False)
+    if out.exists() and not resume:
+        raise DataError(
+            f"{out}: already exists. Pass --resume to continue the training it holds, or choose another --out."
+        )
     overrides = list(overrides)
     for role, given in (("inputs", inputs), ("targets", targets)):
         if given:
-            overrides.append(f"{role}=[{', '.join(_name(g) for g in given)}]")
+            overrides.append(f"{role}={json.dumps([_name(g) for g in given])}")  # quoted: a name may be 405
     if not any(o.startswith("name=") for o in overrides):
-        overrides.append(f"name={_slug(out.name)}")
+        overrides.append(f'name="{_slug(out.name)}"')
     found = find_recipe(config)
     if (
         found is not None
@@ -111,9 +117,12 @@ def train_from(
         thinnest = min(int(f.inputs.shape[1]) for f in fields["train"])
         recipe = load_config(Recipe, None, overrides=[*stack_defaults(thinnest), *overrides])
     refuse_misfits(fields, recipe)
+    rows = manifest.frame.to_csv(index=False)
+    if resume:
+        _refuse_another_run(out, recipe, rows)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "manifest.csv", overwrite=True) as partial:
-        manifest.frame.to_csv(partial, index=False)
+        partial.write_text(rows, encoding="utf-8")
     with atomic_file(out / "config.yaml", overwrite=True) as partial:
         partial.write_text(dump_config(recipe), encoding="utf-8")
     stained = {name: sum(bool(f.present.any()) for f in items) for name, items in fields.items()}
@@ -136,6 +145,35 @@ def train_from(
     inputs_used = {"manifest.csv": out / "manifest.csv"}
     write_run(out, run_record(seed=recipe.training.seed, configuration=recipe, inputs=inputs_used))
     return done
+
+
+def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
+    """Refuse to continue a run with other settings or data than it began with; what it has on record stays."""
+    if (out / "config.yaml").is_file():
+        before = load_config(Recipe, out / "config.yaml").model_dump(mode="json")
+        changed = list(_changes(before, recipe.model_dump(mode="json")))
+        if changed:
+            raise ConfigurationError(
+                f"{out}: was begun with another recipe ({'; '.join(changed[:5])}). Repeat --config, --set, --input and "
+                f"--target of the first call (--config {out / 'config.yaml'} has them all), or choose another --out."
+            )
+    if (out / "manifest.csv").is_file() and (out / "manifest.csv").read_text(encoding="utf-8") != rows:
+        raise ConfigurationError(
+            f"{out}: was begun with other images or another split (its manifest.csv is not what --data and the split "
+            "give now). Give the data as they were, or choose another --out."
+        )
+
+
+# Besides what `fit` lets a continuation change: what only prediction and the bundle are told.
+_FREE = {*(f"training.{name}" for name in FREE), "name", "summary", "weights", "tile", "voxel_tolerance"}
+
+
+def _changes(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _changes(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+    elif before != now and path not in _FREE:
+        yield f"{path}: {before} -> {now}"
 
 
 def _name(given: str) -> str:

@@ -74,6 +74,47 @@ def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:
         with_split(drawn.replace(half), SplitSettings())
 
 
+def test_a_split_by_well_over_several_plates_is_kept(folder: Path) -> None:
+    drawn, _ = with_split(open_manifest(folder, **CHANNELS), SplitSettings(group="well"))
+    plates = drawn.frame.assign(Metadata_Plate=drawn.frame["Metadata_Well"].str[1:])
+    kept, group = with_split(drawn.replace(plates), SplitSettings())
+    assert group == "well"
+    assert kept.frame["split"].tolist() == drawn.frame["split"].tolist()
+    leaky = plates.assign(split=np.where(plates["Metadata_Site"] == "1", "train", "test"))
+    with pytest.raises(DataError, match=r"well value\(s\) are in several splits"):
+        with_split(drawn.replace(leaky), SplitSettings())
+
+
+def test_a_run_is_resumed_with_what_it_began_with(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_from(folder, out, **CHANNELS, overrides=QUICK)
+    record = {name: (out / name).read_bytes() for name in ("config.yaml", "manifest.csv")}
+    with pytest.raises(ConfigurationError, match=r"loss.mse: 0.0 -> 3.0.*--config .*config.yaml"):
+        train_from(folder, out, **CHANNELS, overrides=[*QUICK, "loss.mse=3"], resume=True)
+    for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
+        (folder / name).write_bytes((folder / name.replace("D01", "A01")).read_bytes())
+    with pytest.raises(ConfigurationError, match="begun with other images or another split"):
+        train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
+    assert {name: (out / name).read_bytes() for name in record} == record
+    for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
+        (folder / name).unlink()
+    longer = [o for o in QUICK if "steps=4" not in o or "warmup" in o]
+    assert (
+        train_from(
+            folder, out, **CHANNELS, overrides=[*longer, "training.steps=6"], resume=True
+        ).fit.steps_done
+        == 6
+    )
+
+
+def test_channels_and_runs_may_be_called_by_numbers(folder: Path, tmp_path: Path) -> None:
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(path.name.replace("BF", "405").replace("DAPI", "488")))
+    done = train_from(folder, tmp_path / "2026", inputs=["405"], targets=["488"], overrides=QUICK)
+    assert done.bundle.spec.name == "2026"
+    assert done.bundle.spec.inputs[0].channels == ("405",)
+
+
 def test_fields_open_with_what_they_have(folder: Path) -> None:
     recipe = Recipe(targets=("Hoechst",))
     manifest, _ = with_split(open_manifest(folder, **CHANNELS), SplitSettings())
@@ -123,7 +164,7 @@ def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, t
         "config.yaml",
         "run.json",
     }
-    with pytest.raises(DataError, match="already exists"):
+    with pytest.raises(DataError, match=r"already exists\. Pass --resume to continue"):
         train_from(folder, out, **CHANNELS, overrides=QUICK)
     again = train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
     pd.testing.assert_frame_equal(again.scores, done.scores)
