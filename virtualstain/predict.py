@@ -177,7 +177,7 @@ class _Prepared:
         parts = [image.select(channel=index) for index in chosen]
         parts = self._match_voxels(parts, resample=resample)
         self.parts = parts
-        self.resampled = resample and parts[0].sizes != image.select(channel=chosen[0]).sizes
+        self.resampled = parts[0].voxel_um != image.voxel_um
         sizes = parts[0].sizes
         self.times, self.planes = sizes.get("T", 1), sizes.get("Z", 1)
         z_out = model.output_planes(self.planes)
@@ -260,20 +260,14 @@ class _Prepared:
     def image_of(self, out: NDArray[np.float32]) -> Image:
         """Wrap the (T, K, Z, Y, X) result, back on the input's grid when it was resampled."""
         source = self.source
+        made = Image(out, "TCZYX", self.parts[0].voxel_um, self.model.outputs)
         if self.resampled:
-            from skimage.transform import resize
+            from image2reg.images.resampling import resample as resample_image
 
-            grid = [source.sizes.get(letter, 1) for letter in "ZYX"]
-            grid[0] = grid[0] if out.shape[2] > 1 else 1
-            out = np.stack([[resize(k, grid, order=1, anti_aliasing=False) for k in t] for t in out])
-        timed = "T" in source.axes
-        return Image(
-            data=out.astype(np.float32, copy=False) if timed else out[0].astype(np.float32, copy=False),
-            axes="TCZYX" if timed else "CZYX",
-            voxel_um=source.voxel_um,
-            channels=self.model.outputs,
-            source=f"{self.model.name} of {self.where}",
-        )
+            planes = source.sizes.get("Z", 1) if out.shape[2] > 1 else 1
+            made = resample_image(made, source.voxel_um, shape=(planes, source.sizes["Y"], source.sizes["X"]))
+        made = made.replace(voxel_um=source.voxel_um, source=f"{self.model.name} of {self.where}")
+        return made if "T" in source.axes else made.to_axes("CZYX")
 
 
 def choose_channels(model: StainModel, image: Image, given: Sequence[str | int]) -> Sequence[str | int]:

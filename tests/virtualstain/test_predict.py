@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, read
 from virtualstain.model import StainModel
+from virtualstain.networks.interface import StainNetwork
 from virtualstain.predict import predict, predict_to
 
 Factory = Callable[..., StainModel]
@@ -117,6 +120,30 @@ def test_a_foreign_voxel_size_is_refused_or_resampled_and_said(make_model: Facto
     assert done.image.shape == (2, 1, 30, 34)
     assert done.image.voxel_um == coarse.voxel_um
     assert any("resampled from" in flag for flag in done.flags)
+
+
+class Unchanged(StainNetwork):
+    """Gives its input as every stain."""
+
+    dims, divisor = 2, (1, 1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat(1, 2, 1, 1)
+
+
+def test_a_stain_of_a_resampled_image_lies_where_the_image_does(make_model: Factory) -> None:
+    place = np.arange(101)
+    ramp = np.broadcast_to(place.astype(np.float32)[:, None], (1, 101, 101)).copy()
+    cells = Image(ramp, "CYX", (None, 0.25, 0.25))  # of twice the size: 101 pixels are not their multiple
+    model = replace(make_model(scope="dataset"), network=Unchanged())
+    stain = predict(model, cells, resample=True).image.data[0, 0, :, 50]
+    out, scales = model.output_scale[0], model.bundle.spec.normalisation.input
+    seen = (stain - out.centre) / out.scale * scales.scale[0] + scales.centre[0]
+    np.testing.assert_allclose(seen[4:-4], place[4:-4], atol=0.05)
 
 
 def test_a_voxel_size_within_tolerance_passes_as_it_is(make_model: Factory) -> None:
