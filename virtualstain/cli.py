@@ -182,8 +182,13 @@ def evaluate(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Or a model ...")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="... and a manifest with real stains.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Which split of the manifest.")] = "test",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for scores.csv and report.html.")] = None,
+    split: Annotated[
+        str,
+        typer.Option("--split", help="Which split of the manifest; one without splits is scored whole."),
+    ] = "test",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for scores.csv and, with --model, report.html.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:

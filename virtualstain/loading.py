@@ -13,11 +13,13 @@ from image2reg.errors import DataError
 from image2reg.images.limits import default_max_bytes
 from image2reg.tables import ImageField, Manifest, from_folder, refuse_shared_groups, split_by_group
 from virtualstain.fields import padding_mask
+from virtualstain.model import StainModel, shown_sizes
 from virtualstain.patches import StainField
 from virtualstain.recipe import Recipe, SplitSettings
+from virtualstain.scoring import with_target_scale
 from virtualstain.stack import ChannelStack
 
-__all__ = ["open_manifest", "split_fields", "stain_field_of", "with_split"]
+__all__ = ["evaluable_fields", "open_manifest", "split_fields", "stain_field_of", "with_split"]
 
 UNITS = ("plate", "well", "field")  # coarsest first
 SPLITS = ("train", "validation", "test")
@@ -105,10 +107,40 @@ def split_fields(manifest: Manifest, recipe: Recipe, *, group: str = "field") ->
                 f"{manifest.source}: field {item.name} has split '{item.split}'; allowed are {', '.join(SPLITS)}."
             )
         made = stain_field_of(item, recipe.inputs, recipe.targets, budget=budget, group=group)
-        budget -= made.inputs.nbytes if isinstance(made.inputs, np.ndarray) else 0
-        budget -= made.targets.nbytes if isinstance(made.targets, np.ndarray) else 0
+        budget -= _held_bytes(made)
         out[item.split or "test"].append(made)
     return out
+
+
+def evaluable_fields(model: StainModel, manifest: Manifest) -> list[StainField]:
+    """Open the fields that have a real stain, at the scale it is compared at; plates, else wells are their groups.
+
+    Raises
+    ------
+    DataError
+        A field that `virtualstain.predict.predict` would refuse for its voxel size.
+    """
+    group = next((unit for unit in ("plate", "well") if _n_groups(manifest, unit) > 1), "field")
+    budget, fields = default_max_bytes(), []
+    for item in manifest.fields():
+        made = stain_field_of(item, model.inputs, model.outputs, budget=budget, group=group)
+        if not made.present.any():
+            continue
+        where, planes = f"field {made.name}", int(made.inputs.shape[1])
+        remedy = "Fill the manifest's columns voxel_z_um, voxel_y_um and voxel_x_um."
+        if off := model.foreign_axes(made.voxel_um, planes=planes, where=where, remedy=remedy):
+            raise DataError(
+                f"{where}: voxel size {shown_sizes(made.voxel_um)} um (z, y, x) is outside what model '{model.name}' "
+                f"accepts along {', '.join(off)}: {shown_sizes(model.voxel_um)} um. Predict with --resample, and score "
+                "what comes out: evaluate --prediction P --truth T."
+            )
+        budget -= _held_bytes(made)
+        fields.append(with_target_scale(model, made))
+    return fields
+
+
+def _held_bytes(item: StainField) -> int:
+    return sum(part.nbytes for part in (item.inputs, item.targets) if isinstance(part, np.ndarray))
 
 
 def stain_field_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from virtualstain.networks.interface import StainNetwork, deploy
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.staining import stain_field
 
-__all__ = ["KIND", "StainModel", "from_bundle", "load", "roots"]
+__all__ = ["KIND", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
 
 KIND = "stain"
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
+
+
+def shown_sizes(voxel_um: Sequence[float | None]) -> str:
+    """Voxel sizes for a message: ``? x 0.5 x 0.5``."""
+    return " x ".join("?" if v is None else f"{v:.4g}" for v in voxel_um)
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,37 @@ class StainModel:
         if not fixed:
             return found
         return [ChannelScale(c, s, by.transform) for c, s in zip(by.centre, by.scale, strict=True)]
+
+    def foreign_axes(
+        self, voxel_um: Sequence[float | None], *, planes: int, where: str, remedy: str
+    ) -> list[str]:
+        """Axes along which an image's voxel size is not the model's, within its tolerance.
+
+        Parameters
+        ----------
+        voxel_um : (z, y, x) micrometres
+        planes : int
+            Of the image; one plane has no size along Z to compare.
+        where, remedy : str
+            What errors call the image, and what they advise.
+
+        Raises
+        ------
+        DataError
+            The size is unknown along an axis that matters to the model.
+        """
+        tolerance, off = self.bundle.spec.inputs[0].voxel_tolerance, []
+        for letter, want, have in zip("ZYX", self.voxel_um, voxel_um, strict=True):
+            if want is None or (letter == "Z" and planes == 1):
+                continue
+            if have is None:
+                raise DataError(
+                    f"{where}: no voxel size in the file along {letter}; model '{self.name}' expects "
+                    f"{shown_sizes(self.voxel_um)} um (z, y, x) within {tolerance:.0%}. {remedy}"
+                )
+            if abs(have / want - 1) > tolerance:
+                off.append(letter)
+        return off
 
     def predict(self, image: Image, **options: Any) -> Prediction:
         """Predict one image into memory: `virtualstain.predict.predict` with this model."""

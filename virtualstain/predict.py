@@ -15,7 +15,7 @@ from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
 from virtualstain.fields import padding_mask
-from virtualstain.model import StainModel
+from virtualstain.model import StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
 
 __all__ = ["Prediction", "predict", "predict_to"]
@@ -187,31 +187,24 @@ class _Prepared:
         """Compare voxel sizes with the model's; resample only when asked to."""
         wanted, found = self.model.voxel_um, parts[0].voxel_um
         tolerance = self.model.bundle.spec.inputs[0].voxel_tolerance
-        deep = parts[0].sizes.get("Z", 1) > 1
-        off = []
-        for letter, want, have in zip("ZYX", wanted, found, strict=True):
-            if want is None or (letter == "Z" and not deep):
-                continue
-            if have is None:
-                raise DataError(
-                    f"{self.where}: no voxel size in the file along {letter}; model '{self.model.name}' expects "
-                    f"{_sizes(wanted)} um (z, y, x) within {tolerance:.0%}. Pass --voxel-um Z,Y,X."
-                )
-            if abs(have / want - 1) > tolerance:
-                off.append(letter)
+        off = self.model.foreign_axes(
+            found, planes=parts[0].sizes.get("Z", 1), where=self.where, remedy="Pass --voxel-um Z,Y,X."
+        )
         if not off:
             return parts
         if not resample:
             raise DataError(
-                f"{self.where}: voxel size {_sizes(found)} um (z, y, x) is outside what model '{self.model.name}' "
-                f"accepts along {', '.join(off)}: {_sizes(wanted)} um within {tolerance:.0%}. Pass --resample to bring "
-                "the image to the model's voxel size and the prediction back, or choose another model."
+                f"{self.where}: voxel size {shown_sizes(found)} um (z, y, x) is outside what model '{self.model.name}' "
+                f"accepts along {', '.join(off)}: {shown_sizes(wanted)} um within {tolerance:.0%}. Pass --resample to "
+                "bring the image to the model's voxel size and the prediction back, or choose another model."
             )
         from image2reg.images.resampling import resample as resample_image
 
         z, y, x = (have if want is None else want for want, have in zip(wanted, found, strict=True))
         target = (z, y, x)
-        self.flags.append(f"resampled from {_sizes(found)} to {_sizes(target)} um (z, y, x) and back")
+        self.flags.append(
+            f"resampled from {shown_sizes(found)} to {shown_sizes(target)} um (z, y, x) and back"
+        )
         return [resample_image(part, target) for part in parts]
 
     def run(
@@ -299,7 +292,3 @@ def choose_channels(model: StainModel, image: Image, given: Sequence[str | int])
             )
         found.append(hits[0])
     return found
-
-
-def _sizes(voxel_um: Sequence[float | None]) -> str:
-    return " x ".join("?" if v is None else f"{v:.4g}" for v in voxel_um)

@@ -8,6 +8,7 @@ import torch
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.wording import counted
+from virtualstain.model import shown_sizes
 from virtualstain.networks import build_network
 from virtualstain.patches import StainField
 from virtualstain.recipe import Recipe
@@ -76,12 +77,9 @@ def _refuse_voxels(item: StainField, first: StainField, tolerance: float) -> Non
     axes = range(3) if item.inputs.shape[1] > 1 else range(1, 3)
     pairs = [(item.voxel_um[a], first.voxel_um[a]) for a in axes]
     if any((a is None) != (b is None) or (a and b and abs(a / b - 1) > tolerance) for a, b in pairs):
+        its, theirs = shown_sizes(item.voxel_um), shown_sizes(first.voxel_um)
         raise DataError(
-            f"{item.name}: voxel size {_sizes(item)} um (z, y, x), {first.name} has {_sizes(first)}; one model is "
+            f"{item.name}: voxel size {its} um (z, y, x), {first.name} has {theirs}; one model is "
             f"trained at one size, within {tolerance:.0%}. Resample or leave out what differs; where a file says "
             "nothing or something wrong, fill the manifest's columns voxel_z_um, voxel_y_um and voxel_x_um."
         )
-
-
-def _sizes(item: StainField) -> str:
-    return " x ".join("?" if size is None else f"{size:.4g}" for size in item.voxel_um)

@@ -15,19 +15,18 @@ from image2reg.atomic import atomic_file, refuse_existing
 from image2reg.config import dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.image import Image
-from image2reg.images.limits import default_max_bytes
 from image2reg.images.readers import read
 from image2reg.models.spec import DataSource
 from image2reg.models.train import FREE
 from image2reg.provenance import run_record, write_run
 from virtualstain.bundling import Facts
 from virtualstain.evaluate import ScoredField, score_table
-from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
+from virtualstain.loading import evaluable_fields, open_manifest, split_fields, with_split
 from virtualstain.model import from_bundle, load, roots
 from virtualstain.objects import NUCLEAR, score_nuclei
 from virtualstain.recipe import Recipe, stack_defaults
 from virtualstain.requirements import refuse_misfits
-from virtualstain.scoring import stain_fields, with_target_scale
+from virtualstain.scoring import stain_fields
 from virtualstain.staining_page import write_report
 from virtualstain.train import TrainedStain, train
 
@@ -196,22 +195,23 @@ def evaluate_model(
     """Predict the fields of one split and score them; with `out`, also write ``scores.csv`` and ``report.html``.
 
     Fields without any real stain are left out; a manifest without splits is scored whole.
+
+    Raises
+    ------
+    DataError
+        No field has a real stain, or the model would refuse to predict one (another voxel size, other planes).
     """
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
     model = load(name)
     manifest = open_manifest(data, inputs=model.inputs, targets=model.outputs)
     if (manifest.frame["split"] != "").any():
         manifest = manifest.where(split=split)
-    fields = []
-    for item in manifest.fields():
-        made = stain_field_of(item, model.inputs, model.outputs, budget=default_max_bytes(), group="plate")
-        if made.present.any():
-            fields.append(with_target_scale(model, made))
+    fields = evaluable_fields(model, manifest)
     if not fields:
         raise DataError(
             f"{data}: no field of split '{split}' has a real {' or '.join(model.outputs)} to score against."
         )
-    if out is not None:
-        refuse_existing(out, overwrite=overwrite)
     scored = stain_fields(model, fields)
     table = score_table([item for row in scored for item in row])
     pixel = model.voxel_um[2]
@@ -241,6 +241,8 @@ def evaluate_pair(
     There is no training set here: the range of SSIM, PSNR and NRMSE is six standard deviations of the real image,
     their floor its mean.
     """
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
     made, real = read(prediction), read(truth)
     if made.sizes.get("T", 1) > 1 or real.sizes.get("T", 1) > 1:
         raise DataError(f"{prediction}: has several time points; score them one by one.")
@@ -248,7 +250,6 @@ def evaluate_pair(
     table = score_table(scored)
     table = pd.concat([table, _nuclear_rows([scored], real.voxel_um[2], log=False)], ignore_index=True)
     if out is not None:
-        refuse_existing(out, overwrite=overwrite)
         out.mkdir(parents=True, exist_ok=True)
         with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
             table.to_csv(partial, index=False)

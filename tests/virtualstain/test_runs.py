@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
 from virtualstain.check import check_lines, check_path
 from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
+from virtualstain.model import StainModel
 from virtualstain.recipe import Recipe, SplitSettings, stack_defaults
 from virtualstain.runs import evaluate_model, evaluate_pair, find_recipe, train_from
 
@@ -211,6 +213,22 @@ def test_the_defaults_for_stacks_fit_thin_ones() -> None:
 def test_a_long_folder_name_makes_a_name_that_fits_a_bundle(folder: Path, tmp_path: Path) -> None:
     done = train_from(folder, tmp_path / ("run " * 30), **CHANNELS, overrides=QUICK)
     assert len(done.bundle.spec.name) <= 64
+
+
+def test_a_model_is_scored_on_the_voxel_size_it_was_made_for(
+    folder: Path, tmp_path: Path, make_model: Callable[..., StainModel]
+) -> None:
+    bundle = str(make_model().bundle.directory)
+    manifest = open_manifest(folder, **CHANNELS)
+    cases = {np.nan: "no voxel size .* voxel_y_um", 0.2: r"\? x 0.2 x 0.2 um .* Predict with --resample"}
+    for voxel, words in cases.items():
+        path = folder / f"{voxel}.csv"
+        manifest.replace(manifest.frame.assign(voxel_y_um=voxel, voxel_x_um=voxel)).write(path)
+        with pytest.raises(DataError, match=words):
+            evaluate_model(bundle, path)
+    manifest.replace(manifest.frame.assign(voxel_y_um=0.5, voxel_x_um=0.5)).write(folder / "own.csv")
+    table = evaluate_model(bundle, folder / "own.csv")
+    assert set(table[table["metric"] == "pearson"]["level"]) == {"field in group"}  # two fields of each well
 
 
 def test_a_pair_of_images_is_scored_by_channel_name(tmp_path: Path) -> None:
