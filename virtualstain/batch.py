@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from image2reg.atomic import refuse_targets
+from image2reg.atomic import make_folder, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
@@ -103,6 +103,8 @@ def predict_many(
     jobs = [(path, out if single else out / _result_name(path)) for path in images]
     refuse_targets(jobs, out, overwrite=overwrite or resume)
     failures_path(out)
+    for folder in {target.parent for _, target in jobs}:
+        make_folder(folder)
     result = BatchResult()
     options: dict[str, Any] = {
         "channels": channels,

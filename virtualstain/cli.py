@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -229,7 +230,7 @@ def _tile(text: str | None) -> Any:
     values = _numbers(text, "--tile")
     if values is None:
         return None
-    if any(v is None or v < 1 for v in values):
+    if not all(v is not None and 1 <= v < math.inf for v in values):
         raise ConfigurationError(
             f"--tile {text!r}: every length must be at least 1 voxel, as in --tile 32,256,256."
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from image2reg.errors import BundleError, DataError
+from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.images.tiling import read_box
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
@@ -50,6 +50,8 @@ def load(model: str | Path, *, device: str = "cpu") -> StainModel:
     ------
     BundleError
         Unknown name (the known ones are listed), damaged bundle, or a bundle of another kind.
+    ConfigurationError
+        No such device.
     """
     bundle = find_bundle(model, roots())
     if bundle.spec.kind != KIND:
@@ -62,17 +64,21 @@ def load(model: str | Path, *, device: str = "cpu") -> StainModel:
 
 def from_bundle(bundle: Bundle, *, device: str = "cpu") -> StainModel:
     """Build the network of a bundle that is already loaded."""
+    place = _device(device)
     network = bundle.build({name: partial(build_network, name) for name in NAMES})
     assert isinstance(network, StainNetwork)
-    return StainModel(bundle, deploy(network).to(_device(device)))
+    return StainModel(bundle, deploy(network).to(place))
 
 
 def _device(name: str) -> str:
     import torch
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    has_gpu = torch.cuda.is_available()
+    if name not in {"auto", "cpu", "cuda"} or (name == "cuda" and not has_gpu):
+        raise ConfigurationError(
+            f"device {name!r} is unknown or not there; allowed: auto, cpu, cuda (with a GPU)."
+        )
+    return "cuda" if has_gpu and name != "cpu" else "cpu"
 
 
 def shown_sizes(voxel_um: Sequence[float | None]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.atomic import atomic_file, make_folder, refuse_existing
 from image2reg.config import dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.image import Image
@@ -119,7 +119,7 @@ def train_from(
     rows = manifest.frame.to_csv(index=False)
     if resume:
         _refuse_another_run(out, recipe, rows)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with atomic_file(out / "manifest.csv", overwrite=True) as partial:
         partial.write_text(rows, encoding="utf-8")
     with atomic_file(out / "config.yaml", overwrite=True) as partial:
@@ -218,7 +218,7 @@ def evaluate_model(
     log = model.bundle.spec.normalisation.output.transform == "log1p"
     table = pd.concat([table, _nuclear_rows(scored, pixel, log=log)], ignore_index=True)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
             table.to_csv(partial, index=False)
         write_report(
@@ -250,7 +250,7 @@ def evaluate_pair(
     table = score_table(scored)
     table = pd.concat([table, _nuclear_rows([scored], real.voxel_um[2], log=False)], ignore_index=True)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
             table.to_csv(partial, index=False)
     return table
