@@ -105,7 +105,7 @@ def predict(
         part: tuple[Any, ...] = (time, slice(None), *box)
         out[part] = values
 
-    ready.run(sink, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
+    ready.run(sink, hold=True, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
     result, flags = ready.image_of(out), tuple(ready.flags)
     return Prediction(result, flags)
 
@@ -160,7 +160,7 @@ def predict_to(
             else:
                 writer[key] = values
 
-        ready.run(sink, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
+        ready.run(sink, hold=False, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
     return tuple(ready.flags)
 
 
@@ -211,15 +211,18 @@ class _Prepared:
         self,
         sink: Callable[[int, tuple[slice, ...], NDArray[np.float32]], None],
         *,
+        hold: bool,
         tile: tuple[int, int, int] | None,
         tta: bool,
         input_frame: bool,
         progress: Progress | None,
     ) -> None:
-        """Predict every time point."""
+        """Predict every time point; `hold` reads one at once, where it fits: else each tile decodes its planes."""
         for time in range(self.times):
             stacks = [part.select(time=time) if "T" in part.axes else part for part in self.parts]
-            stack = ChannelStack([s.to_axes("CZYX").data for s in stacks])
+            stack: Any = ChannelStack([s.to_axes("CZYX").data for s in stacks])
+            if hold and stack.nbytes <= default_max_bytes():
+                stack = np.asarray(stack)
             self._check(stack)
             padding = padding_mask(stack)
             if padding.any():
@@ -239,7 +242,7 @@ class _Prepared:
                 progress=progress,
             )
 
-    def _check(self, stack: ChannelStack) -> None:
+    def _check(self, stack: Any) -> None:
         """Flag saturation: voxels at the largest value of an integer type."""
         dtype = np.dtype(stack.dtype)
         if dtype.kind != "u":

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.images import Image, read
+from image2reg.images import Image, read, tiff_planes
 from virtualstain.model import StainModel
 from virtualstain.networks.interface import StainNetwork
 from virtualstain.predict import predict, predict_to
@@ -210,6 +211,18 @@ def test_files_hold_what_memory_holds(make_model: Factory, tmp_path: Path, name:
     np.testing.assert_array_equal(back.to_axes("CZYX").load().data, predict(model, cells).image.data)
     with pytest.raises(DataError, match=r"already exists.*--overwrite"):
         predict_to(model, cells, tmp_path / name)
+
+
+def test_a_compressed_plane_is_decoded_once_however_many_tiles(
+    make_model: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, decoded = image((5, 40, 40), "ZYX"), []
+    tifffile.imwrite(tmp_path / "c.tif", cells.data, compression="zlib", metadata={"axes": "ZYX"})
+    decode = tiff_planes.decode_page
+    monkeypatch.setattr(tiff_planes, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(tiff_planes, "decode_page", lambda *given: decoded.append(given[2]) or decode(*given))
+    predict(make_model(planes=8, flat=False), read(tmp_path / "c.tif", voxel_um=(1.0, 0.5, 0.5)))
+    assert sorted(decoded) == [0, 1, 2, 3, 4]
 
 
 def test_a_format_that_cannot_be_written_is_refused_before_the_work(
