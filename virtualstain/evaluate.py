@@ -195,6 +195,6 @@ def summarise(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> pd.DataFrame:
                 "channel": channel, "metric": metric, "value": interval.value, "low": interval.low,
                 "high": interval.high, "n": len(defined), "level": "field in group" if several else "field",
                 "floor": defined[f"floor_{metric}"].mean(), "ceiling": math.nan if ceiling is None else ceiling.mean(),
-                "median": part[metric].median(),
+                "median": defined[metric].median(),
             })  # fmt: skip
     return pd.DataFrame(out)

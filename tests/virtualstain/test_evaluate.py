@@ -124,6 +124,13 @@ def test_fields_without_a_score_are_not_counted() -> None:
     )
 
 
+def test_a_score_that_no_field_has_is_none_and_no_warning() -> None:
+    constant = ScoredField(**{**field("flat").__dict__, "prediction": np.ones((1, 96, 96))})
+    row = score_table([constant, constant]).set_index("metric").loc["pearson"]
+    assert row.n == 0
+    assert np.isnan([row.value, row["median"], row.floor]).all()
+
+
 @pytest.mark.parametrize("size", [96, 143, 144, 145, 240])
 def test_blocks_hold_every_voxel(size: int) -> None:
     item = field(size=size, error=0.7)
