@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from image2reg.atomic import refuse_targets
+from image2reg.atomic import make_folder, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
-from image2reg.images.plates import PlateWriter, read_plate
+from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
 from image2reg.tables.side_tables import failure, failures_path, write_failures
 from virtualstain.model import StainModel, load
@@ -85,7 +85,7 @@ def predict_many(
         A file name for a single image; otherwise a folder, which keeps the images' names (``x.tif`` gives
         ``x.ome.tif``, ``x.zarr`` gives ``x.ome.zarr``).
     resume : bool
-        Leave out images whose result is already there.
+        Leave out images whose result is already there; a plate is there with all its fields or refused.
 
     Raises
     ------
@@ -103,6 +103,8 @@ def predict_many(
     jobs = [(path, out if single else out / _result_name(path)) for path in images]
     refuse_targets(jobs, out, overwrite=overwrite or resume)
     failures_path(out)
+    for folder in {target.parent for _, target in jobs}:
+        make_folder(folder)
     result = BatchResult()
     options: dict[str, Any] = {
         "channels": channels,
@@ -113,11 +115,17 @@ def predict_many(
         "progress": progress,
     }
     for path, target in jobs:
-        if resume and target.exists():
-            continue
+        there = resume and target.exists()
         try:
             if is_plate(path):
-                flags = _predict_plate(model, path, target, overwrite=overwrite, result=result, **options)
+                if there:
+                    refuse_incomplete(target, list(read_plate(path)))
+                    continue
+                flags = _predict_plate(
+                    model, path, target, voxel_um=voxel_um, overwrite=overwrite, result=result, **options
+                )
+            elif there:
+                continue
             else:
                 image = read(path, voxel_um=voxel_um)
                 flags = predict_to(model, image, target, overwrite=overwrite, **options)
@@ -145,20 +153,36 @@ def is_plate(path: Path) -> bool:
 
 
 def _predict_plate(
-    model: StainModel, path: Path, target: Path, *, overwrite: bool, result: BatchResult, **options: Any
+    model: StainModel,
+    path: Path,
+    target: Path,
+    *,
+    voxel_um: tuple[float | None, float | None, float | None] | None,
+    overwrite: bool,
+    result: BatchResult,
+    **options: Any,
 ) -> tuple[str, ...]:
     """Predict every field into a plate of the same wells and fields; a field that fails is listed and left out."""
+    if not target.name.lower().endswith(".zarr"):
+        raise ConfigurationError(
+            f"--out {target}: the stain of a plate is a plate. Give a name that ends in .zarr."
+        )
     plate = read_plate(path)
+    places, failed = list(plate), []
     flags: list[str] = []
     with PlateWriter(target, name=plate.name, overwrite=overwrite) as writer:
-        for well, field_name in plate:
+        for well, field_name in places:
             try:
-                done = predict(model, plate.image(well, field_name), **options)
+                image = read(path / well / field_name, voxel_um=voxel_um)
+                done = predict(model, image, **options)
             except DataError as error:
-                result.failures.append(failure(f"{path}/{well}/{field_name}", error))
+                failed.append(failure(f"{path}/{well}/{field_name}", error))
                 continue
             writer.write(well, field_name, done.image)
             flags.extend(f"{well}/{field_name}: {flag}" for flag in done.flags)
+        if len(failed) == len(places):
+            raise DataError(f"all {len(places)} fields of {path} failed; the first: {failed[0]['error']}")
+    result.failures.extend(failed)
     return tuple(flags)
 
 

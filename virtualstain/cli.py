@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -182,8 +183,13 @@ def evaluate(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Or a model ...")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="... and a manifest with real stains.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Which split of the manifest.")] = "test",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for scores.csv and report.html.")] = None,
+    split: Annotated[
+        str,
+        typer.Option("--split", help="Which split of the manifest; one without splits is scored whole."),
+    ] = "test",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for scores.csv and, with --model, report.html.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -224,7 +230,7 @@ def _tile(text: str | None) -> Any:
     values = _numbers(text, "--tile")
     if values is None:
         return None
-    if any(v is None or v < 1 for v in values):
+    if not all(v is not None and 1 <= v < math.inf for v in values):
         raise ConfigurationError(
             f"--tile {text!r}: every length must be at least 1 voxel, as in --tile 32,256,256."
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from image2reg.atomic import atomic_file, make_folder
 from image2reg.images.readers import read
 from virtualstain.evaluate import score_table
 from virtualstain.model import load
@@ -32,6 +33,7 @@ def run_demo(out: Path, *, progress: Callable[[int, int], None] | None = None) -
     dict
         ``scores`` (DataFrame), ``report``, ``predicted`` (paths), ``flags``.
     """
+    make_folder(out)
     model = load(MODEL)
     phase = read(SAMPLE / "phase.ome.tif")
     stains = read(SAMPLE / "stains.ome.tif").to_axes("CZYX").load()
@@ -45,9 +47,9 @@ def run_demo(out: Path, *, progress: Callable[[int, int], None] | None = None) -
     )
     scored = [scored_channels(model, with_target_scale(model, truth), done.image.data)]
     scores = score_table(scored[0])
-    out.mkdir(parents=True, exist_ok=True)
     done.image.write(out / "predicted.ome.tif", overwrite=True)
-    scores.to_csv(out / "scores.csv", index=False)
+    with atomic_file(out / "scores.csv", overwrite=True) as partial:
+        scores.to_csv(partial, index=False)
     write_report(
         out / "report.html", model, scored, scores, command="virtualstain demo", flags=done.flags,
         provenance={"sample": "Christiansen et al. 2018, condition B, well A4 (Apache-2.0); never trained on"},

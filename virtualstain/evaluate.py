@@ -57,18 +57,24 @@ class ScoredField:
     typical: float
 
 
-def noise_ceiling(truth: NDArray[np.floating]) -> float:
+def noise_ceiling(truth: NDArray[np.floating], mask: NDArray[np.bool_] | None = None) -> float:
     """Highest Pearson correlation a noise-free prediction could reach with this noisy target.
 
     ``sqrt(1 - v_noise / v)``: the noise variance from the median absolute response of each plane to a
     Laplacian-difference mask (Immerkaer, CVIU 64:300, 1996, with the median for the mean so that edges do not
-    count), `v` the variance of the image. It knows of camera noise only: not of what brightfield cannot show.
+    count), `v` the variance of the image; both over the voxels of `mask`, whose rim has no response. It knows of
+    camera noise only: not of what brightfield cannot show.
     """
-    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=float)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=float)
+    counted = np.ones(truth.shape, bool) if mask is None else mask
+    around = np.ones((*[1] * (truth.ndim - 2), 3, 3), bool)
+    inner = ndimage.binary_erosion(counted, around, border_value=1)
+    if not inner.any():
+        return math.nan
     planes = truth.reshape(-1, *truth.shape[-2:]).astype(float)
-    response = np.stack([ndimage.convolve(p, mask, mode="reflect") for p in planes])
-    sigma = float(np.median(np.abs(response))) / 0.6745 / 6
-    variance = float(truth.var())
+    response = np.stack([ndimage.convolve(p, kernel, mode="reflect") for p in planes])
+    sigma = float(np.median(np.abs(response.reshape(truth.shape)[inner]))) / 0.6745 / 6
+    variance = float(truth[counted].var())
     return math.sqrt(max(0.0, 1 - sigma**2 / variance)) if variance > 0 else math.nan
 
 
@@ -97,7 +103,7 @@ def score_field(item: ScoredField) -> dict[str, Any]:
         (abs(spectral_pearson(truth, p, mask=mask)) for p in planes), default=math.nan
     )
     row |= {f"floor_{name}": constant[name] for name in ("ssim", "psnr", "nrmse")}
-    row["ceiling_pearson"] = noise_ceiling(item.truth)
+    row["ceiling_pearson"] = noise_ceiling(item.truth, item.mask)
     row["undefined"] = scores["undefined"]
     return row
 
@@ -124,8 +130,8 @@ def _moments(item: ScoredField, block: int) -> NDArray[np.float64]:
 
 
 def _end(start: int, block: int, n: int) -> int:
-    """End of a block; a last piece shorter than half a block goes to its neighbour."""
-    return n if n - (start + block) < block // 2 else start + block
+    """End of a block; a last piece of half a block or less goes to its neighbour."""
+    return n if n - (start + block) <= block // 2 else start + block
 
 
 def block_interval(item: ScoredField, *, block: int = 96, seed: int = 0) -> Interval:
@@ -172,7 +178,8 @@ def summarise(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``channel, metric, value, low, high, n, level, floor, ceiling, median``. ``level`` names what was resampled.
+        ``channel, metric, value, low, high, n, level, floor, ceiling, median``. ``level`` names what was resampled,
+        ``n`` counts the fields where the metric is defined, which all numbers are about.
     """
     table = pd.DataFrame(rows)
     out = []
@@ -182,11 +189,12 @@ def summarise(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> pd.DataFrame:
             interval = bootstrap_interval(
                 part[metric].to_numpy(float), seed=seed, groups=part["group"].to_numpy() if several else None
             )
-            ceiling = part.get(f"ceiling_{metric}")
+            defined = part[part[metric].notna()]
+            ceiling = defined.get(f"ceiling_{metric}")
             out.append({
                 "channel": channel, "metric": metric, "value": interval.value, "low": interval.low,
-                "high": interval.high, "n": len(part), "level": "field in group" if several else "field",
-                "floor": part[f"floor_{metric}"].mean(), "ceiling": math.nan if ceiling is None else ceiling.mean(),
-                "median": part[metric].median(),
+                "high": interval.high, "n": len(defined), "level": "field in group" if several else "field",
+                "floor": defined[f"floor_{metric}"].mean(), "ceiling": math.nan if ceiling is None else ceiling.mean(),
+                "median": defined[metric].median(),
             })  # fmt: skip
     return pd.DataFrame(out)

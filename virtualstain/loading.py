@@ -13,11 +13,13 @@ from image2reg.errors import DataError
 from image2reg.images.limits import default_max_bytes
 from image2reg.tables import ImageField, Manifest, from_folder, refuse_shared_groups, split_by_group
 from virtualstain.fields import padding_mask
+from virtualstain.model import StainModel, shown_sizes
 from virtualstain.patches import StainField
 from virtualstain.recipe import Recipe, SplitSettings
+from virtualstain.scoring import with_target_scale
 from virtualstain.stack import ChannelStack
 
-__all__ = ["open_manifest", "split_fields", "stain_field_of", "with_split"]
+__all__ = ["evaluable_fields", "open_manifest", "split_fields", "stain_field_of", "with_split"]
 
 UNITS = ("plate", "well", "field")  # coarsest first
 SPLITS = ("train", "validation", "test")
@@ -50,7 +52,8 @@ def open_manifest(
 def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, str]:
     """Give every field a split; one that the manifest brings is kept, if no group is in two splits.
 
-    Group "auto" takes the coarsest of plate, well and field that has a value for every split.
+    Group "auto" takes the coarsest of plate, well and field that has a value for every split; wells where the manifest
+    brings a split that divides plates.
 
     Returns
     -------
@@ -68,6 +71,8 @@ def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, s
         sizes = {unit: _n_groups(manifest, unit) for unit in UNITS}
         group = next((unit for unit in UNITS if sizes[unit] >= wanted), UNITS[-1])
     if (manifest.frame["split"] != "").any():
+        if settings.group == "auto" and group == "plate" and sizes["well"] and _divides_plates(manifest):
+            group = "well"
         missing = manifest.frame[manifest.frame["split"] == ""]
         if len(missing):
             raise DataError(
@@ -78,6 +83,10 @@ def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, s
         return manifest, group
     shares = {name: share for name, share in zip(SPLITS, settings.fractions, strict=True) if share > 0}
     return split_by_group(manifest, group=group, fractions=shares, seed=settings.seed), group
+
+
+def _divides_plates(manifest: Manifest) -> bool:
+    return bool((manifest.frame.groupby("Metadata_Plate")["split"].nunique() > 1).any())
 
 
 def _n_groups(manifest: Manifest, unit: str) -> int:
@@ -98,10 +107,40 @@ def split_fields(manifest: Manifest, recipe: Recipe, *, group: str = "field") ->
                 f"{manifest.source}: field {item.name} has split '{item.split}'; allowed are {', '.join(SPLITS)}."
             )
         made = stain_field_of(item, recipe.inputs, recipe.targets, budget=budget, group=group)
-        budget -= made.inputs.nbytes if isinstance(made.inputs, np.ndarray) else 0
-        budget -= made.targets.nbytes if isinstance(made.targets, np.ndarray) else 0
+        budget -= _held_bytes(made)
         out[item.split or "test"].append(made)
     return out
+
+
+def evaluable_fields(model: StainModel, manifest: Manifest) -> list[StainField]:
+    """Open the fields that have a real stain, at the scale it is compared at; plates, else wells are their groups.
+
+    Raises
+    ------
+    DataError
+        A field that `virtualstain.predict.predict` would refuse for its voxel size.
+    """
+    group = next((unit for unit in ("plate", "well") if _n_groups(manifest, unit) > 1), "field")
+    budget, fields = default_max_bytes(), []
+    for item in manifest.fields():
+        made = stain_field_of(item, model.inputs, model.outputs, budget=budget, group=group)
+        if not made.present.any():
+            continue
+        where, planes = f"field {made.name}", int(made.inputs.shape[1])
+        remedy = "Fill the manifest's columns voxel_z_um, voxel_y_um and voxel_x_um."
+        if off := model.foreign_axes(made.voxel_um, planes=planes, where=where, remedy=remedy):
+            raise DataError(
+                f"{where}: voxel size {shown_sizes(made.voxel_um)} um (z, y, x) is outside what model '{model.name}' "
+                f"accepts along {', '.join(off)}: {shown_sizes(model.voxel_um)} um. Predict with --resample, and score "
+                "what comes out: evaluate --prediction P --truth T."
+            )
+        budget -= _held_bytes(made)
+        fields.append(with_target_scale(model, made))
+    return fields
+
+
+def _held_bytes(item: StainField) -> int:
+    return sum(part.nbytes for part in (item.inputs, item.targets) if isinstance(part, np.ndarray))
 
 
 def stain_field_of(
@@ -131,36 +170,42 @@ def stain_field_of(
             "the manifest's column 'channel', or change the recipe's inputs."
         )
     opened = [item.inputs[name].open() for name in inputs]
-    stack = _held(ChannelStack([image.to_axes("CZYX").data for image in opened]), budget)
-    present = np.array([name in item.targets for name in targets])
-    parts = [
-        item.targets[name].open().to_axes("CZYX").data if name in item.targets else None for name in targets
-    ]
-    known = next((part for part in parts if part is not None), None)
-    if known is None:
-        known = np.zeros((1, *stack.shape[1:]), np.uint8)
-    for name, part in zip(targets, parts, strict=True):
-        if part is not None and (
-            part.shape[2:] != stack.shape[2:] or part.shape[1] not in (1, stack.shape[1])
-        ):
+    channels = [image.to_axes("CZYX").data for image in opened]
+    size = channels[0].shape[1:]
+    for name, part in zip(inputs, channels, strict=True):
+        if part.shape[1:] != size:
             raise DataError(
-                f"field {item.name}: target '{name}' is {part.shape[1:]} (Z, Y, X), the input {stack.shape[1:]}. They "
-                "must agree in Y and X, and in Z unless the target has one plane. Register and crop them first."
+                f"field {item.name}: input '{name}' is {part.shape[1:]} (Z, Y, X), input '{inputs[0]}' {size}. They "
+                "must be of one shape. Register and crop them first."
             )
-    stains = _held(ChannelStack([known if part is None else part for part in parts]), budget)
+    present = np.array([name in item.targets for name in targets])
+    parts = {name: item.targets[name].open().to_axes("CZYX").data for name in targets if name in item.targets}
+    known = next(iter(parts.values()), np.zeros((1, *size), np.uint8))
+    for name, part in parts.items():
+        if part.shape[2:] != size[1:] or part.shape[1] not in (1, size[0]) or part.shape != known.shape:
+            raise DataError(
+                f"field {item.name}: target '{name}' is {part.shape[1:]} (Z, Y, X), the input {size}. They "
+                "must agree in Y and X, and in Z unless every target has one plane. Register and crop them first."
+            )
     masks = None
     if item.masks:
         masks = next(iter(item.masks.values())).open().to_axes("YX").load().data
-    padded = padding_mask(np.asarray(stack)) if isinstance(stack, np.ndarray) else None
-    if padded is not None and isinstance(stains, np.ndarray) and present.any():
-        padded = padded | padding_mask(stains[present])
+        if masks.shape != size[1:]:
+            raise DataError(
+                f"field {item.name}: its mask is {masks.shape} (Y, X), the input {size[1:]}. They must be of one shape."
+            )
+    stack = _held(ChannelStack(channels), budget)
+    stains = _held(ChannelStack([parts.get(name, known) for name in targets]), budget)
+    padded = padding_mask(stack)
+    if parts:
+        padded |= padding_mask(stains if present.all() else ChannelStack(list(parts.values())))
     return StainField(
         name=item.name or Path(opened[0].source).name,
         group=_group(item, group),
         inputs=stack,
         targets=stains,
         present=present,
-        valid=~padded if padded is not None and padded.any() else None,
+        valid=~padded if padded.any() else None,
         masks=masks,
         voxel_um=opened[0].voxel_um,
     )

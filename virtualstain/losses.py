@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -45,6 +45,12 @@ class StainLossSettings(BaseModel):
     A few voxels near saturation otherwise decide the squared error: with little data they are learned by heart, and
     what was not seen is predicted too bright wherever it is bright.
     """
+
+    @model_validator(mode="after")
+    def _asks_for_the_stain(self) -> StainLossSettings:
+        if not (self.l1 or self.mse or self.correlation or self.ssim or self.lpips):
+            raise ValueError("l1, mse, correlation, ssim and lpips are all 0: give one of them a weight")
+        return self
 
     @property
     def privileged(self) -> bool:

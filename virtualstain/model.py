@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from image2reg.errors import BundleError, DataError
+from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.images.tiling import read_box
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
@@ -20,7 +20,7 @@ from virtualstain.networks.interface import StainNetwork, deploy
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.staining import stain_field
 
-__all__ = ["KIND", "StainModel", "from_bundle", "load", "roots"]
+__all__ = ["KIND", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
 
 KIND = "stain"
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def load(model: str | Path, *, device: str = "cpu") -> StainModel:
     ------
     BundleError
         Unknown name (the known ones are listed), damaged bundle, or a bundle of another kind.
+    ConfigurationError
+        No such device.
     """
     bundle = find_bundle(model, roots())
     if bundle.spec.kind != KIND:
@@ -62,17 +64,26 @@ def load(model: str | Path, *, device: str = "cpu") -> StainModel:
 
 def from_bundle(bundle: Bundle, *, device: str = "cpu") -> StainModel:
     """Build the network of a bundle that is already loaded."""
+    place = _device(device)
     network = bundle.build({name: partial(build_network, name) for name in NAMES})
     assert isinstance(network, StainNetwork)
-    return StainModel(bundle, deploy(network).to(_device(device)))
+    return StainModel(bundle, deploy(network).to(place))
 
 
 def _device(name: str) -> str:
     import torch
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    has_gpu = torch.cuda.is_available()
+    if name not in {"auto", "cpu", "cuda"} or (name == "cuda" and not has_gpu):
+        raise ConfigurationError(
+            f"device {name!r} is unknown or not there; allowed: auto, cpu, cuda (with a GPU)."
+        )
+    return "cuda" if has_gpu and name != "cpu" else "cpu"
+
+
+def shown_sizes(voxel_um: Sequence[float | None]) -> str:
+    """Voxel sizes for a message: ``? x 0.5 x 0.5``."""
+    return " x ".join("?" if v is None else f"{v:.4g}" for v in voxel_um)
 
 
 @dataclass(frozen=True)
@@ -128,21 +139,57 @@ class StainModel:
         return self.bundle.spec.outputs[0].offset_px
 
     def input_scale(self, stack: Any, valid: NDArray[np.bool_] | None, where: str) -> list[ChannelScale]:
-        """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says."""
+        """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says.
+
+        A stack that nothing can be predicted from is refused either way.
+        """
         by = self.bundle.spec.normalisation.input
-        if by.scope == "dataset":
-            return [ChannelScale(c, s, by.transform) for c, s in zip(by.centre, by.scale, strict=True)]
-        return [
+        fixed = by.scope == "dataset" and by.method != "none"
+        found = [
             measure_image_scale(
                 stack,
                 c,
-                method=by.method,
+                method="zscore" if fixed else by.method,
                 transform=by.transform,
                 where=f"{where}: channel '{name}'",
                 valid=valid,
             )
             for c, name in enumerate(self.inputs)
         ]
+        if not fixed:
+            return found
+        return [ChannelScale(c, s, by.transform) for c, s in zip(by.centre, by.scale, strict=True)]
+
+    def foreign_axes(
+        self, voxel_um: Sequence[float | None], *, planes: int, where: str, remedy: str
+    ) -> list[str]:
+        """Axes along which an image's voxel size is not the model's, within its tolerance.
+
+        Parameters
+        ----------
+        voxel_um : (z, y, x) micrometres
+        planes : int
+            Of the image; one plane has no size along Z to compare.
+        where, remedy : str
+            What errors call the image, and what they advise.
+
+        Raises
+        ------
+        DataError
+            The size is unknown along an axis that matters to the model.
+        """
+        tolerance, off = self.bundle.spec.inputs[0].voxel_tolerance, []
+        for letter, want, have in zip("ZYX", self.voxel_um, voxel_um, strict=True):
+            if want is None or (letter == "Z" and planes == 1):
+                continue
+            if have is None:
+                raise DataError(
+                    f"{where}: no voxel size in the file along {letter}; model '{self.name}' expects "
+                    f"{shown_sizes(self.voxel_um)} um (z, y, x) within {tolerance:.0%}. {remedy}"
+                )
+            if abs(have / want - 1) > tolerance:
+                off.append(letter)
+        return off
 
     def predict(self, image: Image, **options: Any) -> Prediction:
         """Predict one image into memory: `virtualstain.predict.predict` with this model."""
@@ -208,25 +255,25 @@ class StainModel:
                 f"{self.planes}. Select {self.planes} consecutive planes, or choose another model "
                 "(`virtualstain models`)."
             )
-        scales = self.input_scale(stack, valid, where)
         offset = (0, 0, 0) if input_frame else self.offset_px
-        plane_by_plane = self.planes == 1 and z > 1
-        for z0 in range(z if plane_by_plane else 1):
-            shape = (1, height, width) if plane_by_plane else (z, height, width)
+        one_by_one = self.planes == 1 and z > 1
+        for z0 in range(z if one_by_one else 1):
+            # A plane of such a stack is predicted as it would be alone, on a scale of its own.
+            part = stack[:, z0 : z0 + 1] if one_by_one else stack
+            scales = self.input_scale(part, valid, f"{where}, plane {z0}" if one_by_one else where)
 
-            def read(box: Box, z0: int = z0) -> NDArray[np.float32]:
-                if plane_by_plane:
-                    box = (slice(z0, z0 + 1), *box[1:])
+            def read(box: Box, part: Any = part, scales: list[ChannelScale] = scales) -> NDArray[np.float32]:
                 box = tuple(slice(b.start - o, b.stop - o) for b, o in zip(box, offset, strict=True))
-                raw = read_box(stack, box, axes_before=1)
+                raw = read_box(part, box, axes_before=1)
                 return np.stack([s.apply(c) for s, c in zip(scales, raw, strict=True)])
 
             def write(box: Box, values: NDArray[np.float32], z0: int = z0) -> None:
                 out = np.stack([s.invert(c) for s, c in zip(self.output_scale, values, strict=True)])
                 if valid is not None:
                     out *= valid[box[1:]]
-                sink((slice(z0, z0 + 1), *box[1:]) if plane_by_plane else box, out)
+                sink((slice(z0, z0 + 1), *box[1:]) if one_by_one else box, out)
 
+            shape = (part.shape[1], height, width)
             stain_field(
                 self.network, read, shape, n_outputs=len(self.outputs), tile=tile or self.default_tile,
                 sink=write, **options,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image2reg.errors import DataError
+from image2reg.images.checks import refuse_beyond_float32
 
 __all__ = ["ChannelScale", "Method", "Scope", "Transform", "measure_image_scale", "merge_scales"]
 
@@ -79,18 +80,17 @@ def measure_image_scale(
 
     "zscore" is mean and standard deviation, exact (moments of every plane are merged). "robust" is median and
     inter-quartile range / 1.349 (a normal distribution's standard deviation), from at most about four million voxels
-    spread over every plane. "none" is 0 and 1.
+    spread over every plane. "none" is 0 and 1, of whatever is finite.
 
     Raises
     ------
     DataError
-        A value that is not finite (count and first position are given), or a constant channel.
+        A value that is not finite (count and first position are given) or beyond float32; a constant channel, unless
+        the method is "none".
     """
     z, height, width = stack.shape[1:]
     step = 1 if method == "zscore" else max(1, int(np.ceil(np.sqrt(z * height * width / 4_000_000))))
     to_values = ChannelScale(transform=transform)
-    if method == "none":
-        return to_values
     n, mean, spread, kept = 0, 0.0, 0.0, [np.empty(0, np.float32)]
     for index in range(z):
         plane = np.asarray(stack[channel, index])
@@ -101,8 +101,11 @@ def measure_image_scale(
                 f"{where}: {int(bad.sum())} voxels of plane {index} are NaN or infinite, the first at (Y, X) = "
                 f"{first}. Repair or crop the image; nothing is filled in silently."
             )
+        refuse_beyond_float32(plane, where)
+        if method == "none":
+            continue
         values = to_values.apply(plane if valid is None else plane[valid]).ravel()
-        if method != "zscore":
+        if method == "robust":
             kept.append(values[:: step * step])
         elif values.size:
             m, total = float(values.mean(dtype=np.float64)), n + values.size
@@ -111,6 +114,8 @@ def measure_image_scale(
             )
             mean += (m - mean) * values.size / total
             n = total
+    if method == "none":
+        return to_values
     if method == "zscore":
         return _checked_scale(mean, math.sqrt(spread / n) if n else 0.0, transform, where)
     low, centre, high = (float(v) for v in np.percentile(np.concatenate(kept), (25, 50, 75)))

@@ -15,7 +15,7 @@ from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
 from virtualstain.fields import padding_mask
-from virtualstain.model import StainModel
+from virtualstain.model import StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
 
 __all__ = ["Prediction", "predict", "predict_to"]
@@ -105,7 +105,7 @@ def predict(
         part: tuple[Any, ...] = (time, slice(None), *box)
         out[part] = values
 
-    ready.run(sink, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
+    ready.run(sink, hold=True, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
     result, flags = ready.image_of(out), tuple(ready.flags)
     return Prediction(result, flags)
 
@@ -134,7 +134,9 @@ def predict_to(
     """
     from image2reg.atomic import refuse_existing
     from image2reg.images import OmeZarrWriter
+    from image2reg.images.writers import refuse_unwritable
 
+    refuse_unwritable(path)
     refuse_existing(path, overwrite=overwrite)
     if path.suffix != ".zarr" or resample:
         done = predict(
@@ -158,7 +160,7 @@ def predict_to(
             else:
                 writer[key] = values
 
-        ready.run(sink, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
+        ready.run(sink, hold=False, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
     return tuple(ready.flags)
 
 
@@ -175,7 +177,7 @@ class _Prepared:
         parts = [image.select(channel=index) for index in chosen]
         parts = self._match_voxels(parts, resample=resample)
         self.parts = parts
-        self.resampled = resample and parts[0].sizes != image.select(channel=chosen[0]).sizes
+        self.resampled = parts[0].voxel_um != image.voxel_um
         sizes = parts[0].sizes
         self.times, self.planes = sizes.get("T", 1), sizes.get("Z", 1)
         z_out = model.output_planes(self.planes)
@@ -185,48 +187,44 @@ class _Prepared:
         """Compare voxel sizes with the model's; resample only when asked to."""
         wanted, found = self.model.voxel_um, parts[0].voxel_um
         tolerance = self.model.bundle.spec.inputs[0].voxel_tolerance
-        deep = parts[0].sizes.get("Z", 1) > 1
-        off = []
-        for letter, want, have in zip("ZYX", wanted, found, strict=True):
-            if want is None or (letter == "Z" and not deep):
-                continue
-            if have is None:
-                raise DataError(
-                    f"{self.where}: no voxel size in the file along {letter}; model '{self.model.name}' expects "
-                    f"{_sizes(wanted)} um (z, y, x) within {tolerance:.0%}. Pass --voxel-um Z,Y,X."
-                )
-            if abs(have / want - 1) > tolerance:
-                off.append(letter)
+        off = self.model.foreign_axes(
+            found, planes=parts[0].sizes.get("Z", 1), where=self.where, remedy="Pass --voxel-um Z,Y,X."
+        )
         if not off:
             return parts
         if not resample:
             raise DataError(
-                f"{self.where}: voxel size {_sizes(found)} um (z, y, x) is outside what model '{self.model.name}' "
-                f"accepts along {', '.join(off)}: {_sizes(wanted)} um within {tolerance:.0%}. Pass --resample to bring "
-                "the image to the model's voxel size and the prediction back, or choose another model."
+                f"{self.where}: voxel size {shown_sizes(found)} um (z, y, x) is outside what model '{self.model.name}' "
+                f"accepts along {', '.join(off)}: {shown_sizes(wanted)} um within {tolerance:.0%}. Pass --resample to "
+                "bring the image to the model's voxel size and the prediction back, or choose another model."
             )
         from image2reg.images.resampling import resample as resample_image
 
         z, y, x = (have if want is None else want for want, have in zip(wanted, found, strict=True))
         target = (z, y, x)
-        self.flags.append(f"resampled from {_sizes(found)} to {_sizes(target)} um (z, y, x) and back")
+        self.flags.append(
+            f"resampled from {shown_sizes(found)} to {shown_sizes(target)} um (z, y, x) and back"
+        )
         return [resample_image(part, target) for part in parts]
 
     def run(
         self,
         sink: Callable[[int, tuple[slice, ...], NDArray[np.float32]], None],
         *,
+        hold: bool,
         tile: tuple[int, int, int] | None,
         tta: bool,
         input_frame: bool,
         progress: Progress | None,
     ) -> None:
-        """Predict every time point."""
+        """Predict every time point; `hold` reads one at once, where it fits: else each tile decodes its planes."""
         for time in range(self.times):
             stacks = [part.select(time=time) if "T" in part.axes else part for part in self.parts]
-            stack = ChannelStack([s.to_axes("CZYX").data for s in stacks])
+            stack: Any = ChannelStack([s.to_axes("CZYX").data for s in stacks])
+            if hold and stack.nbytes <= default_max_bytes():
+                stack = np.asarray(stack)
             self._check(stack)
-            padding = streamed_padding(stack)
+            padding = padding_mask(stack)
             if padding.any():
                 self.flags.append(
                     f"{padding.mean():.1%} of the field is exactly zero at the border (registration padding): "
@@ -244,7 +242,7 @@ class _Prepared:
                 progress=progress,
             )
 
-    def _check(self, stack: ChannelStack) -> None:
+    def _check(self, stack: Any) -> None:
         """Flag saturation: voxels at the largest value of an integer type."""
         dtype = np.dtype(stack.dtype)
         if dtype.kind != "u":
@@ -258,31 +256,14 @@ class _Prepared:
     def image_of(self, out: NDArray[np.float32]) -> Image:
         """Wrap the (T, K, Z, Y, X) result, back on the input's grid when it was resampled."""
         source = self.source
+        made = Image(out, "TCZYX", self.parts[0].voxel_um, self.model.outputs)
         if self.resampled:
-            from skimage.transform import resize
+            from image2reg.images.resampling import resample as resample_image
 
-            grid = [source.sizes.get(letter, 1) for letter in "ZYX"]
-            grid[0] = grid[0] if out.shape[2] > 1 else 1
-            out = np.stack([[resize(k, grid, order=1, anti_aliasing=False) for k in t] for t in out])
-        timed = "T" in source.axes
-        return Image(
-            data=out.astype(np.float32, copy=False) if timed else out[0].astype(np.float32, copy=False),
-            axes="TCZYX" if timed else "CZYX",
-            voxel_um=source.voxel_um,
-            channels=self.model.outputs,
-            source=f"{self.model.name} of {self.where}",
-        )
-
-
-def streamed_padding(stack: Any) -> NDArray[np.bool_]:
-    """`virtualstain.fields.padding_mask`, plane by plane; stops at the first plane without zeros at its rim."""
-    anything = np.zeros(stack.shape[2:], bool)
-    for z in range(stack.shape[1]):
-        anything |= np.asarray(stack[:, z]).any(axis=0)
-        rim = (anything[0], anything[-1], anything[:, 0], anything[:, -1])
-        if all(side.all() for side in rim):
-            return np.zeros_like(anything)
-    return padding_mask(anything[None, None])
+            planes = source.sizes.get("Z", 1) if out.shape[2] > 1 else 1
+            made = resample_image(made, source.voxel_um, shape=(planes, source.sizes["Y"], source.sizes["X"]))
+        made = made.replace(voxel_um=source.voxel_um, source=f"{self.model.name} of {self.where}")
+        return made if "T" in source.axes else made.to_axes("CZYX")
 
 
 def choose_channels(model: StainModel, image: Image, given: Sequence[str | int]) -> Sequence[str | int]:
@@ -314,7 +295,3 @@ def choose_channels(model: StainModel, image: Image, given: Sequence[str | int])
             )
         found.append(hits[0])
     return found
-
-
-def _sizes(voxel_um: Sequence[float | None]) -> str:
-    return " x ".join("?" if v is None else f"{v:.4g}" for v in voxel_um)

@@ -95,7 +95,7 @@ class Recipe(_Strict):
     """
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] = "stain"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")] = "stain"
     summary: str = ""
     inputs: tuple[str, ...] = ("Brightfield",)
     targets: tuple[str, ...] = ("Hoechst",)
@@ -127,11 +127,19 @@ class Recipe(_Strict):
         return self
 
 
-# What differs from the defaults where the target is a stack: the thin 3D network, and gentler augmentation.
-STACK_DEFAULTS = (
-    "network.arguments={dims: 3, patch: [1, 4, 4], widths: [32, 96, 128], down: [[2, 2, 2], [2, 2, 2]]}",
-    "patch=[16, 96, 96]",
-    "tile=[32, 256, 256]",
-    "training.batch_size=4",
-    "augment={magnification: 1.2, blur_px: 0.8, noise: 0.1, illumination: 0.1}",
-)
+def stack_defaults(thinnest: int) -> tuple[str, ...]:
+    """Give what differs from the defaults where the target is a stack: the thin 3D network, and gentler augmentation.
+
+    Parameters
+    ----------
+    thinnest : int
+        Planes of the thinnest stack; a patch has at most as many, in multiples of what the network halves.
+    """
+    depth = min(16, max(4, thinnest // 4 * 4))
+    return (
+        "network.arguments={dims: 3, patch: [1, 4, 4], widths: [32, 96, 128], down: [[2, 2, 2], [2, 2, 2]]}",
+        f"patch=[{depth}, 96, 96]",
+        "tile=[32, 256, 256]",
+        "training.batch_size=4",
+        "augment={magnification: 1.2, blur_px: 0.8, noise: 0.1, illumination: 0.1}",
+    )

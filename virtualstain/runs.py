@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.atomic import atomic_file, make_folder, refuse_existing
 from image2reg.config import dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.image import Image
-from image2reg.images.limits import default_max_bytes
 from image2reg.images.readers import read
 from image2reg.models.spec import DataSource
+from image2reg.models.train import FREE
 from image2reg.provenance import run_record, write_run
 from virtualstain.bundling import Facts
 from virtualstain.evaluate import ScoredField, score_table
-from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
+from virtualstain.loading import evaluable_fields, open_manifest, split_fields, with_split
 from virtualstain.model import from_bundle, load, roots
 from virtualstain.objects import NUCLEAR, score_nuclei
-from virtualstain.recipe import STACK_DEFAULTS, Recipe
-from virtualstain.scoring import stain_fields, with_target_scale
+from virtualstain.recipe import Recipe, stack_defaults
+from virtualstain.requirements import refuse_misfits
+from virtualstain.scoring import stain_fields
 from virtualstain.staining_page import write_report
 from virtualstain.train import TrainedStain, train
 
@@ -82,19 +84,23 @@ def train_from(
         Channels, when they are not the recipe's; ``Name=source`` as in `open_manifest`.
     overrides : sequence of str
         ``a.b=value``.
+    resume : bool
+        Continue the run in `out`, with the recipe, images and split it began with.
 
     Raises
     ------
     DataError, ConfigurationError, TrainingError
     """
-    if not resume:
-        refuse_existing(out, overwrite=False)
+    if out.exists() and not resume:
+        raise DataError(
+            f"{out}: already exists. Pass --resume to continue the training it holds, or choose another --out."
+        )
     overrides = list(overrides)
     for role, given in (("inputs", inputs), ("targets", targets)):
         if given:
-            overrides.append(f"{role}=[{', '.join(_name(g) for g in given)}]")
+            overrides.append(f"{role}={json.dumps([_name(g) for g in given])}")  # quoted: a name may be 405
     if not any(o.startswith("name=") for o in overrides):
-        overrides.append(f"name={_slug(out.name)}")
+        overrides.append(f'name="{_slug(out.name)}"')
     found = find_recipe(config)
     if (
         found is not None
@@ -107,13 +113,19 @@ def train_from(
     manifest, group = with_split(manifest, recipe.split)
     fields = split_fields(manifest, recipe, group=group)
     if not config and any(f.targets.shape[1] > 1 for f in fields["train"]):
-        recipe = load_config(Recipe, None, overrides=[*STACK_DEFAULTS, *overrides])
-    out.mkdir(parents=True, exist_ok=True)
+        thinnest = min(int(f.inputs.shape[1]) for f in fields["train"])
+        recipe = load_config(Recipe, None, overrides=[*stack_defaults(thinnest), *overrides])
+    refuse_misfits(fields, recipe)
+    rows = manifest.frame.to_csv(index=False)
+    if resume:
+        _refuse_another_run(out, recipe, rows)
+    make_folder(out)
     with atomic_file(out / "manifest.csv", overwrite=True) as partial:
-        manifest.frame.to_csv(partial, index=False)
+        partial.write_text(rows, encoding="utf-8")
     with atomic_file(out / "config.yaml", overwrite=True) as partial:
         partial.write_text(dump_config(recipe), encoding="utf-8")
-    counts = ", ".join(f"{name} {len(items)} fields" for name, items in fields.items())
+    stained = {name: sum(bool(f.present.any()) for f in items) for name, items in fields.items()}
+    counts = ", ".join(f"{name} {n} fields" for name, n in stained.items())
     facts = Facts(
         command=command or f"virtualstain train --data {data.name}",
         licence="unstated: the trainer's own",
@@ -134,12 +146,41 @@ def train_from(
     return done
 
 
+def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
+    """Refuse to continue a run with other settings or data than it began with; what it has on record stays."""
+    if (out / "config.yaml").is_file():
+        before = load_config(Recipe, out / "config.yaml").model_dump(mode="json")
+        changed = list(_changes(before, recipe.model_dump(mode="json")))
+        if changed:
+            raise ConfigurationError(
+                f"{out}: was begun with another recipe ({'; '.join(changed[:5])}). Repeat --config, --set, --input and "
+                f"--target of the first call (--config {out / 'config.yaml'} has them all), or choose another --out."
+            )
+    if (out / "manifest.csv").is_file() and (out / "manifest.csv").read_text(encoding="utf-8") != rows:
+        raise ConfigurationError(
+            f"{out}: was begun with other images or another split (its manifest.csv is not what --data and the split "
+            "give now). Give the data as they were, or choose another --out."
+        )
+
+
+# Besides what `fit` lets a continuation change: what only prediction and the bundle are told.
+_FREE = {*(f"training.{name}" for name in FREE), "name", "summary", "weights", "tile", "voxel_tolerance"}
+
+
+def _changes(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _changes(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+    elif before != now and path not in _FREE:
+        yield f"{path}: {before} -> {now}"
+
+
 def _name(given: str) -> str:
     return given.partition("=")[0]
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "stain"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64] or "stain"
 
 
 def evaluate_model(
@@ -154,29 +195,30 @@ def evaluate_model(
     """Predict the fields of one split and score them; with `out`, also write ``scores.csv`` and ``report.html``.
 
     Fields without any real stain are left out; a manifest without splits is scored whole.
+
+    Raises
+    ------
+    DataError
+        No field has a real stain, or the model would refuse to predict one (another voxel size, other planes).
     """
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
     model = load(name)
     manifest = open_manifest(data, inputs=model.inputs, targets=model.outputs)
     if (manifest.frame["split"] != "").any():
         manifest = manifest.where(split=split)
-    fields = []
-    for item in manifest.fields():
-        made = stain_field_of(item, model.inputs, model.outputs, budget=default_max_bytes(), group="plate")
-        if made.present.any():
-            fields.append(with_target_scale(model, made))
+    fields = evaluable_fields(model, manifest)
     if not fields:
         raise DataError(
             f"{data}: no field of split '{split}' has a real {' or '.join(model.outputs)} to score against."
         )
-    if out is not None:
-        refuse_existing(out, overwrite=overwrite)
     scored = stain_fields(model, fields)
     table = score_table([item for row in scored for item in row])
     pixel = model.voxel_um[2]
     log = model.bundle.spec.normalisation.output.transform == "log1p"
     table = pd.concat([table, _nuclear_rows(scored, pixel, log=log)], ignore_index=True)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
             table.to_csv(partial, index=False)
         write_report(
@@ -199,6 +241,8 @@ def evaluate_pair(
     There is no training set here: the range of SSIM, PSNR and NRMSE is six standard deviations of the real image,
     their floor its mean.
     """
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
     made, real = read(prediction), read(truth)
     if made.sizes.get("T", 1) > 1 or real.sizes.get("T", 1) > 1:
         raise DataError(f"{prediction}: has several time points; score them one by one.")
@@ -206,8 +250,7 @@ def evaluate_pair(
     table = score_table(scored)
     table = pd.concat([table, _nuclear_rows([scored], real.voxel_um[2], log=False)], ignore_index=True)
     if out is not None:
-        refuse_existing(out, overwrite=overwrite)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
             table.to_csv(partial, index=False)
     return table

@@ -31,6 +31,7 @@ from virtualstain.networks.interface import StainNetwork
 from virtualstain.patches import PatchSampler, StainField
 from virtualstain.recipe import Recipe
 from virtualstain.registration import find_shift, register, typical_shift
+from virtualstain.requirements import refuse_misfits
 from virtualstain.staining import forward, stain_array
 
 __all__ = ["StainTask", "TrainedStain", "network_arguments", "train"]
@@ -62,7 +63,8 @@ def train(
     Parameters
     ----------
     splits : mapping
-        ``train``, ``validation`` and ``test`` to fields with unset scales. Without validation the last weights are
+        ``train``, ``validation`` and ``test`` to fields with unset scales; those without any stain are left out.
+        Without validation the last weights are
         kept; without test the bundle holds no score. ``also-1``: fields that only member 1 of an ensemble trains on
         besides, so that members differ in more than their seed.
     recipe : Recipe
@@ -79,12 +81,17 @@ def train(
     Raises
     ------
     DataError
-        Nothing to train on, a constant or non-finite channel, a stack thinner than the patch.
+        Nothing to train on, a constant or non-finite channel, a stack thinner than the patch, fields that do not
+        fit each other or the network (`virtualstain.requirements`).
+    ConfigurationError
+        A patch that does not fit the network or the adversary.
     """
     if not splits["train"]:
         raise DataError(
             "the training split is empty: nothing to train on. Check the split column of the manifest."
         )
+    refuse_misfits(splits, recipe)
+    splits = {name: [item for item in fields if item.present.any()] for name, fields in splits.items()}
     training, reference = standardise(splits["train"], recipe)
     validation, _ = standardise(splits.get("validation", ()), recipe, reference=reference)
     test, _ = standardise(splits.get("test", ()), recipe, reference=reference)
@@ -214,10 +221,12 @@ class StainTask:
             from monai.losses.adversarial_loss import PatchAdversarialLoss
 
             channels = len(recipe.inputs) * (planes if flat else 1)
-            self.phases["discriminator"] = ConditionalPatchDiscriminator(
+            judge = ConditionalPatchDiscriminator(
                 channels, len(recipe.targets), dims=network.dims, width=recipe.adversary.width,
                 layers=recipe.adversary.layers,
             )  # fmt: skip
+            judge.refuse_patch(recipe.patch)
+            self.phases["discriminator"] = judge
             self.least_squares = PatchAdversarialLoss(criterion="least_squares")
 
     def batch(self, step: int, rng: np.random.Generator) -> dict[str, Any]:

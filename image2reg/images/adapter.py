@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["read_foreign"]
+
+_logger = logging.getLogger(__name__)
 
 # Tried in this order: bioio is the maintained successor of aicsimageio and offers the same properties.
 _LIBRARIES = {"bioio": "BioImage", "aicsimageio": "AICSImage"}
@@ -50,8 +53,8 @@ def _is_installed(library: str) -> bool:
 def read_foreign(path: Path, *, max_bytes: int | None = None) -> Image:
     """Open an image with bioio, else aicsimageio; only metadata are read.
 
-    The first scene is taken. Axes T, C and Z of length one are dropped, as for TIFF; colour samples are
-    channels.
+    The first scene is taken, with a warning where there are several. Axes T, C and Z of length one are
+    dropped, as for TIFF; colour samples are channels.
 
     Raises
     ------
@@ -95,6 +98,9 @@ def _as_image(path: Path, opened: Any, max_bytes: int | None) -> Image:
     array = opened.get_image_dask_data(letters)
     largest = tuple(max(sizes) for sizes in array.chunks) if hasattr(array, "chunks") else array.shape
     refuse_oversized(path, largest, array.dtype, max_bytes=max_bytes, what="chunk")
+    scenes = tuple(getattr(opened, "scenes", ()))
+    if len(scenes) > 1:
+        _logger.warning("%s: holds %d images; the first one, %s, is read.", path, len(scenes), scenes[0])
     names = tuple(str(name) for name in (opened.channel_names or ()))
     sizes = dict(zip(letters, array.shape, strict=True))
     if samples:

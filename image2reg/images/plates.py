@@ -17,14 +17,15 @@ from image2reg.images.door import reading
 from image2reg.images.ome_zarr import copy_voxels, image_store, read_ome_zarr
 from image2reg.images.ome_zarr_metadata import VERSION, inner_path, version_of
 from image2reg.images.zarr_store import ChunkWriter, create_group, group_attributes
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from image2reg.images.image import Image
 
-__all__ = ["Plate", "PlateWriter", "read_plate", "write_plate"]
+__all__ = ["Plate", "PlateWriter", "read_plate", "refuse_incomplete", "write_plate"]
 
 _NAME = re.compile(r"[A-Za-z0-9]+")
 
@@ -90,6 +91,22 @@ def read_plate(path: Path | str, *, max_bytes: int | None = None) -> Plate:
                 inner_path(path / well, image["path"]) for image in content["well"]["images"]
             )
         return Plate(path, str(said["plate"].get("name", "")), fields, max_bytes)
+
+
+def refuse_incomplete(path: Path, places: Sequence[tuple[str, str]]) -> None:
+    """Refuse to resume a plate of results that lacks some of the (well, field) it was made for.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    there = set(read_plate(path))
+    missing = [f"{well}/{name}" for well, name in places if (well, name) not in there]
+    if missing:
+        raise ConfigurationError(
+            f"--resume: {path} is written as a whole, so that the {counted(len(missing), 'field')} it lacks "
+            f"({', '.join(missing[:3])}) cannot be added. Pass --overwrite without --resume to do every field again."
+        )
 
 
 class PlateWriter:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from image2reg.images.image import Image
 
-__all__ = ["write", "write_tiff"]
+__all__ = ["refuse_unwritable", "write", "write_tiff"]
 
 # Classic TIFF ends at 4 GiB; readers with signed offsets end at 2 GiB.
 _BIGTIFF_BYTES = 2 * 2**30
@@ -55,14 +55,19 @@ def write(image: Image, path: Path | str, *, overwrite: bool = False) -> None:
         The disk is full or read-only; or OME-Zarr is asked for without zarr 3.
     """
     path = Path(path)
+    refuse_unwritable(path)
     name = path.name.lower()
     if name.endswith(".zarr"):
         from image2reg.images.ome_zarr import write_ome_zarr
 
         write_ome_zarr(image, path, overwrite=overwrite)
-    elif name.endswith((".tif", ".tiff")):
-        write_tiff(image, path, ome=name.endswith((".ome.tif", ".ome.tiff")), overwrite=overwrite)
     else:
+        write_tiff(image, path, ome=name.endswith((".ome.tif", ".ome.tiff")), overwrite=overwrite)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise `ConfigurationError` for a name that `write` knows no format for; to be asked before the work."""
+    if not path.name.lower().endswith((".zarr", ".tif", ".tiff")):
         raise ConfigurationError(
             f"{path}: no writer for {path.suffix or 'a name without suffix'!r}; allowed are .ome.tiff, "
             ".tif, .zarr. "

@@ -39,10 +39,10 @@ from image2reg.randomness import generator, integer_seed
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["FitResult", "Task", "TrainingSettings", "fit"]
+__all__ = ["FREE", "FitResult", "Task", "TrainingSettings", "fit"]
 
 # What may differ between the first part of a run and its continuation: where it ends and what it writes.
-_FREE = {"steps", "patience", "max_minutes", "workers", "log_every", "checkpoint_every", "keep_checkpoints"}
+FREE = {"steps", "patience", "max_minutes", "workers", "log_every", "checkpoint_every", "keep_checkpoints"}
 
 
 def fit(
@@ -137,7 +137,7 @@ class _Run:
     def _restore(self, path: Path) -> int:
         stored, tensors = read_checkpoint(path)
         old, new = stored["settings"], self.settings.model_dump(mode="json")
-        changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in _FREE and new[k] != old.get(k)]
+        changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in FREE and new[k] != old.get(k)]
         if changed:
             raise ConfigurationError(
                 f"{path}: was trained with other settings ({', '.join(changed)}). "

@@ -172,5 +172,18 @@ def test_wrong_options_are_usage_errors(
     code, _, err = call(capsys, monkeypatch, *common, "--tile", "0,64,64")
     assert code == 2
     assert "at least 1 voxel" in err
+    assert call(capsys, monkeypatch, *common, "--tile", "inf,64,64")[0] == 2
+    code, _, err = call(capsys, monkeypatch, *common, "--device", "gpu")
+    assert code == 2
+    assert "device 'gpu' is unknown or not there; allowed: auto, cpu, cuda" in err
+    (tmp_path / "file").write_text("not a folder")
+    for command in (
+        ("demo",),
+        common[:-2],
+        ("evaluate", "--prediction", stack, "--truth", stack, "--overwrite"),
+    ):
+        code, _, err = call(capsys, monkeypatch, *command, "--out", tmp_path / "file")
+        assert code == 6
+        assert "could not be written" in err
     assert call(capsys, monkeypatch, "predict", stack)[0] == 2
     assert call(capsys, monkeypatch, "evaluate", "--model", MODEL)[0] == 2

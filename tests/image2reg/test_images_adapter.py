@@ -26,8 +26,9 @@ class Chunked:
 
 
 def library(
-    name, values, *, letters="TCZYX", channels=("BF", "DNA"), pixel=(0.5, 0.1, 0.1), reads=None, error=None
-):
+    name, values, *, letters="TCZYX", channels=("BF", "DNA"), pixel=(0.5, 0.1, 0.1), reads=None, error=None,
+    scenes=("Image:0",),
+):  # fmt: skip
     """A module that looks like bioio or aicsimageio and knows one image."""
 
     def opened(path):
@@ -37,6 +38,7 @@ def library(
         return types.SimpleNamespace(
             dims=dims,
             channel_names=list(channels),
+            scenes=scenes,
             physical_pixel_sizes=types.SimpleNamespace(Z=pixel[0], Y=pixel[1], X=pixel[2]),
             get_image_dask_data=lambda wanted: Chunked(values, [] if reads is None else reads),
         )
@@ -145,3 +147,10 @@ def test_an_error_while_reading_is_ours(czi, monkeypatch):
     module.BioImage = broken
     with pytest.raises(DataError, match=r"the voxels could not be read \(OSError: subblock 3 is damaged\)"):
         read(czi).load()
+
+
+def test_positions_that_are_not_read_are_said(nothing_installed, monkeypatch, czi, caplog):
+    positions = library("bioio", np.ones((1, 2, 1, 4, 4), np.uint16), scenes=("P1", "P2", "P3"))
+    monkeypatch.setitem(sys.modules, "bioio", positions)
+    assert read(czi).sizes == {"C": 2, "Y": 4, "X": 4}
+    assert "cells.czi: holds 3 images; the first one, P1, is read" in caplog.text

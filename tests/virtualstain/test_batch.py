@@ -45,6 +45,34 @@ def test_a_plate_becomes_a_plate_and_a_bad_field_is_listed(make_model: Factory, 
     assert "constant image" in (tmp_path / "out.failures.csv").read_text()
 
 
+def test_resuming_a_plate_that_lacks_a_field_says_so_and_keeps_the_list_of_failures(
+    make_model: Factory, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "plate.ome.zarr", tmp_path / "out.ome.zarr"
+    write_plate(source, {("A/1", "0"): plane(0), ("A/1", "1"): plane(1, constant=True)})
+    predict_many([source], out, model=make_model())
+    with pytest.raises(
+        ConfigurationError, match=r"1 field it lacks \(A/1/1\) cannot be added. Pass --overwrite"
+    ):
+        predict_many([source], out, model=make_model(), resume=True)
+    assert (tmp_path / "out.failures.csv").exists()
+    write_plate(source, {("A/1", "0"): plane(0)}, overwrite=True)
+    assert not predict_many([source], out, model=make_model(), resume=True).written
+
+
+def test_a_plate_takes_the_voxel_size_that_is_given(make_model: Factory, tmp_path: Path) -> None:
+    source = tmp_path / "plate.ome.zarr"
+    write_plate(source, {("A/1", str(i)): plane(i).replace(voxel_um=(None, None, None)) for i in range(2)})
+    with pytest.raises(DataError, match=r"all 2 fields of .* failed; the first: .*Pass --voxel-um"):
+        predict_many([source], tmp_path / "out.ome.zarr", model=make_model())
+    with pytest.raises(
+        ConfigurationError, match=r"the stain of a plate is a plate. Give a name that ends in \.zarr"
+    ):
+        predict_many([source], tmp_path / "out.ome.tif", model=make_model())
+    predict_many([source], tmp_path / "out.ome.zarr", model=make_model(), voxel_um=(None, 0.5, 0.5))
+    assert read_plate(tmp_path / "out.ome.zarr").image("A/1", "1").voxel_um == (None, 0.5, 0.5)
+
+
 def test_results_keep_the_names_of_their_images(make_model: Factory, folder: Path, tmp_path: Path) -> None:
     done = predict_many([folder], tmp_path / "out", model=make_model())
     assert [Path(row["output"]).name for row in done.written] == [f"cell{i}.ome.tif" for i in range(3)]

@@ -104,3 +104,35 @@ def test_pooled_blocks_give_the_correlation_of_the_field() -> None:
     whole = np.corrcoef(item.prediction.ravel(), item.truth.ravel())[0, 1]
     for block in (32, 50, 96):
         assert block_interval(item, block=block).value == pytest.approx(whole)
+
+
+def test_the_ceiling_is_that_of_the_voxels_that_count() -> None:
+    item = field(noise=0.5, error=0, size=256)
+    padded = np.zeros((1, 256, 600))
+    padded[..., :256] = item.truth + 50
+    mask = padded != 0
+    assert noise_ceiling(padded, mask) == pytest.approx(noise_ceiling(item.truth), abs=0.01)
+
+
+def test_fields_without_a_score_are_not_counted() -> None:
+    constant = ScoredField(**{**field("flat", seed=5).__dict__, "prediction": np.ones((1, 96, 96))})
+    table = score_table([field("a", seed=1), field("b", seed=2), constant]).set_index("metric")
+    assert table.loc["pearson", "n"] == 2
+    assert table.loc["nrmse", "n"] == 3
+    assert table.loc["pearson", "floor"] == pytest.approx(
+        score_table([field("a", seed=1), field("b", seed=2)]).set_index("metric").loc["pearson", "floor"]
+    )
+
+
+def test_a_score_that_no_field_has_is_none_and_no_warning() -> None:
+    constant = ScoredField(**{**field("flat").__dict__, "prediction": np.ones((1, 96, 96))})
+    row = score_table([constant, constant]).set_index("metric").loc["pearson"]
+    assert row.n == 0
+    assert np.isnan([row.value, row["median"], row.floor]).all()
+
+
+@pytest.mark.parametrize("size", [96, 143, 144, 145, 240])
+def test_blocks_hold_every_voxel(size: int) -> None:
+    item = field(size=size, error=0.7)
+    whole = np.corrcoef(item.prediction.ravel(), item.truth.ravel())[0, 1]
+    assert block_interval(item).value == pytest.approx(whole)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+import torch
 
-from image2reg.errors import DataError
-from image2reg.images import Image, read
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image, read, tiff_planes
 from virtualstain.model import StainModel
+from virtualstain.networks.interface import StainNetwork
 from virtualstain.predict import predict, predict_to
 
 Factory = Callable[..., StainModel]
@@ -45,8 +49,13 @@ def test_a_3d_model_takes_any_number_of_planes(make_model: Factory, planes: int)
     assert done.image.shape == (2, planes, 21, 30)
 
 
-def test_a_model_of_single_planes_goes_through_a_stack_plane_by_plane(make_model: Factory) -> None:
-    model, stack = make_model(scope="dataset"), image((3, 24, 24), "ZYX")
+@pytest.mark.parametrize("scope", ["dataset", "image"])
+def test_a_model_of_single_planes_goes_through_a_stack_plane_by_plane(
+    make_model: Factory, scope: str
+) -> None:
+    model, stack = make_model(scope=scope), image((3, 24, 24), "ZYX")
+    brighter = (stack.data * np.array([1, 3, 10])[:, None, None]).astype(np.uint16)
+    stack = stack.replace(data=brighter)
     whole = predict(model, stack).image
     alone = [predict(model, stack.replace(data=stack.data[z : z + 1])).image.data[:, 0] for z in range(3)]
     assert whole.axes == "CZYX"
@@ -114,6 +123,30 @@ def test_a_foreign_voxel_size_is_refused_or_resampled_and_said(make_model: Facto
     assert any("resampled from" in flag for flag in done.flags)
 
 
+class Unchanged(StainNetwork):
+    """Gives its input as every stain."""
+
+    dims, divisor = 2, (1, 1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat(1, 2, 1, 1)
+
+
+def test_a_stain_of_a_resampled_image_lies_where_the_image_does(make_model: Factory) -> None:
+    place = np.arange(101)
+    ramp = np.broadcast_to(place.astype(np.float32)[:, None], (1, 101, 101)).copy()
+    cells = Image(ramp, "CYX", (None, 0.25, 0.25))  # of twice the size: 101 pixels are not their multiple
+    model = replace(make_model(scope="dataset"), network=Unchanged())
+    stain = predict(model, cells, resample=True).image.data[0, 0, :, 50]
+    out, scales = model.output_scale[0], model.bundle.spec.normalisation.input
+    seen = (stain - out.centre) / out.scale * scales.scale[0] + scales.centre[0]
+    np.testing.assert_allclose(seen[4:-4], place[4:-4], atol=0.05)
+
+
 def test_a_voxel_size_within_tolerance_passes_as_it_is(make_model: Factory) -> None:
     assert predict(make_model(), image((1, 20, 20), "CYX", voxel=0.52)).flags == ()
 
@@ -126,16 +159,19 @@ def test_a_stack_of_another_number_of_planes_is_refused(make_model: Factory) -> 
     assert predict(make_model(planes=3), image((3, 20, 20), "ZYX")).image.shape == (2, 1, 20, 20)
 
 
-def test_constant_and_non_finite_images_are_refused(make_model: Factory) -> None:
-    flat = image((1, 20, 20), "CYX")
+@pytest.mark.parametrize("scope", ["image", "dataset"])
+def test_constant_and_non_finite_images_are_refused(make_model: Factory, scope: str) -> None:
+    model, flat = make_model(scope=scope), image((1, 20, 20), "CYX")
     with pytest.raises(DataError, match="constant image"):
-        predict(make_model(), flat.replace(data=np.full((1, 20, 20), 7, np.uint16)))
+        predict(model, flat.replace(data=np.full((1, 20, 20), 7, np.uint16)))
     broken = flat.data.astype(np.float32)
     broken[0, 3, 4] = np.nan
     with pytest.raises(
         DataError, match=r"1 voxels of plane 0 are NaN or infinite, the first at \(Y, X\) = \(3, 4\)"
     ):
-        predict(make_model(), flat.replace(data=broken))
+        predict(model, flat.replace(data=broken))
+    with pytest.raises(DataError, match=r"largest value is .*; allowed"):
+        predict(model, flat.replace(data=flat.data * 1e36))
 
 
 def test_registration_padding_comes_back_as_zero_and_is_flagged(make_model: Factory) -> None:
@@ -175,6 +211,32 @@ def test_files_hold_what_memory_holds(make_model: Factory, tmp_path: Path, name:
     np.testing.assert_array_equal(back.to_axes("CZYX").load().data, predict(model, cells).image.data)
     with pytest.raises(DataError, match=r"already exists.*--overwrite"):
         predict_to(model, cells, tmp_path / name)
+
+
+def test_a_compressed_plane_is_decoded_once_however_many_tiles(
+    make_model: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, decoded = image((5, 40, 40), "ZYX"), []
+    tifffile.imwrite(tmp_path / "c.tif", cells.data, compression="zlib", metadata={"axes": "ZYX"})
+    decode = tiff_planes.decode_page
+    monkeypatch.setattr(tiff_planes, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(tiff_planes, "decode_page", lambda *given: decoded.append(given[2]) or decode(*given))
+    predict(make_model(planes=8, flat=False), read(tmp_path / "c.tif", voxel_um=(1.0, 0.5, 0.5)))
+    assert sorted(decoded) == [0, 1, 2, 3, 4]
+
+
+def test_a_format_that_cannot_be_written_is_refused_before_the_work(
+    make_model: Factory, tmp_path: Path
+) -> None:
+    worked: list[int] = []
+    with pytest.raises(ConfigurationError, match=r"no writer for '\.png'; allowed are"):
+        predict_to(
+            make_model(),
+            image((1, 20, 20), "CYX"),
+            tmp_path / "a.png",
+            progress=lambda n, _: worked.append(n),
+        )
+    assert not worked
 
 
 def test_nothing_is_left_behind_by_a_refusal(make_model: Factory, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import tifffile
 from small_fields import make_field
 
+from image2reg.config import load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
 from virtualstain.check import check_lines, check_path
-from virtualstain.loading import open_manifest, split_fields, with_split
-from virtualstain.recipe import Recipe, SplitSettings
+from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
+from virtualstain.model import StainModel
+from virtualstain.recipe import Recipe, SplitSettings, stack_defaults
 from virtualstain.runs import evaluate_model, evaluate_pair, find_recipe, train_from
 
 QUICK = (
@@ -73,6 +76,47 @@ def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:
         with_split(drawn.replace(half), SplitSettings())
 
 
+def test_a_split_by_well_over_several_plates_is_kept(folder: Path) -> None:
+    drawn, _ = with_split(open_manifest(folder, **CHANNELS), SplitSettings(group="well"))
+    plates = drawn.frame.assign(Metadata_Plate=drawn.frame["Metadata_Well"].str[1:])
+    kept, group = with_split(drawn.replace(plates), SplitSettings())
+    assert group == "well"
+    assert kept.frame["split"].tolist() == drawn.frame["split"].tolist()
+    leaky = plates.assign(split=np.where(plates["Metadata_Site"] == "1", "train", "test"))
+    with pytest.raises(DataError, match=r"well value\(s\) are in several splits"):
+        with_split(drawn.replace(leaky), SplitSettings())
+
+
+def test_a_run_is_resumed_with_what_it_began_with(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_from(folder, out, **CHANNELS, overrides=QUICK)
+    record = {name: (out / name).read_bytes() for name in ("config.yaml", "manifest.csv")}
+    with pytest.raises(ConfigurationError, match=r"loss.mse: 0.0 -> 3.0.*--config .*config.yaml"):
+        train_from(folder, out, **CHANNELS, overrides=[*QUICK, "loss.mse=3"], resume=True)
+    for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
+        (folder / name).write_bytes((folder / name.replace("D01", "A01")).read_bytes())
+    with pytest.raises(ConfigurationError, match="begun with other images or another split"):
+        train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
+    assert {name: (out / name).read_bytes() for name in record} == record
+    for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
+        (folder / name).unlink()
+    longer = [o for o in QUICK if "steps=4" not in o or "warmup" in o]
+    assert (
+        train_from(
+            folder, out, **CHANNELS, overrides=[*longer, "training.steps=6"], resume=True
+        ).fit.steps_done
+        == 6
+    )
+
+
+def test_channels_and_runs_may_be_called_by_numbers(folder: Path, tmp_path: Path) -> None:
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(path.name.replace("BF", "405").replace("DAPI", "488")))
+    done = train_from(folder, tmp_path / "2026", inputs=["405"], targets=["488"], overrides=QUICK)
+    assert done.bundle.spec.name == "2026"
+    assert done.bundle.spec.inputs[0].channels == ("405",)
+
+
 def test_fields_open_with_what_they_have(folder: Path) -> None:
     recipe = Recipe(targets=("Hoechst",))
     manifest, _ = with_split(open_manifest(folder, **CHANNELS), SplitSettings())
@@ -82,6 +126,31 @@ def test_fields_open_with_what_they_have(folder: Path) -> None:
     assert {f.group.split("/")[-1] for f in fields} == {"A01", "A02", "B01", "B02", "C03", "C04"}
     with pytest.raises(DataError, match="input channel 'Phase' is missing; it has"):
         split_fields(manifest, Recipe(inputs=("Phase",)))
+
+
+def test_padding_is_left_out_whether_a_field_is_in_memory_or_on_disk(tmp_path: Path) -> None:
+    item = make_field(0, 1, flat=True, stains=1)
+    field = item.inputs[0, 0].astype(np.uint16)
+    field[:, :9] = 0
+    for name, plane in (("BF", field), ("DAPI", item.targets[0, 0].astype(np.uint16))):
+        tifffile.imwrite(tmp_path / f"f_{name}.tif", plane)
+    (one,) = open_manifest(tmp_path, **CHANNELS).fields()
+    held, left = (stain_field_of(one, ["Brightfield"], ["Hoechst"], budget=n) for n in (10**6, 0))
+    assert not isinstance(left.inputs, np.ndarray)
+    assert held.valid is not None
+    np.testing.assert_array_equal(left.valid, held.valid)
+
+
+def test_channels_and_masks_of_a_field_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    shapes = {"BF": (40, 44), "Phase": (40, 40), "DAPI": (40, 44), "labels": (20, 44)}
+    for name, shape in shapes.items():
+        tifffile.imwrite(tmp_path / f"f_{name}.tif", np.ones(shape, np.uint16))
+    (two,) = open_manifest(tmp_path, inputs=["BF", "Phase"], targets=["DAPI"]).fields()
+    with pytest.raises(DataError, match=r"input 'Phase' is \(1, 40, 40\) .* must be of one shape"):
+        stain_field_of(two, ["BF", "Phase"], ["DAPI"], budget=10**6)
+    (one,) = open_manifest(tmp_path, inputs=["BF"], targets=["DAPI"], masks=["labels"]).fields()
+    with pytest.raises(DataError, match=r"its mask is \(20, 44\)"):
+        stain_field_of(one, ["BF"], ["DAPI"], budget=10**6)
 
 
 def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, tmp_path: Path) -> None:
@@ -97,7 +166,7 @@ def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, t
         "config.yaml",
         "run.json",
     }
-    with pytest.raises(DataError, match="already exists"):
+    with pytest.raises(DataError, match=r"already exists\. Pass --resume to continue"):
         train_from(folder, out, **CHANNELS, overrides=QUICK)
     again = train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
     pd.testing.assert_frame_equal(again.scores, done.scores)
@@ -134,6 +203,32 @@ def test_a_stacked_target_gets_a_3d_network_without_being_told(tmp_path: Path) -
     done = train_from(root, tmp_path / "run", **CHANNELS, overrides=quick)
     assert done.bundle.spec.architecture.arguments["dims"] == 3
     assert done.bundle.spec.inputs[0].n_planes is None
+
+
+def test_the_defaults_for_stacks_fit_thin_ones() -> None:
+    for planes, depth in ((40, 16), (16, 16), (10, 8), (5, 4)):
+        assert load_config(Recipe, None, overrides=stack_defaults(planes)).patch == (depth, 96, 96)
+
+
+def test_a_long_folder_name_makes_a_name_that_fits_a_bundle(folder: Path, tmp_path: Path) -> None:
+    done = train_from(folder, tmp_path / ("run " * 30), **CHANNELS, overrides=QUICK)
+    assert len(done.bundle.spec.name) <= 64
+
+
+def test_a_model_is_scored_on_the_voxel_size_it_was_made_for(
+    folder: Path, tmp_path: Path, make_model: Callable[..., StainModel]
+) -> None:
+    bundle = str(make_model().bundle.directory)
+    manifest = open_manifest(folder, **CHANNELS)
+    cases = {np.nan: "no voxel size .* voxel_y_um", 0.2: r"\? x 0.2 x 0.2 um .* Predict with --resample"}
+    for voxel, words in cases.items():
+        path = folder / f"{voxel}.csv"
+        manifest.replace(manifest.frame.assign(voxel_y_um=voxel, voxel_x_um=voxel)).write(path)
+        with pytest.raises(DataError, match=words):
+            evaluate_model(bundle, path)
+    manifest.replace(manifest.frame.assign(voxel_y_um=0.5, voxel_x_um=0.5)).write(folder / "own.csv")
+    table = evaluate_model(bundle, folder / "own.csv")
+    assert set(table[table["metric"] == "pearson"]["level"]) == {"field in group"}  # two fields of each well
 
 
 def test_a_pair_of_images_is_scored_by_channel_name(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_fields import FLAT, make_field
+from scipy import ndimage
+from small_fields import DEEP, FLAT, make_field
 
-from image2reg.errors import DataError
-from image2reg.images import Image
+from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image, read
 from image2reg.models.train import fit
 from virtualstain.bundling import Facts
 from virtualstain.fields import padding_mask, standardise
@@ -135,6 +136,18 @@ def test_padding_is_found_at_the_border_only() -> None:
     assert not padding_mask(np.zeros((1, 1, 8, 8))).any()
 
 
+def test_a_background_that_was_subtracted_is_no_padding() -> None:
+    rng = np.random.default_rng(0)
+    spots = np.zeros((120, 130))
+    spots[tuple(rng.integers(10, 110, (2, 12)))] = 1
+    stain = np.maximum(ndimage.gaussian_filter(spots, 4) * 1e5 - 50, 0).astype(np.uint16)
+    assert (stain == 0).mean() > 0.5
+    assert not padding_mask(stain[None, None]).any()
+    corner = np.full((60, 60), 7)  # what stitching two fields leaves
+    corner[:20, 40:] = 0
+    assert padding_mask(corner[None, None]).sum() == 400
+
+
 def test_privileged_nuclei_are_learnt_in_training_and_dropped_in_prediction(tmp_path: Path) -> None:
     data = {
         k: [replace(f, masks=(f.inputs[0, 0] > 1000).astype(int)) for f in v] for k, v in splits().items()
@@ -200,3 +213,59 @@ def test_an_empty_training_split_is_refused(tmp_path: Path) -> None:
     deep = recipe(network={"name": "fnet3d", "arguments": {"depth": 1, "width": 2}}, patch=(4, 16, 16))
     with pytest.raises(DataError, match="1 planes, but the recipe trains on patches of 4"):
         train(splits(), deep, tmp_path / "deep", facts=FACTS)
+
+
+def of(planes: int, *, flat: bool = True, **changes: object) -> list:
+    return [replace(make_field(planes, planes, flat=flat), **changes)]
+
+
+DEEP_RECIPE = {"network": DEEP, "patch": (4, 24, 24)}
+NO_STAIN = {"present": np.zeros(2, bool)}
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "words"),
+    [
+        ({"train": of(5), "validation": of(7)}, {}, r"field 7: 7 planes, field 5 has 5; a 2D network"),
+        ({"train": of(5), "test": of(7)}, {}, r"field 7: 7 planes, field 5 has 5; a 2D network"),
+        ({"train": of(5, flat=False)}, {}, r"stain has 5 planes, its input 5; a 2D network gives one plane"),
+        ({"train": of(8)}, DEEP_RECIPE, r"stain has 1 plane, its input 8; a 3D network gives as many"),
+        ({"train": of(1), "test": of(1, **NO_STAIN)}, {}, r"split 'test': none of its 1 fields has a real Hoechst"),
+        ({"train": of(1), "test": of(1, voxel_um=(1.0, 0.1, 0.1))}, {}, r"voxel size 1 x 0.1 x 0.1 um .*voxel_y_um"),
+        ({"train": of(1), "test": of(1, voxel_um=(None, None, None))}, {}, r"voxel size \? x \? x \? um"),
+        ({"train": of(1)}, {"patch": (1, 25, 24)}, r"takes multiples of \[4, 4\] \(Y, X\)"),
+        ({"train": of(8, flat=False)}, {**DEEP_RECIPE, "adversary": {"width": 4}}, r"too small for a discriminator"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_after_hours_is_refused_before_the_first_step(
+    tmp_path: Path, data: dict[str, list], changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises((DataError, ConfigurationError), match=words):
+        train(data, recipe(**changes), tmp_path / "run", facts=FACTS)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_settings_that_no_bundle_could_hold_or_no_loss_could_use_are_refused() -> None:
+    with pytest.raises(ValueError, match="give one of them a weight"):
+        recipe(loss={"l1": 0, "nuclei": 1})
+    with pytest.raises(ValueError, match="name"):
+        recipe(name="a" * 65)
+
+
+def test_any_input_ends_in_a_golden_sample(tmp_path: Path) -> None:
+    quick = recipe(training={"steps": 2, "warmup_steps": 1})
+    many = train({"train": of(20), "test": of(20)}, quick, tmp_path / "many", facts=FACTS)
+    assert many.bundle.spec.inputs[0].n_planes == 20
+    large = make_field(1, 1, flat=True, size=(200, 210))
+    inputs = large.inputs.astype(np.int64)
+    inputs[..., :120, :120] = 0
+    empty_corner = replace(large, inputs=inputs, valid=inputs[0, 0] > 0)
+    done = train({"train": of(1), "test": [empty_corner]}, quick, tmp_path / "corner", facts=FACTS)
+    assert read(done.bundle.file("sample/input.ome.tif")).load().data.std() > 0
+
+
+def test_fields_without_a_stain_teach_nothing_and_stop_nothing(tmp_path: Path) -> None:
+    quick = recipe(training={"steps": 3, "warmup_steps": 1})
+    plain = replace(make_field(9, 5, flat=False), **NO_STAIN)
+    done = train({"train": [*of(5), plain], "test": [*of(5), plain]}, quick, tmp_path / "run", facts=FACTS)
+    assert [len(row) for row in done.scored] == [2]

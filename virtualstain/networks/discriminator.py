@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from image2reg.errors import ConfigurationError
+
 __all__ = ["ConditionalPatchDiscriminator", "feature_matching"]
 
 
@@ -30,6 +32,7 @@ class ConditionalPatchDiscriminator(nn.Module):
         super().__init__()
         from monai.networks.nets import PatchDiscriminator
 
+        self.channels, self.dims, self.layers = (in_channels, out_channels), dims, layers
         self.network = PatchDiscriminator(
             spatial_dims=dims,
             channels=width,
@@ -42,6 +45,18 @@ class ConditionalPatchDiscriminator(nn.Module):
     def forward(self, label_free: Tensor, stain: Tensor) -> list[Tensor]:
         """Map (B, C, ...) and (B, K, ...) to the features of every layer, the patch scores last."""
         return list(self.network(torch.cat([label_free, stain], dim=1)))
+
+    def refuse_patch(self, patch: tuple[int, int, int]) -> None:
+        """Raise `ConfigurationError` where nothing of a (z, y, x) patch is left after the strided layers."""
+        size = patch[-self.dims :]
+        try:
+            with torch.no_grad():
+                self(*(torch.zeros(1, n, *size) for n in self.channels))
+        except (RuntimeError, ValueError) as error:
+            raise ConfigurationError(
+                f"adversary.layers={self.layers}: a patch of {list(size)} is too small for a discriminator of so many "
+                "layers. Lower adversary.layers, or enlarge patch."
+            ) from error
 
 
 def feature_matching(fake: list[Tensor], real: list[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from image2reg.atomic import make_folder, refuse_inputs, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.image import Image
-from image2reg.images.plates import PlateWriter, read_plate
+from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
 from image2reg.images.writers import write
 from image2reg.nuclei.quality import field_quality
@@ -24,7 +24,6 @@ from image2reg.nuclei.segmenters.stack import segment_stack
 from image2reg.nuclei.size import typical_diameter
 from image2reg.tables.listing import image_paths, stem
 from image2reg.tables.side_tables import failure
-from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,7 +259,7 @@ def _segment_plate(
     plate = read_plate(path)
     places, table = list(plate), FieldTable(out)
     if resume and out.exists():
-        _refuse_incomplete(out, places)
+        refuse_incomplete(out, places)
         result.n_present, result.table = len(places), table.path if table.path.exists() else None
         return
     with PlateWriter(out, name=plate.name, overwrite=overwrite) as writer:
@@ -282,16 +281,6 @@ def _segment_plate(
             )
     table.write()
     result.table = table.path
-
-
-def _refuse_incomplete(out: Path, places: Sequence[tuple[str, str]]) -> None:
-    there = set(read_plate(out))
-    missing = [f"{well}/{name}" for well, name in places if (well, name) not in there]
-    if missing:
-        raise ConfigurationError(
-            f"--resume: {out} is written as a whole, so that the {counted(len(missing), 'field')} it lacks "
-            f"({', '.join(missing[:3])}) cannot be added. Pass --overwrite without --resume to label every field again."
-        )
 
 
 def _names_a_file(out: Path) -> bool:
