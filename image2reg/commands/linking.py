@@ -59,7 +59,7 @@ def link(
     from image2reg.tables import Profiles
     from image2reg.tables.selection import select_features
 
-    refuse_inputs([out], [source, target])
+    refuse_inputs([out], [source, target, *([candidates] if candidates else [])])
     refuse_existing(out, overwrite=overwrite)
     profiles, selected = Profiles.read(source), []
     if select:
