@@ -68,7 +68,6 @@ def retrieve(
     import json
     import shlex
     import sys
-
     from dataclasses import replace
 
     from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs

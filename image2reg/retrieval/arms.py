@@ -107,13 +107,17 @@ def prepared_arms(
                     compared.column(label), compared.column(column), label="mechanism", group=group, paired=True,
                     where=compared.source, remedy=f"take the column {column!r} out and say so",
                 )  # fmt: skip
+        if by and different:
+            _refuse_mixed(compared, by, different)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
         ready[name] = _processed(profiles, mask, by, settings)
         plain[name] = _merged(compared, by)
         reference = reference or (plain[name] if mask is None else profiles.rows(mask))
     if len(ready) > 1:
+        sizes = {name: len(profiles) for name, profiles in plain.items()}
         ready, plain = aligned_arms(ready, key=by), aligned_arms(plain, key=by)
+        extra += _left_out(sizes, len(next(iter(plain.values()))), by)
     first = next(iter(plain.values()))
     notes = (*extra, *_notes(first, label, different))
     if settings.fusion == "early" and len(ready) > 1:
@@ -172,6 +176,28 @@ def _refuse_gaps(profiles: Profiles) -> None:
             f"{profiles.source}: {int((gaps > 0).sum())} of {len(gaps)} features have {int(gaps.sum())} missing or "
             f"infinite values: {', '.join(named)}. Drop them (image2reg.tables.select_features) or fill them first."
         )
+
+
+def _refuse_mixed(profiles: Profiles, by: Sequence[str], different: str) -> None:
+    """Raise where merging would make one profile of several compounds (wells of one name on several plates)."""
+    values = profiles.metadata.groupby(list(by))[different].unique()
+    mixed = values[values.map(len) > 1]
+    if len(mixed):
+        raise DataError(
+            f"{profiles.source}: {len(mixed)} of {len(values)} treatments by {list(by)} would merge several values of "
+            f"{different!r}, such as {sorted(mixed.iloc[0])[:4]} under {mixed.index[0]!r}. Name {different!r} in --by "
+            "too, or whatever else tells them apart (plate, batch)."
+        )
+
+
+def _left_out(sizes: Mapping[str, int], n: int, by: Sequence[str]) -> list[str]:
+    """Say how many treatments of each arm the others lack."""
+    lost = [f"{size - n} of {size} of {name!r}" for name, size in sizes.items() if size > n]
+    return (
+        [f"{n} treatments are in all arms, matched by {list(by)}; left out are {', '.join(lost)}."]
+        if lost
+        else []
+    )
 
 
 def _spelled(profiles: Profiles, label: str) -> Profiles:
@@ -233,4 +259,9 @@ def _notes(profiles: Profiles, label: str, different: str) -> tuple[str, ...]:
                 f"{len(several)} compounds have rows with different labels, such as {several[:5]}; each row counts by "
                 "its own."
             )
+    else:
+        notes.append(
+            "No column of compounds was named (--different): every row counts as its own compound, so that doses and "
+            "replicates of one would recognise each other."
+        )
     return tuple(notes)

@@ -136,7 +136,7 @@ def retrieve(
     labelled = np.flatnonzero(first.members.any(axis=1))
     n, k = first.members.shape
     found = _Found(np.zeros((n, k)), np.ones((n, k)), np.ones(n), [np.empty(0, int)] * n, [np.empty(0)] * n)
-    for queries, references in _folds(first.compounds, labelled, n, settings, seed):
+    for queries, references in _folds(first.compounds, labelled, settings, seed):
         _call(arms, queries, references, found, settings, seed)
     moved = moved_features(shown, reference)
     return _retrieval(arms, shown, found, labelled, label, different, settings, notes, moved, seed)
@@ -154,16 +154,17 @@ class _Found:
 
 
 def _folds(
-    compounds: Places, labelled: Places, n: int, settings: CallSettings, seed: int
+    compounds: Places, labelled: Places, settings: CallSettings, seed: int
 ) -> list[tuple[Places, Places]]:
-    """Pairs (queries, references): labelled compounds held out in turn, then all rows without a label."""
+    """Pairs (queries, references): compounds with a label held out whole, in turn, then the rows of all others."""
     codes = generator(seed, "compound folds").permutation(np.unique(compounds[labelled]))
     n_folds = settings.n_folds or (len(codes) if len(codes) <= _ONE_BY_ONE else 10)
     folds = []
     for held in np.array_split(codes, min(n_folds, len(codes))):
-        out = np.isin(compounds[labelled], held)
-        folds.append((labelled[out], labelled[~out]))
-    rest = np.setdiff1d(np.arange(n), labelled)
+        # A row without a label goes out with its compound: it is no evidence for itself.
+        references = labelled[~np.isin(compounds[labelled], held)]
+        folds.append((np.flatnonzero(np.isin(compounds, held)), references))
+    rest = np.flatnonzero(~np.isin(compounds, codes))
     return [*folds, (rest, labelled)] if len(rest) else folds
 
 
@@ -227,6 +228,15 @@ def _compound_members(arm: Arm, references: Places) -> NDArray[np.bool_]:
     return members
 
 
+def _other_compounds(arm: Arm, labelled: Places) -> NDArray[np.intp]:
+    """(n, k) compounds of each mechanism beside the row's own, which is no evidence."""
+    per_compound = _compound_members(arm, labelled)
+    codes = np.unique(arm.gallery.compounds[labelled])
+    place = np.searchsorted(codes, arm.gallery.compounds).clip(max=len(codes) - 1)
+    own = per_compound[place] & (codes[place] == arm.gallery.compounds)[:, None]
+    return np.asarray(per_compound.sum(axis=0) - own)
+
+
 def _p_values(order: Places, members: NDArray[np.bool_], n_null: int, seed: int) -> Floats:
     """(q, k): AP of each mechanism's compounds in each query's ranking against random rankings; 1 without compounds."""
     c, k = members.shape
@@ -273,8 +283,8 @@ def _retrieval(
         ],
         default="",
     )
-    apart = gallery.apart(rows, labelled)
-    possible = (apart[:, :, None] & gallery.members[labelled][None]).any(axis=1) & gallery.members
+    others = _other_compounds(arms[0], labelled)
+    possible = (others > 0) & gallery.members
     known = np.asarray(gallery.members.any(axis=1))
     right: Any = np.asarray(gallery.members[rows, top]).astype(object)
     calls = shown.metadata.assign(
@@ -289,13 +299,6 @@ def _retrieval(
         possible=possible.any(axis=1),
         correct=[bool(hit) if labelled_row else None for hit, labelled_row in zip(right, known, strict=True)],
     )
-    # Other compounds per mechanism: a query's own does not count as evidence.
-    own_label = np.zeros_like(gallery.members)
-    per_compound = _compound_members(arms[0], labelled)
-    codes = np.unique(gallery.compounds[labelled])
-    place = np.searchsorted(codes, gallery.compounds).clip(max=len(codes) - 1)
-    own_label[codes[place] == gallery.compounds] = per_compound[place][codes[place] == gallery.compounds]
-    compounds = per_compound.sum(axis=0) - own_label
     repeat = np.repeat(rows, order.shape[1])
     ranking = pd.DataFrame(
         {
@@ -304,7 +307,7 @@ def _retrieval(
             "mechanism": names[order.ravel()],
             "probability": found.probability[repeat, order.ravel()],
             "p_value": found.p_value[repeat, order.ravel()],
-            "n_compounds": compounds[repeat, order.ravel()],
+            "n_compounds": others[repeat, order.ravel()],
         }
     )
     near = np.concatenate(found.near)

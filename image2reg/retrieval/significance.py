@@ -98,9 +98,10 @@ def mean_average_precision(
     Notes
     -----
     p = (1 + #{null >= mAP}) / (1 + n_null): with few candidates chance often reaches the same ranking, and where all
-    are positives always (copairs counts only what is above). Queries with the same numbers of positives and candidates share their
-    null draws, as copairs does: their ranks are correlated in truth (similarity is symmetric), and independent
-    draws would make the null too narrow. `label_permutation_test` keeps that correlation instead of bounding it.
+    are positives always (copairs counts only what is above). Queries with the same numbers of positives and
+    candidates share their null draws, as copairs does: their ranks are correlated in truth (similarity is symmetric),
+    and independent draws would make the null too narrow. `label_permutation_test` keeps that correlation instead of
+    bounding it.
     """
     import pandas as pd
 

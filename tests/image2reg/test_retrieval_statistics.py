@@ -80,7 +80,9 @@ def test_a_ranking_that_chance_often_reaches_is_not_significant() -> None:
     frame = pd.DataFrame(rng.normal(size=(6, 4)), columns=list("abcd")).assign(
         Metadata_moa=list("xxyyzz"), Metadata_Plate=list("112222")
     )
-    frame.loc[3, list("abcd")] = frame.loc[2, list("abcd")] + 0.01  # y is found at once, among three candidates
+    frame.loc[3, list("abcd")] = (
+        frame.loc[2, list("abcd")] + 0.01
+    )  # y is found at once, among three candidates
     scores = average_precision(Profiles(frame), same=["Metadata_moa"], negative_same=["Metadata_Plate"])
     table = mean_average_precision(scores, n_null=2000).set_index("group")
     assert table["mean_average_precision"][["x", "y"]].tolist() == [1, 1]
