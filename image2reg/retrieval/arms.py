@@ -16,6 +16,7 @@ from image2reg.retrieval.scores import Gallery
 from image2reg.retrieval.similarity import local_scaling, unit_rows
 from image2reg.tables.disguise import refuse_disguised
 from image2reg.tables.normalise import controls_of
+from image2reg.tables.selection import refuse_gaps
 
 if TYPE_CHECKING:
     from image2reg.retrieval.settings import CallSettings
@@ -99,7 +100,7 @@ def prepared_arms(
         wanted = bool(controls) and (name == next(iter(given)) or _has_controls(profiles, controls))
         mask = controls_of(profiles, controls) if wanted else None
         _refuse_repeated_rows(profiles)
-        _refuse_gaps(profiles)
+        refuse_gaps(profiles)
         compared = profiles if mask is None else profiles.rows(~mask)
         for group, column in (("batch", batch), ("plate", PLATE if PLATE in compared.frame else "")):
             if column:
@@ -162,19 +163,6 @@ def _refuse_repeated_rows(profiles: Profiles) -> None:
         raise DataError(
             f"{profiles.source}: {int(repeated.sum())} rows repeat an earlier one in every column, the first is "
             f"row {first} ({', '.join(map(str, profiles.metadata.iloc[first].tolist()[:4]))}). Remove the copies."
-        )
-
-
-def _refuse_gaps(profiles: Profiles) -> None:
-    """Raise where a feature is not finite: one gap would spread over all features when they are sphered."""
-    gaps = (~np.isfinite(profiles.values)).sum(axis=0)
-    if gaps.any():
-        named = [
-            f"{profiles.features[i]!r} ({gaps[i]})" for i in np.argsort(-gaps, kind="stable")[:4] if gaps[i]
-        ]
-        raise DataError(
-            f"{profiles.source}: {int((gaps > 0).sum())} of {len(gaps)} features have {int(gaps.sum())} missing or "
-            f"infinite values: {', '.join(named)}. Drop them (image2reg.tables.select_features) or fill them first."
         )
 
 

@@ -148,7 +148,11 @@ def aggregate(
 
 
 def _joined(cells: pd.Series) -> str:
-    return "|".join(sorted({cell for cell in cells if cell}))
+    values = {cell for cell in cells if cell}
+    if len(values) < 2:
+        return "".join(values)
+    # Cells may be lists already: of plates that were joined before, of mechanisms.
+    return "|".join(sorted({part for cell in values for part in cell.split("|")}))
 
 
 def _modz_of(values: NDArray[np.float64], source: str, key: object) -> NDArray[np.float64]:
