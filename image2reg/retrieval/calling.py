@@ -190,7 +190,7 @@ def _call(
     _, (_, first_rows) = compound_similarity(arms[0].gallery, queries[:1], references)
     compound_members = _compound_members(arms[0], references)
     order = np.argsort(-seen, axis=1, kind="stable")
-    found.p_value[queries] = _p_values(order, compound_members, settings.n_null, seed)
+    found.p_value[queries] = _p_values(seen, compound_members, settings.n_null, seed)
     for i, query in enumerate(queries):
         top = order[i, :_SHOWN]
         found.near[query], found.near_similarity[query] = first_rows[top], seen[i, top]
@@ -237,11 +237,16 @@ def _other_compounds(arm: Arm, labelled: Places) -> NDArray[np.intp]:
     return np.asarray(per_compound.sum(axis=0) - own)
 
 
-def _p_values(order: Places, members: NDArray[np.bool_], n_null: int, seed: int) -> Floats:
-    """(q, k): AP of each mechanism's compounds in each query's ranking against random rankings; 1 without compounds."""
+def _p_values(similarity: Floats, members: NDArray[np.bool_], n_null: int, seed: int) -> Floats:
+    """(q, k): AP of each mechanism's compounds in each query's ranking against random rankings; 1 without compounds.
+
+    Compounds of equal similarity share their average rank, so that their names decide nothing.
+    """
+    from scipy.stats import rankdata
+
     c, k = members.shape
-    out = np.ones((len(order), k))
-    rank = np.arange(1, c + 1)
+    out = np.ones((len(similarity), k))
+    rank = rankdata(-np.round(similarity, 12), axis=1)
     for m in np.unique(members.sum(axis=0)):
         if m == 0:
             continue
@@ -249,8 +254,7 @@ def _p_values(order: Places, members: NDArray[np.bool_], n_null: int, seed: int)
             null_average_precision(int(m), c, n=n_null, rng=generator(seed, "mechanism", int(m), c))
         )
         for column in np.flatnonzero(members.sum(axis=0) == m):
-            hit = members[order, column]
-            ap = (np.cumsum(hit, axis=1) * hit / rank).sum(axis=1) / m
+            ap = (np.arange(1, m + 1) / np.sort(rank[:, members[:, column]], axis=1)).mean(axis=1)
             above = n_null - np.searchsorted(null, ap - 1e-9, side="left")
             out[:, column] = (1 + above) / (1 + n_null)
     return out

@@ -126,6 +126,19 @@ def test_without_a_column_of_compounds_the_reader_is_told() -> None:
     assert not [note for note in called(planted()).notes if "its own compound" in note]
 
 
+def test_names_of_compounds_decide_nothing_among_ties() -> None:
+    frame = pd.DataFrame(np.repeat(np.eye(6), [4, 1, 1, 1, 1, 1], axis=0), columns=list("abcdef")).assign(
+        Metadata_moa=[f"moa {i // 3}" for i in range(9)], Metadata_Compound=[f"c{i}" for i in range(9)]
+    )
+    turned = frame.assign(Metadata_Compound=[f"c{9 - i}" for i in range(9)])
+    quick = CallSettings(methods=("neighbours",), n_null=499, processing=None)
+    first, second = (
+        called(Profiles(table), quick, controls="", by=[]).ranking.sort_values(["row", "mechanism"])
+        for table in (frame, turned)
+    )
+    np.testing.assert_array_equal(first["p_value"], second["p_value"])
+
+
 def test_many_rows_and_mechanisms_cost_no_cube_of_memory() -> None:
     import tracemalloc
 

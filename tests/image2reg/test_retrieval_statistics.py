@@ -161,6 +161,15 @@ def test_nearest_neighbours_leave_compound_and_batch_out(monkeypatch: pytest.Mon
         nearest_neighbours(table, label="Metadata_moa", different=["Metadata_moa"])
 
 
+def test_profiles_that_are_not_allowed_are_no_neighbours() -> None:
+    table = treated(n_mechanisms=2, n_compounds=2)  # 8 treatments, 6 of another compound
+    found = nearest_neighbours(table, label="Metadata_moa", different=["Metadata_Compound"], k=7)
+    compound = table.column("Metadata_Compound")
+    for row, near, similarity in zip(found["row"], found["nearest"], found["similarity"], strict=True):
+        assert len(near) == len(similarity) == 6
+        assert (compound[near] != compound[row]).all()
+
+
 def test_percent_replicating_and_matching_see_what_was_planted() -> None:
     wells = planted()
     wells = wells.rows(wells.column("Metadata_moa") != "")
