@@ -150,9 +150,10 @@ def prepared_arms(
 
 
 def _has_controls(profiles: Profiles, controls: str) -> bool:
-    column, _, value = controls.partition("=")
-    wanted = [part.strip() for part in value.split(",")]
-    return column.strip() in profiles.frame and bool(np.isin(profiles.frame[column.strip()], wanted).any())
+    try:
+        return bool(controls_of(profiles, controls).any())
+    except DataError:
+        return False
 
 
 def _refuse_repeated_rows(profiles: Profiles) -> None:

@@ -21,7 +21,9 @@ __all__ = ["METHODS", "aggregate", "modz", "modz_weights"]
 METHODS = ("mean", "median", "modz")
 _LEAST_WEIGHT = 0.01
 # Columns about single objects or fields mean nothing for a group.
-_OF_OBJECTS = ("Metadata_Object", "Metadata_Center", "Metadata_BoundingBox")
+_OF_OBJECTS = (
+    "Metadata_Object", "Metadata_Center", "Metadata_BoundingBox", "Metadata_ImageNumber", "Metadata_TableNumber",
+)  # fmt: skip
 
 
 def modz_weights(values: NDArray[np.floating], *, least: float = _LEAST_WEIGHT) -> NDArray[np.float64]:

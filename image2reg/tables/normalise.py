@@ -61,7 +61,8 @@ def controls_of(profiles: Profiles, query: str) -> NDArray[np.bool_]:
         )
     cells = profiles.column(column.strip())
     wanted = [part.strip() for part in value.split(",")]
-    found = np.isin(cells.astype(str), wanted)
+    # "DMSO " of a spreadsheet is a control too, not a compound of its own.
+    found = np.isin(np.char.strip(cells.astype(str)), wanted)
     if not found.any():
         seen = sorted(set(cells))[:8]
         raise DataError(f"{profiles.source}: no row has {column} in {wanted}; there are {seen}.")

@@ -29,8 +29,10 @@ __all__ = ["ORIGINS", "Profiles"]
 METADATA = "Metadata_"
 # What a profile was measured on: a recorded stain, a stain predicted from a label-free image, or a generated nucleus.
 ORIGINS = ("real", "predicted", "generated")
-# Running numbers: what pandas calls a column without a name (R's and its own row names), and CellProfiler's.
-_NUMBERING = re.compile(r"|Unnamed: \d+|(Image|Object|Table)Number")
+# What pandas calls a column without a name: R's and its own row names.
+_NAMELESS = re.compile(r"|Unnamed: \d+")
+# CellProfiler numbers images and objects in every table it writes.
+_NUMBERS = ("ImageNumber", "ObjectNumber", "TableNumber")
 
 
 class Profiles:
@@ -40,15 +42,16 @@ class Profiles:
     ----------
     frame : DataFrame
         ``Metadata_*`` columns become text ("" for nothing), all others must be numeric and become float64 (NaN for
-        nothing). Column order is kept, metadata first.
+        nothing). Column order is kept, metadata first. CellProfiler's ``ImageNumber``, ``ObjectNumber`` and
+        ``TableNumber`` become metadata.
     source : str
         What messages call it.
 
     Raises
     ------
     DataError
-        No row, no feature, two columns of one name, a column that numbers the rows, or a feature column that is not
-        numeric (named, with a value).
+        No row, no feature, two columns of one name, a column without a name, or a feature column that is not numeric
+        (named, with a value).
 
     Notes
     -----
@@ -198,13 +201,13 @@ class Profiles:
 def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     import pandas as pd
 
-    names = [str(name) for name in frame.columns]
+    names = [METADATA * (name in _NUMBERS) + str(name) for name in frame.columns]
     _refuse_doubled(names, source)
-    numbering = [name for name in names if _NUMBERING.fullmatch(name)]
-    if numbering:
+    nameless = [name for name in names if _NAMELESS.fullmatch(name)]
+    if nameless:
         raise DataError(
-            f"{source}: the columns {numbering[:5]} number the rows or have no name, and would count as features. "
-            "Remove them (pandas: index=False, R: row.names=FALSE), or put Metadata_ before the name."
+            f"{source}: the columns {nameless[:5]} have no name: row numbers, or a separator too many, which would "
+            "count as a feature. Remove them (pandas: index=False, R: row.names=FALSE), or name them."
         )
     metadata = [name for name in names if name.startswith(METADATA)]
     features = [name for name in names if not name.startswith(METADATA)]

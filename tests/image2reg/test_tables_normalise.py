@@ -120,6 +120,9 @@ def test_groups_without_enough_controls_are_named() -> None:
         normalise(table, floor=-1)
     with pytest.raises(ConfigurationError, match="write Metadata_Column=value"):
         controls_of(table, "DMSO")
+    blank = table.replace(table.frame.assign(Metadata_Compound=table.column("Metadata_Compound") + " "))
+    dmso = "Metadata_Compound=DMSO"
+    np.testing.assert_array_equal(controls_of(blank, dmso), controls_of(table, dmso))
     with pytest.raises(DataError, match=r"no row has Metadata_Compound in \['water'\]; there are \['DMSO'"):
         controls_of(table, "Metadata_Compound=water")
 
