@@ -108,8 +108,8 @@ def prepared_arms(
                     compared.column(label), compared.column(column), label="mechanism", group=group, paired=True,
                     where=compared.source, remedy=f"take the column {column!r} out and say so",
                 )  # fmt: skip
-        if by and different:
-            _refuse_mixed(compared, by, different)
+        if different:
+            _refuse_unclear(compared, label, different, by)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
         ready[name] = _processed(profiles, mask, by, settings)
@@ -167,8 +167,16 @@ def _refuse_repeated_rows(profiles: Profiles) -> None:
         )
 
 
-def _refuse_mixed(profiles: Profiles, by: Sequence[str], different: str) -> None:
-    """Raise where merging would make one profile of several compounds (wells of one name on several plates)."""
+def _refuse_unclear(profiles: Profiles, label: str, different: str, by: Sequence[str]) -> None:
+    """Raise where a labelled row has no compound, or rows of several compounds would be merged to one."""
+    nameless = (profiles.column(label) != "") & (profiles.column(different) == "")
+    if nameless.any():
+        raise DataError(
+            f"{profiles.source}: {int(nameless.sum())} of {len(profiles)} rows have a value in {label!r} and none in "
+            f"{different!r}, first row {int(np.argmax(nameless)) + 1} of those compared. Fill it, or leave them out."
+        )
+    if not by:
+        return
     values = profiles.metadata.groupby(list(by))[different].unique()
     mixed = values[values.map(len) > 1]
     if len(mixed):

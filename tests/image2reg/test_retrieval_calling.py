@@ -120,6 +120,22 @@ def test_wells_of_several_compounds_are_never_merged_to_one() -> None:
         called(planted(), by=["Metadata_Dose"])
 
 
+def test_labelled_rows_without_a_compound_are_not_one_compound() -> None:
+    frame = planted().frame.copy()
+    frame.loc[[0, 20, 40], "Metadata_Compound"] = ""
+    with pytest.raises(DataError, match=r"3 of 64 rows have a value in 'Metadata_moa' and none in"):
+        called(Profiles(frame))
+
+
+def test_one_pair_of_compounds_is_not_enough_and_the_message_is_true() -> None:
+    wells = planted()
+    kept = np.isin(wells.column("Metadata_Compound"), ["compound 00", "compound 01", "compound 10", "DMSO"])
+    with pytest.raises(
+        DataError, match=r"held out, no two share a mechanism.*two mechanisms of two compounds"
+    ):
+        called(wells.rows(kept))
+
+
 def test_without_a_column_of_compounds_the_reader_is_told() -> None:
     told = [note for note in called(planted(), different="").notes if "its own compound" in note]
     assert len(told) == 1
