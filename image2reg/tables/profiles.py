@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["ORIGINS", "Profiles"]
+__all__ = ["ORIGINS", "Profiles", "refuse_format"]
 
 METADATA = "Metadata_"
 # What a profile was measured on: a recorded stain, a stain predicted from a label-free image, or a generated nucleus.
@@ -156,13 +156,12 @@ class Profiles:
     def write(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write ``.csv`` (formula cells escaped) or ``.parquet``, atomically."""
         path = Path(path)
+        refuse_format(path)
         if path.suffix.lower() == ".csv":
             write_csv(self.frame, path, overwrite=overwrite)
-        elif path.suffix.lower() == ".parquet":
+        else:
             with atomic_file(path, overwrite=overwrite) as partial:
                 self.frame.to_parquet(partial, index=False)
-        else:
-            raise DataError(f"{path}: profiles are written as .csv or .parquet.")
 
     @staticmethod
     def concat(parts: Sequence[Profiles], *, common_features: bool = False) -> Profiles:
@@ -196,6 +195,12 @@ class Profiles:
             raise DataError(f"{[p.source for p in parts]}: no feature is common to all.")
         frames = [pd.concat([p.metadata, p.frame[common]], axis=1) for p in parts]
         return Profiles(pd.concat(frames, ignore_index=True), source=parts[0].source)
+
+
+def refuse_format(path: Path) -> None:
+    """Raise `DataError` where `Profiles.write` knows no such format; to be asked before the work that fills a table."""
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise DataError(f"{path}: profiles are written as .csv or .parquet.")
 
 
 def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
