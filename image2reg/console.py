@@ -16,7 +16,7 @@ import typer
 from image2reg.errors import ProjectError
 from image2reg.interruption import Interrupted
 
-__all__ = ["application", "emit", "progress_bar", "run"]
+__all__ = ["application", "emit", "plain", "progress_bar", "run"]
 
 
 def application(name: str, summary: str) -> typer.Typer:
@@ -65,12 +65,12 @@ def run(app: Callable[..., Any]) -> None:
         sys.exit(0)
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: it becomes null."""
+def plain(value: Any) -> Any:
+    """Give numbers, text, lists and dicts as JSON has them; it has no NaN, which becomes null."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
 def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
     """Print the result on stdout: `text` for people, or `result` as the only JSON object."""
     sys.stdout.write(
-        json.dumps(_plain(result), ensure_ascii=False) + "\n" if as_json else text.rstrip() + "\n"
+        json.dumps(plain(result), ensure_ascii=False) + "\n" if as_json else text.rstrip() + "\n"
     )
 
 

@@ -141,11 +141,11 @@ def embed(
     from image2reg.embedding.encoder import embed as run
     from image2reg.embedding.encoder import load_encoder
     from image2reg.nuclei.crops import Crops
-    from image2reg.tables import Profiles
+    from image2reg.tables.profiles import refuse_format
 
     refuse_inputs([out], [crops, model])
+    refuse_format(out)
     refuse_existing(out, overwrite=overwrite)
-    Profiles.refuse_target(out)
     encoder = load_encoder(model)
     with progress_bar("nuclei", silent=as_json) as report:
         profiles = run(Crops.read(crops), encoder, origin=origin, report=report)

@@ -50,7 +50,7 @@ def explain(
     import numpy as np
 
     from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
-    from image2reg.console import emit
+    from image2reg.console import emit, plain
     from image2reg.embedding.contrasts import chromatin_profiles, contrast
     from image2reg.embedding.enrichment import enrichment, read_bed, read_bins
     from image2reg.errors import ConfigurationError, DataError
@@ -110,7 +110,8 @@ def explain(
     with atomic_directory(out, overwrite=overwrite) as partial:
         page.write(partial / "report.html")
         write_csv(table, partial / "contrasts.csv")
-        (partial / "checks.json").write_text(json.dumps(summary["checks"], indent=1), encoding="utf-8")
+        checks = json.dumps(plain(summary["checks"]), indent=1, allow_nan=False)
+        (partial / "checks.json").write_text(checks, encoding="utf-8")
     lines = [
         f"{name}: {', '.join(f'{k} {v:.3f}' for k, v in a.summary().items())}"
         for name, a in attributions.items()

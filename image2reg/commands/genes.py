@@ -75,11 +75,11 @@ def genes(
     from image2reg.console import emit
     from image2reg.genes.network import GeneNetwork
     from image2reg.genes.table import embed_genes
-    from image2reg.tables import Profiles
+    from image2reg.tables.profiles import refuse_format
 
     refuse_inputs([out], [network])
     refuse_existing(out, overwrite=overwrite)
-    Profiles.refuse_target(out)
+    refuse_format(out)
     table = embed_genes(GeneNetwork.read(network), method=method, dimensions=dimensions, seed=seed)
     table.write(out, overwrite=overwrite)
     emit(

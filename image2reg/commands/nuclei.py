@@ -42,10 +42,12 @@ def features(
     from image2reg.nuclei.features import measure
     from image2reg.nuclei.pairs import labelled_fields
     from image2reg.tables import Profiles
+    from image2reg.tables.profiles import refuse_format
     from image2reg.tables.side_tables import failure, failures_path
 
     refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
+    refuse_format(out)
     failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
     tables, failures, empty = [], [], []

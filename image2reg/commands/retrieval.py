@@ -68,9 +68,10 @@ def retrieve(
     import json
     import shlex
     import sys
+    from dataclasses import replace
 
     from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
-    from image2reg.console import emit
+    from image2reg.console import emit, plain
     from image2reg.errors import ConfigurationError
     from image2reg.nuclei.crops import Crops
     from image2reg.report.mechanisms import write_pages
@@ -79,35 +80,35 @@ def retrieve(
     from image2reg.retrieval.settings import METHODS, CallSettings
     from image2reg.tables import Profiles, controls_of, write_csv
 
-    refuse_inputs([out], [*profiles, *([crops] if crops else [])])
+    files = _arm_files(arm or [])
+    refuse_inputs([out], [*profiles, *files.values(), *([crops] if crops else [])])
     refuse_existing(out, overwrite=overwrite)
-    steps: FeatureProcessing | None = FeatureProcessing()
-    main = Profiles.concat([Profiles.read(path) for path in profiles], common_features=common_features)
-    if processing == "auto":
-        if not (controls and by and different):
-            raise ConfigurationError("--processing auto needs --controls, --by and --different.")
-        steps, _ = choose_processing(
-            main, controls=controls_of(main, controls), by=by, compound=different, batch=batch
-        )
-    elif processing == "none":
-        steps = None
-    elif processing != "default":
+    if processing not in ("default", "auto", "none"):
         raise ConfigurationError(f"--processing {processing!r}; allowed are default, auto and none.")
+    if processing == "auto" and not (controls and by and different):
+        raise ConfigurationError("--processing auto needs --controls, --by and --different.")
     settings = CallSettings(
-        methods=tuple(method or METHODS), fusion=fusion, threshold=threshold, alpha=alpha, processing=steps,
-        normalise_labels=normalise_labels,
+        methods=tuple(method or METHODS), fusion=fusion, threshold=threshold, alpha=alpha,
+        processing=None if processing == "none" else FeatureProcessing(), normalise_labels=normalise_labels,
     )  # fmt: skip
-    arms = {"profiles": main, **_arms(arm or [])}
+    main = Profiles.concat([Profiles.read(path) for path in profiles], common_features=common_features)
+    arms = {"profiles": main} | {name: Profiles.read(path) for name, path in files.items()}
+    pictures = Crops.read(crops) if crops else None
+    if processing == "auto":
+        steps, _ = choose_processing(
+            main, controls=controls_of(main, controls), by=by or [], compound=different, batch=batch
+        )
+        settings = replace(settings, processing=steps)
     found = call(
         arms if len(arms) > 1 else main, label=label, different=different, batch=batch, controls=controls,
         by=by or [], settings=settings, seed=seed,
     )  # fmt: skip
-    pictures = Crops.read(crops) if crops else None
     command = shlex.join(["image2reg", *sys.argv[1:]])
     with atomic_directory(out, overwrite=overwrite) as partial:
         for name in ("calls", "ranking", "evidence", "moved"):
             write_csv(getattr(found, name), partial / f"{name}.csv")
-        (partial / "summary.json").write_text(json.dumps(_facts(found), indent=1), encoding="utf-8")
+        facts = json.dumps(plain(_facts(found)), indent=1, allow_nan=False)
+        (partial / "summary.json").write_text(facts, encoding="utf-8")
         title = f"Mechanisms of {', '.join(path.name for path in profiles)}"
         write_pages(found, partial, compound=different, title=title, command=command, crops=pictures)
     s = found.summary
@@ -127,17 +128,16 @@ def retrieve(
     )
 
 
-def _arms(given: list[str]) -> dict[str, Any]:
+def _arm_files(given: list[str]) -> dict[str, Path]:
     from image2reg.errors import ConfigurationError
-    from image2reg.tables import Profiles
 
-    arms = {}
+    files: dict[str, Path] = {}
     for text in given:
         name, equals, path = text.partition("=")
-        if not equals or not name or name in arms or name == "profiles":
+        if not equals or not name or name in files or name == "profiles":
             raise ConfigurationError(f"--arm {text!r}: write NAME=FILE, each name once (profiles is taken).")
-        arms[name] = Profiles.read(path)
-    return arms
+        files[name] = Path(path)
+    return files
 
 
 def _facts(found: Any) -> dict[str, Any]:

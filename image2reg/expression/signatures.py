@@ -16,7 +16,8 @@ from image2reg.expression.gct import file_kind, read, read_metadata
 from image2reg.expression.labels import listed
 from image2reg.expression.landmarks import Alignment, align, landmark_genes
 from image2reg.expression.levels import level_of
-from image2reg.tables.profiles import METADATA, Profiles
+from image2reg.tables.cells import refuse_shifted
+from image2reg.tables.profiles import METADATA, Profiles, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,8 +214,11 @@ def _of_table(
     frame = _frame(path)
     is_text = np.array([name.startswith(METADATA) for name in frame.columns.astype(str)])
     is_text |= np.array([kind.kind not in "fiub" for kind in frame.dtypes])
-    metadata, numbers = frame.loc[:, is_text].astype(str), frame.loc[:, ~is_text]
-    metadata.columns = pd.Index([METADATA + name.removeprefix(METADATA) for name in metadata])
+    texts = {place: as_text(frame.iloc[:, place]) for place in np.flatnonzero(is_text)}
+    metadata, numbers = pd.DataFrame(texts, index=frame.index), frame.loc[:, ~is_text]
+    metadata.columns = pd.Index(
+        [METADATA + str(name).removeprefix(METADATA) for name in frame.columns[is_text]]
+    )
     try:
         alignment = align(numbers.columns, kind=ids, genes=wanted, where=f"{path}, columns")
     except DataError:
@@ -244,13 +248,19 @@ def _frame(path: Path) -> pd.DataFrame:
     try:
         with path.open("rb") as handle:
             if handle.read(4) == _PARQUET:
-                return pd.read_parquet(path)
+                return pd.read_parquet(path).reset_index(drop=True)
         options: dict[str, Any] = {"encoding": "utf-8-sig", "low_memory": False}
         with _opened(path) as handle:
             header = pd.read_csv(handle, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
+            names = list(header.iloc[0])
             handle.seek(0)
-            frame = pd.read_csv(handle, **options)
-        return frame.set_axis(list(header.iloc[0]), axis=1)
+            # Plate 007 stays 007: metadata is text, whatever it looks like.
+            text = {name: str for name in names if name.startswith(METADATA)}
+            frame = pd.read_csv(handle, dtype=text, **options)
+        refuse_shifted(frame, path, len(names))
+        return frame.set_axis(names, axis=1)
+    except DataError:
+        raise
     except (ValueError, OSError, EOFError) as error:
         raise DataError(
             f"{path}: cannot be read as a table ({str(error).strip()}). Export it again."

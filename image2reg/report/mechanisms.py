@@ -156,7 +156,10 @@ def _row_parts(found: Retrieval, row: int) -> list[Html]:
             ranked=_table(["mechanism", "probability", "p", "other compounds"], ranked),
             near=_table(["compound", "mechanism", "similarity"], near),
         ),
-        fill("<h3>Features that moved most</h3>{most}", most=_table(["feature", "z against controls"], most)),
+        fill(
+            "<h3>Features that moved most</h3>{most}",
+            most=_table(["feature", "z against controls (all rows where there are none)"], most),
+        ),
     ]
 
 

@@ -16,6 +16,7 @@ from image2reg.retrieval.scores import Gallery
 from image2reg.retrieval.similarity import local_scaling, unit_rows
 from image2reg.tables.disguise import refuse_disguised
 from image2reg.tables.normalise import controls_of
+from image2reg.tables.selection import refuse_gaps
 
 if TYPE_CHECKING:
     from image2reg.retrieval.settings import CallSettings
@@ -99,7 +100,7 @@ def prepared_arms(
         wanted = bool(controls) and (name == next(iter(given)) or _has_controls(profiles, controls))
         mask = controls_of(profiles, controls) if wanted else None
         _refuse_repeated_rows(profiles)
-        _refuse_gaps(profiles)
+        refuse_gaps(profiles)
         compared = profiles if mask is None else profiles.rows(~mask)
         for group, column in (("batch", batch), ("plate", PLATE if PLATE in compared.frame else "")):
             if column:
@@ -107,13 +108,17 @@ def prepared_arms(
                     compared.column(label), compared.column(column), label="mechanism", group=group, paired=True,
                     where=compared.source, remedy=f"take the column {column!r} out and say so",
                 )  # fmt: skip
+        if different:
+            _refuse_unclear(compared, label, different, by)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
         ready[name] = _processed(profiles, mask, by, settings)
         plain[name] = _merged(compared, by)
         reference = reference or (plain[name] if mask is None else profiles.rows(mask))
     if len(ready) > 1:
+        sizes = {name: len(profiles) for name, profiles in plain.items()}
         ready, plain = aligned_arms(ready, key=by), aligned_arms(plain, key=by)
+        extra += _left_out(sizes, len(next(iter(plain.values()))), by)
     first = next(iter(plain.values()))
     notes = (*extra, *_notes(first, label, different))
     if settings.fusion == "early" and len(ready) > 1:
@@ -145,9 +150,10 @@ def prepared_arms(
 
 
 def _has_controls(profiles: Profiles, controls: str) -> bool:
-    column, _, value = controls.partition("=")
-    wanted = [part.strip() for part in value.split(",")]
-    return column.strip() in profiles.frame and bool(np.isin(profiles.frame[column.strip()], wanted).any())
+    try:
+        return bool(controls_of(profiles, controls).any())
+    except DataError:
+        return False
 
 
 def _refuse_repeated_rows(profiles: Profiles) -> None:
@@ -161,17 +167,34 @@ def _refuse_repeated_rows(profiles: Profiles) -> None:
         )
 
 
-def _refuse_gaps(profiles: Profiles) -> None:
-    """Raise where a feature is not finite: one gap would spread over all features when they are sphered."""
-    gaps = (~np.isfinite(profiles.values)).sum(axis=0)
-    if gaps.any():
-        named = [
-            f"{profiles.features[i]!r} ({gaps[i]})" for i in np.argsort(-gaps, kind="stable")[:4] if gaps[i]
-        ]
+def _refuse_unclear(profiles: Profiles, label: str, different: str, by: Sequence[str]) -> None:
+    """Raise where a labelled row has no compound, or rows of several compounds would be merged to one."""
+    nameless = (profiles.column(label) != "") & (profiles.column(different) == "")
+    if nameless.any():
         raise DataError(
-            f"{profiles.source}: {int((gaps > 0).sum())} of {len(gaps)} features have {int(gaps.sum())} missing or "
-            f"infinite values: {', '.join(named)}. Drop them (image2reg.tables.select_features) or fill them first."
+            f"{profiles.source}: {int(nameless.sum())} of {len(profiles)} rows have a value in {label!r} and none in "
+            f"{different!r}, first row {int(np.argmax(nameless)) + 1} of those compared. Fill it, or leave them out."
         )
+    if not by:
+        return
+    values = profiles.metadata.groupby(list(by))[different].unique()
+    mixed = values[values.map(len) > 1]
+    if len(mixed):
+        raise DataError(
+            f"{profiles.source}: {len(mixed)} of {len(values)} treatments by {list(by)} would merge several values of "
+            f"{different!r}, such as {sorted(mixed.iloc[0])[:4]} under {mixed.index[0]!r}. Name {different!r} in --by "
+            "too, or whatever else tells them apart (plate, batch)."
+        )
+
+
+def _left_out(sizes: Mapping[str, int], n: int, by: Sequence[str]) -> list[str]:
+    """Say how many treatments of each arm the others lack."""
+    lost = [f"{size - n} of {size} of {name!r}" for name, size in sizes.items() if size > n]
+    return (
+        [f"{n} treatments are in all arms, matched by {list(by)}; left out are {', '.join(lost)}."]
+        if lost
+        else []
+    )
 
 
 def _spelled(profiles: Profiles, label: str) -> Profiles:
@@ -233,4 +256,9 @@ def _notes(profiles: Profiles, label: str, different: str) -> tuple[str, ...]:
                 f"{len(several)} compounds have rows with different labels, such as {several[:5]}; each row counts by "
                 "its own."
             )
+    else:
+        notes.append(
+            "No column of compounds was named (--different): every row counts as its own compound, so that doses and "
+            "replicates of one would recognise each other."
+        )
     return tuple(notes)

@@ -85,8 +85,8 @@ def fit_temperature(scores: Floats, members: NDArray[np.bool_]) -> tuple[float, 
     possible = (np.isfinite(scores) & members).any(axis=1)
     if not possible.any():
         raise DataError(
-            "calibration: no labelled compound shares a mechanism with another one, so no probability can be fitted. "
-            "Each mechanism needs at least two compounds for its calls to be checked."
+            "calibration: of the compounds left when those to be called are held out, no two share a mechanism, so no "
+            "probability can be fitted. Needed are two mechanisms of two compounds each, or one of three."
         )
     scores, members = scores[possible], members[possible]
     finite = scores[np.isfinite(scores)]

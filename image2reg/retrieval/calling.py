@@ -136,7 +136,7 @@ def retrieve(
     labelled = np.flatnonzero(first.members.any(axis=1))
     n, k = first.members.shape
     found = _Found(np.zeros((n, k)), np.ones((n, k)), np.ones(n), [np.empty(0, int)] * n, [np.empty(0)] * n)
-    for queries, references in _folds(first.compounds, labelled, n, settings, seed):
+    for queries, references in _folds(first.compounds, labelled, settings, seed):
         _call(arms, queries, references, found, settings, seed)
     moved = moved_features(shown, reference)
     return _retrieval(arms, shown, found, labelled, label, different, settings, notes, moved, seed)
@@ -154,16 +154,17 @@ class _Found:
 
 
 def _folds(
-    compounds: Places, labelled: Places, n: int, settings: CallSettings, seed: int
+    compounds: Places, labelled: Places, settings: CallSettings, seed: int
 ) -> list[tuple[Places, Places]]:
-    """Pairs (queries, references): labelled compounds held out in turn, then all rows without a label."""
+    """Pairs (queries, references): compounds with a label held out whole, in turn, then the rows of all others."""
     codes = generator(seed, "compound folds").permutation(np.unique(compounds[labelled]))
     n_folds = settings.n_folds or (len(codes) if len(codes) <= _ONE_BY_ONE else 10)
     folds = []
     for held in np.array_split(codes, min(n_folds, len(codes))):
-        out = np.isin(compounds[labelled], held)
-        folds.append((labelled[out], labelled[~out]))
-    rest = np.setdiff1d(np.arange(n), labelled)
+        # A row without a label goes out with its compound: it is no evidence for itself.
+        references = labelled[~np.isin(compounds[labelled], held)]
+        folds.append((np.flatnonzero(np.isin(compounds, held)), references))
+    rest = np.flatnonzero(~np.isin(compounds, codes))
     return [*folds, (rest, labelled)] if len(rest) else folds
 
 
@@ -189,7 +190,7 @@ def _call(
     _, (_, first_rows) = compound_similarity(arms[0].gallery, queries[:1], references)
     compound_members = _compound_members(arms[0], references)
     order = np.argsort(-seen, axis=1, kind="stable")
-    found.p_value[queries] = _p_values(order, compound_members, settings.n_null, seed)
+    found.p_value[queries] = _p_values(seen, compound_members, settings.n_null, seed)
     for i, query in enumerate(queries):
         top = order[i, :_SHOWN]
         found.near[query], found.near_similarity[query] = first_rows[top], seen[i, top]
@@ -227,11 +228,25 @@ def _compound_members(arm: Arm, references: Places) -> NDArray[np.bool_]:
     return members
 
 
-def _p_values(order: Places, members: NDArray[np.bool_], n_null: int, seed: int) -> Floats:
-    """(q, k): AP of each mechanism's compounds in each query's ranking against random rankings; 1 without compounds."""
+def _other_compounds(arm: Arm, labelled: Places) -> NDArray[np.intp]:
+    """(n, k) compounds of each mechanism beside the row's own, which is no evidence."""
+    per_compound = _compound_members(arm, labelled)
+    codes = np.unique(arm.gallery.compounds[labelled])
+    place = np.searchsorted(codes, arm.gallery.compounds).clip(max=len(codes) - 1)
+    own = per_compound[place] & (codes[place] == arm.gallery.compounds)[:, None]
+    return np.asarray(per_compound.sum(axis=0) - own)
+
+
+def _p_values(similarity: Floats, members: NDArray[np.bool_], n_null: int, seed: int) -> Floats:
+    """(q, k): AP of each mechanism's compounds in each query's ranking against random rankings; 1 without compounds.
+
+    Compounds of equal similarity share their average rank, so that their names decide nothing.
+    """
+    from scipy.stats import rankdata
+
     c, k = members.shape
-    out = np.ones((len(order), k))
-    rank = np.arange(1, c + 1)
+    out = np.ones((len(similarity), k))
+    rank = rankdata(-np.round(similarity, 12), axis=1)
     for m in np.unique(members.sum(axis=0)):
         if m == 0:
             continue
@@ -239,8 +254,7 @@ def _p_values(order: Places, members: NDArray[np.bool_], n_null: int, seed: int)
             null_average_precision(int(m), c, n=n_null, rng=generator(seed, "mechanism", int(m), c))
         )
         for column in np.flatnonzero(members.sum(axis=0) == m):
-            hit = members[order, column]
-            ap = (np.cumsum(hit, axis=1) * hit / rank).sum(axis=1) / m
+            ap = (np.arange(1, m + 1) / np.sort(rank[:, members[:, column]], axis=1)).mean(axis=1)
             above = n_null - np.searchsorted(null, ap - 1e-9, side="left")
             out[:, column] = (1 + above) / (1 + n_null)
     return out
@@ -273,8 +287,8 @@ def _retrieval(
         ],
         default="",
     )
-    apart = gallery.apart(rows, labelled)
-    possible = (apart[:, :, None] & gallery.members[labelled][None]).any(axis=1) & gallery.members
+    others = _other_compounds(arms[0], labelled)
+    possible = (others > 0) & gallery.members
     known = np.asarray(gallery.members.any(axis=1))
     right: Any = np.asarray(gallery.members[rows, top]).astype(object)
     calls = shown.metadata.assign(
@@ -289,13 +303,6 @@ def _retrieval(
         possible=possible.any(axis=1),
         correct=[bool(hit) if labelled_row else None for hit, labelled_row in zip(right, known, strict=True)],
     )
-    # Other compounds per mechanism: a query's own does not count as evidence.
-    own_label = np.zeros_like(gallery.members)
-    per_compound = _compound_members(arms[0], labelled)
-    codes = np.unique(gallery.compounds[labelled])
-    place = np.searchsorted(codes, gallery.compounds).clip(max=len(codes) - 1)
-    own_label[codes[place] == gallery.compounds] = per_compound[place][codes[place] == gallery.compounds]
-    compounds = per_compound.sum(axis=0) - own_label
     repeat = np.repeat(rows, order.shape[1])
     ranking = pd.DataFrame(
         {
@@ -304,7 +311,7 @@ def _retrieval(
             "mechanism": names[order.ravel()],
             "probability": found.probability[repeat, order.ravel()],
             "p_value": found.p_value[repeat, order.ravel()],
-            "n_compounds": compounds[repeat, order.ravel()],
+            "n_compounds": others[repeat, order.ravel()],
         }
     )
     near = np.concatenate(found.near)

@@ -101,6 +101,10 @@ def compare_arms(
             f"{list(arms)}: among {int(labelled.sum())} labelled rows of {len(first)} common to all arms, no two "
             f"compounds {'share' if not (shared & candidate).any() else 'differ in'} a {label!r}."
         )
+    # A row without a label is no candidate, and must not take one in the null either.
+    matched = {name: p.rows(labelled) for name, p in matched.items()}
+    compound = compound[labelled]
+    shared, candidate = (mask[np.ix_(labelled, labelled)] for mask in (shared, candidate))
     found = {name: _similarity(p, name, similarity, candidate, neighbours) for name, p in matched.items()}
     for group in fused:
         found[" + ".join(group)] = np.mean([_standardised(found[name], candidate) for name in group], axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from image2reg.retrieval.similarity import unit_rows
 if TYPE_CHECKING:
     from image2reg.tables.profiles import Profiles
 
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")
+
 __all__ = ["aligned_arms", "early_fusion", "fuse_log_probabilities"]
 
 
@@ -25,7 +28,8 @@ def aligned_arms(arms: Mapping[str, Profiles], *, key: Sequence[str]) -> dict[st
     arms : mapping of name to Profiles
         One row per treatment in each.
     key : column names
-        What makes a row the same treatment (compound and dose, or compound).
+        What makes a row the same treatment (compound and dose, or compound). A dose of 1.0 is the dose 1: which of
+        the two a file says depends on the program that wrote it.
 
     Raises
     ------
@@ -36,7 +40,9 @@ def aligned_arms(arms: Mapping[str, Profiles], *, key: Sequence[str]) -> dict[st
 
     keys = {}
     for name, profiles in arms.items():
-        index = pd.MultiIndex.from_arrays([profiles.column(column) for column in key])
+        index = pd.MultiIndex.from_arrays(
+            [[_WHOLE.sub(r"\1", cell) for cell in profiles.column(column)] for column in key]
+        )
         if not index.is_unique:
             repeated = index[index.duplicated()].unique()
             raise DataError(

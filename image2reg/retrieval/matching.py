@@ -73,7 +73,7 @@ def percent_matching(
     """Share of mechanisms whose different compounds agree more than unrelated compounds do.
 
     As `percent_replicating`; pairs of one compound (`different`) do not count, and neither does a mechanism of one
-    compound.
+    compound. A cell of several labels is a mechanism of its own.
     """
     units = profiles.column(different)
     return _share(profiles, profiles.column(label), label, similarity, percentile, n_null, seed, units)

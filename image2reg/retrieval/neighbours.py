@@ -52,7 +52,7 @@ def nearest_neighbours(
     DataFrame, one row per labelled profile
         ``row``, ``label``, ``possible`` (a profile of the same label is among the allowed ones; only such queries
         belong in an accuracy), ``correct`` (of the nearest), ``nearest`` and ``similarity`` (lists of k, nearest
-        first) and the metadata.
+        first; shorter where fewer profiles are allowed) and the metadata.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def nearest_neighbours(
             "label": profiles.column(label)[rows],
             "possible": possible,
             "correct": correct,
-            "nearest": list(rows[order]),
-            "similarity": list(near),
+            "nearest": [rows[some[far]] for some, far in zip(order, np.isfinite(near), strict=True)],
+            "similarity": [some[np.isfinite(some)] for some in near],
         }
     )
     return pd.concat([table, profiles.metadata.iloc[rows].reset_index(drop=True)], axis=1)

@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 _BLOCK_CELLS = 8_000_000
+# Means of the same numbers in another order differ by less; two different rankings differ by more.
+_EQUAL = 1e-9
 
 
 def false_discovery_rate(p_values: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
@@ -95,9 +97,11 @@ def mean_average_precision(
 
     Notes
     -----
-    p = (1 + #{null > mAP}) / (1 + n_null). Queries with the same numbers of positives and candidates share their
-    null draws, as copairs does: their ranks are correlated in truth (similarity is symmetric), and independent
-    draws would make the null too narrow. `label_permutation_test` keeps that correlation instead of bounding it.
+    p = (1 + #{null >= mAP}) / (1 + n_null): with few candidates chance often reaches the same ranking, and where all
+    are positives always (copairs counts only what is above). Queries with the same numbers of positives and
+    candidates share their null draws, as copairs does: their ranks are correlated in truth (similarity is symmetric),
+    and independent draws would make the null too narrow. `label_permutation_test` keeps that correlation instead of
+    bounding it.
     """
     import pandas as pd
 
@@ -126,7 +130,7 @@ def mean_average_precision(
                 ),
                 "chance": float(expected.mean()),
                 "n_queries": len(places),
-                "p_value": (1 + int((expected > value).sum())) / (1 + n_null),
+                "p_value": (1 + int((expected >= value - _EQUAL).sum())) / (1 + n_null),
             }
         )
     table = pd.DataFrame(rows)
@@ -156,18 +160,18 @@ def label_permutation_test(
         Permutations.
     seed : int
     units : (n,) labels, optional
-        Profiles of one unit (compound) move together.
+        Profiles of one unit (compound) move together, by the labels of its first row.
 
     Returns
     -------
     dict
         ``value``, ``null_mean``, ``null_high`` (95th percentile), ``p_value`` = (1 + #{null >= value}) / (1 + n),
-        ``n_queries``.
+        ``n_queries``. Permutations without one positive pair do not count; where none has one, p is 1.
 
     Raises
     ------
     ConfigurationError
-        `units` are of unequal size when labels cannot be moved whole; they are then moved by the unit's first row.
+        The three are not of one shape.
     """
     from scipy.stats import rankdata
 
@@ -203,9 +207,9 @@ def label_permutation_test(
     null = null[~np.isnan(null)]
     return {
         "value": value,
-        "null_mean": float(null.mean()),
-        "null_high": float(np.quantile(null, 0.95)),
-        "p_value": (1 + int((null >= value).sum())) / (1 + len(null)),
+        "null_mean": float(null.mean()) if len(null) else float("nan"),
+        "null_high": float(np.quantile(null, 0.95)) if len(null) else float("nan"),
+        "p_value": (1 + int((~(null < value - _EQUAL)).sum())) / (1 + len(null)),
         "n_queries": n_queries,
     }
 

@@ -52,6 +52,7 @@ def unit_rows(
             f"{where}: {int(wrong.sum())} of {wrong.size} values are not finite, first at row {row}, feature {column} "
             "(counted from 0). Drop those features (select_features) or fill them first."
         )
+    size = np.abs(values).max(axis=1, initial=0)
     if similarity == "spearman":
         from scipy.stats import rankdata
 
@@ -59,8 +60,8 @@ def unit_rows(
     if similarity != "cosine":
         values = values - values.mean(axis=1, keepdims=True)
     length = np.linalg.norm(values, axis=1)
-    # A constant row leaves rounding behind when centred.
-    flat = length <= 1e-12 * np.maximum(np.abs(values).max(axis=1, initial=0), 1)
+    # A constant row leaves rounding behind when centred: of the size that it had before.
+    flat = length <= 1e-12 * np.maximum(size, 1)
     if flat.any():
         raise DataError(
             f"{where}: {int(flat.sum())} of {len(values)} profiles are all zero"

@@ -21,7 +21,9 @@ __all__ = ["METHODS", "aggregate", "modz", "modz_weights"]
 METHODS = ("mean", "median", "modz")
 _LEAST_WEIGHT = 0.01
 # Columns about single objects or fields mean nothing for a group.
-_OF_OBJECTS = ("Metadata_Object", "Metadata_Center", "Metadata_BoundingBox")
+_OF_OBJECTS = (
+    "Metadata_Object", "Metadata_Center", "Metadata_BoundingBox", "Metadata_ImageNumber", "Metadata_TableNumber",
+)  # fmt: skip
 
 
 def modz_weights(values: NDArray[np.floating], *, least: float = _LEAST_WEIGHT) -> NDArray[np.float64]:
@@ -148,7 +150,11 @@ def aggregate(
 
 
 def _joined(cells: pd.Series) -> str:
-    return "|".join(sorted({cell for cell in cells if cell}))
+    values = {cell for cell in cells if cell}
+    if len(values) < 2:
+        return "".join(values)
+    # Cells may be lists already: of plates that were joined before, of mechanisms.
+    return "|".join(sorted({part for cell in values for part in cell.split("|")}))
 
 
 def _modz_of(values: NDArray[np.float64], source: str, key: object) -> NDArray[np.float64]:

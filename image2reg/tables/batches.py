@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from image2reg.errors import DataError
 from image2reg.randomness import generator
 from image2reg.tables.normalise import normalise
+from image2reg.tables.selection import refuse_gaps
 
 if TYPE_CHECKING:
     from image2reg.tables.profiles import Profiles
@@ -76,8 +77,9 @@ def correct_batches(
     Raises
     ------
     DataError
-        One batch only, or a batch with too few controls.
+        One batch only, a batch with too few controls, or features that are not finite.
     """
+    refuse_gaps(profiles)
     batches = profiles.column(batch)
     used = np.asarray(controls, bool)
     names = np.unique(batches[used])

@@ -118,13 +118,23 @@ def read_csv(path: Path | str) -> pd.DataFrame:
         raise DataError(
             f"{path}: cannot be read as CSV ({str(error).strip()}). Check the line it names."
         ) from error
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{path}: rows have more cells than the {len(header)} columns of the header.")
+    refuse_shifted(frame, path, len(header))
     frame = frame.fillna("")
     frame.columns = [restore_cell(name) for name in frame.columns]
     for name in frame.columns:
         frame[name] = _mapped(frame[name], restore_cell)
     return frame
+
+
+def refuse_shifted(frame: pd.DataFrame, path: Path, n_columns: int) -> None:
+    """Raise where rows have more cells than the header: pandas takes the first for an index and shifts the rest."""
+    import pandas as pd
+
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(
+            f"{path}: rows have more cells than the {n_columns} columns of the header. Take away the separator at the "
+            "end of the lines, or the row names that have no column name."
+        )
 
 
 def _mapped(column: pd.Series, change: Callable[[str], str]) -> pd.Series:

@@ -61,7 +61,8 @@ def controls_of(profiles: Profiles, query: str) -> NDArray[np.bool_]:
         )
     cells = profiles.column(column.strip())
     wanted = [part.strip() for part in value.split(",")]
-    found = np.isin(cells.astype(str), wanted)
+    # "DMSO " of a spreadsheet is a control too, not a compound of its own.
+    found = np.isin(np.char.strip(cells.astype(str)), wanted)
     if not found.any():
         seen = sorted(set(cells))[:8]
         raise DataError(f"{profiles.source}: no row has {column} in {wanted}; there are {seen}.")
@@ -116,7 +117,7 @@ def normalise(
         )
     used = np.ones(len(profiles), bool) if controls is None else np.asarray(controls, bool)
     groups = _groups(profiles, by)
-    counts = {name: int(used[rows].sum()) for name, rows in groups.items()}
+    counts = {name: int(used[rows].sum()) for name, rows in groups}
     few = {name: count for name, count in counts.items() if count < least_controls}
     if few:
         shown = ", ".join(f"{name!r} ({count})" for name, count in list(few.items())[:6])
@@ -127,7 +128,7 @@ def normalise(
     values = profiles.values
     constant = np.zeros(values.shape[1], bool)
     floored = np.zeros(values.shape[1], bool)
-    for rows in groups.values():
+    for _, rows in groups:
         level, spread = _level_and_spread(values[rows][used[rows]], method)
         if method == "centre":
             values[rows] -= level
@@ -142,15 +143,16 @@ def normalise(
     return Normalised(profiles.with_values(values), tuple(names[constant]), tuple(names[floored]), counts)
 
 
-def _groups(profiles: Profiles, by: Sequence[str]) -> dict[str, NDArray[np.intp]]:
+def _groups(profiles: Profiles, by: Sequence[str]) -> list[tuple[str, NDArray[np.intp]]]:
+    """Names and rows; a list, since 'x/y' on plate 'z' and 'x' on plate 'y/z' have one name."""
     if not by:
-        return {"all": np.arange(len(profiles))}
+        return [("all", np.arange(len(profiles)))]
     for name in by:
         profiles.column(name)
     found: dict[Any, NDArray[np.intp]] = profiles.frame.groupby(list(by), sort=True).indices
-    return {
-        "/".join(map(str, key)) if isinstance(key, tuple) else str(key): rows for key, rows in found.items()
-    }
+    return [
+        ("/".join(map(str, key)) if isinstance(key, tuple) else str(key), rows) for key, rows in found.items()
+    ]
 
 
 def _level_and_spread(values: NDArray[np.float64], method: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -232,7 +234,8 @@ def fit_sphering(
             f"rank from 1 to {d} and a regularisation above 0, or a rank of at most {min(n - 1, d)} without one."
         )
     centre = values.mean(axis=0)
-    _, lengths, directions = np.linalg.svd(values - centre, full_matrices=True)
+    # All d directions are wanted; all n of the controls would be a matrix of n by n.
+    _, lengths, directions = np.linalg.svd(values - centre, full_matrices=n < d)
     variance = np.zeros(d)
     variance[: len(lengths)] = lengths**2 / (n - 1)
     if variance[0] <= 0:
@@ -257,7 +260,7 @@ def sphere(
     """Sphere profiles by their controls, per group of `by` or all together; see `fit_sphering`."""
     values = profiles.values
     used = np.asarray(controls, bool)
-    for name, rows in _groups(profiles, by).items():
+    for name, rows in _groups(profiles, by):
         fitted = fit_sphering(
             values[rows][used[rows]],
             regularisation=regularisation,

@@ -7,6 +7,8 @@ is a number.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +17,22 @@ from numpy.typing import NDArray
 
 from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
-from image2reg.tables.cells import restore_cell, write_csv
+from image2reg.tables.cells import refuse_shifted, restore_cell, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-__all__ = ["ORIGINS", "Profiles"]
+__all__ = ["ORIGINS", "Profiles", "refuse_format"]
 
 METADATA = "Metadata_"
 # What a profile was measured on: a recorded stain, a stain predicted from a label-free image, or a generated nucleus.
 ORIGINS = ("real", "predicted", "generated")
+# What pandas calls a column without a name: R's and its own row names.
+_NAMELESS = re.compile(r"|Unnamed: \d+")
+# CellProfiler numbers images and objects in every table it writes.
+_NUMBERS = ("ImageNumber", "ObjectNumber", "TableNumber")
 
 
 class Profiles:
@@ -36,14 +42,16 @@ class Profiles:
     ----------
     frame : DataFrame
         ``Metadata_*`` columns become text ("" for nothing), all others must be numeric and become float64 (NaN for
-        nothing). Column order is kept, metadata first.
+        nothing). Column order is kept, metadata first. CellProfiler's ``ImageNumber``, ``ObjectNumber`` and
+        ``TableNumber`` become metadata.
     source : str
         What messages call it.
 
     Raises
     ------
     DataError
-        No row, no feature, two columns of one name, or a feature column that is not numeric (named, with a value).
+        No row, no feature, two columns of one name, a column without a name, or a feature column that is not numeric
+        (named, with a value).
 
     Notes
     -----
@@ -148,18 +156,12 @@ class Profiles:
     def write(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write ``.csv`` (formula cells escaped) or ``.parquet``, atomically."""
         path = Path(path)
-        self.refuse_target(path)
+        refuse_format(path)
         if path.suffix.lower() == ".csv":
             write_csv(self.frame, path, overwrite=overwrite)
         else:
             with atomic_file(path, overwrite=overwrite) as partial:
                 self.frame.to_parquet(partial, index=False)
-
-    @staticmethod
-    def refuse_target(path: Path) -> None:
-        """Raise `DataError` when `write` could not write there, for use before the work."""
-        if path.suffix.lower() not in (".csv", ".parquet"):
-            raise DataError(f"{path}: profiles are written as .csv or .parquet.")
 
     @staticmethod
     def concat(parts: Sequence[Profiles], *, common_features: bool = False) -> Profiles:
@@ -195,16 +197,22 @@ class Profiles:
         return Profiles(pd.concat(frames, ignore_index=True), source=parts[0].source)
 
 
+def refuse_format(path: Path) -> None:
+    """Raise `DataError` where `Profiles.write` knows no such format; to be asked before the work that fills a table."""
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise DataError(f"{path}: profiles are written as .csv or .parquet.")
+
+
 def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     import pandas as pd
 
-    names = [str(name) for name in frame.columns]
-    doubled = (
-        sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    )
-    if doubled:
+    names = [METADATA * (name in _NUMBERS) + str(name) for name in frame.columns]
+    _refuse_doubled(names, source)
+    nameless = [name for name in names if _NAMELESS.fullmatch(name)]
+    if nameless:
         raise DataError(
-            f"{source}: columns {doubled[:5]} appear more than once. Rename or remove one of each."
+            f"{source}: the columns {nameless[:5]} have no name: row numbers, or a separator too many, which would "
+            "count as a feature. Remove them (pandas: index=False, R: row.names=FALSE), or name them."
         )
     metadata = [name for name in names if name.startswith(METADATA)]
     features = [name for name in names if not name.startswith(METADATA)]
@@ -214,7 +222,7 @@ def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
             f"{source}: {what}. Profiles need Metadata_* columns (text) and at least one numeric feature column."
         )
     frame = frame.set_axis(names, axis=1).reset_index(drop=True)
-    text = {name: _as_text(frame[name]) for name in metadata}
+    text = {name: as_text(frame[name]) for name in metadata}
     numbers = frame[features]
     wrong = [name for name, kind in numbers.dtypes.items() if kind.kind not in "fiub"]
     if wrong:
@@ -227,7 +235,15 @@ def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(text, index=frame.index), numbers.astype(np.float64)], axis=1)
 
 
-def _as_text(column: pd.Series) -> NDArray[Any]:
+def _refuse_doubled(names: Sequence[str], source: str) -> None:
+    doubled = sorted(name for name, n in Counter(names).items() if n > 1 and name)
+    if doubled:
+        raise DataError(
+            f"{source}: columns {doubled[:5]} appear more than once. Rename or remove one of each."
+        )
+
+
+def as_text(column: pd.Series) -> NDArray[Any]:
     """Each distinct value once: "" for nothing, 3 for the 3.0 that a spreadsheet made of it."""
     codes, values = column.factorize()
     cells = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
@@ -238,14 +254,19 @@ def _read_csv(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        header = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
-        text = {name: str for name in header if str(name).startswith(METADATA)}
+        header = pd.read_csv(
+            path, header=None, nrows=1, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        ).iloc[0]
+        text = {name: str for name in header if name.startswith(METADATA)}
+        # Parsed to the last bit, so that a table from CSV is the table from Parquet.
         frame = pd.read_csv(
             path, dtype=text, encoding="utf-8-sig", low_memory=False, na_values=["", "NA", "NaN", "nan", "inf", "-inf"],
-            keep_default_na=False,
+            keep_default_na=False, float_precision="round_trip",
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({str(error).strip()}). Export it again.") from error
+    refuse_shifted(frame, path, len(header))
+    _refuse_doubled(list(header), str(path))  # pandas would call the second x.1 and count it twice
     for name in text:
         codes, values = frame[name].factorize()
         frame[name] = np.array([*(restore_cell(v) for v in values), ""], dtype=object)[codes]

@@ -12,7 +12,7 @@ from image2reg.errors import ConfigurationError, DataError
 if TYPE_CHECKING:
     from image2reg.tables.profiles import Profiles
 
-__all__ = ["Selection", "select_features"]
+__all__ = ["Selection", "refuse_gaps", "select_features"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def select_features(
     ----------
     profiles : Profiles
     most_missing : float
-        Largest share of NaN.
+        Largest share of NaN; an infinite value is missing too.
     least_variance : float
         Smallest variance relative to the square of the feature's mean magnitude (so 0 and 1e9 constants both go).
     largest : float
@@ -59,7 +59,7 @@ def select_features(
     Returns
     -------
     Selection
-        NaN that `most_missing` allowed stay; they are left out of the correlations pairwise.
+        Values that `most_missing` allowed to be missing are NaN; they are left out of the correlations pairwise.
 
     Raises
     ------
@@ -77,7 +77,9 @@ def select_features(
         )
     names = np.array(profiles.features, dtype=object)
     values = profiles.values
-    gone = np.isnan(values).mean(axis=0) > most_missing
+    values[np.isinf(values)] = np.nan
+    gone = (share := np.isnan(values).mean(axis=0)) > most_missing
+    gone |= share == 1
     missing = names[gone]
     names, values = names[~gone], values[:, ~gone]
     size = np.nanmean(np.abs(values), axis=0) if len(names) else np.zeros(0)
@@ -93,12 +95,25 @@ def select_features(
         total = np.nansum(r, axis=0)
         first, second = np.nonzero(np.triu(r, 1) > most_correlated)
         correlated = sorted(set(names[np.where(total[first] > total[second], first, second)]))
-    kept = [name for name in names if name not in set(correlated)]
-    if not kept:
+    kept = ~np.isin(names, correlated)
+    if not kept.any():
         raise DataError(
             f"{profiles.source}: no feature is left of {len(profiles.features)} ({len(missing)} missing, "
             f"{len(constant)} constant, {len(extreme)} too large, {len(correlated)} correlated). Loosen the rule that "
             "dropped most."
         )
-    chosen = profiles.with_values(profiles.frame[kept].to_numpy(float), kept)
+    chosen = profiles.with_values(values[:, kept], list(names[kept]))
     return Selection(chosen, tuple(missing), tuple(constant), tuple(extreme), tuple(correlated))
+
+
+def refuse_gaps(profiles: Profiles) -> None:
+    """Raise where a feature is not finite: one gap would spread over all features of a distance or a sphering."""
+    gaps = (~np.isfinite(profiles.values)).sum(axis=0)
+    if gaps.any():
+        named = [
+            f"{profiles.features[i]!r} ({gaps[i]})" for i in np.argsort(-gaps, kind="stable")[:4] if gaps[i]
+        ]
+        raise DataError(
+            f"{profiles.source}: {int((gaps > 0).sum())} of {len(gaps)} features have {int(gaps.sum())} missing or "
+            f"infinite values: {', '.join(named)}. Drop them (image2reg.tables.select_features) or fill them first."
+        )

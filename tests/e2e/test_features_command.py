@@ -11,6 +11,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from image2reg.cli import app
+from image2reg.errors import DataError
 from image2reg.nuclei.crops import Crops
 from image2reg.tables import Profiles, from_folder
 
@@ -106,3 +107,19 @@ def test_a_table_does_not_replace_what_it_is_made_of(plate: Path) -> None:
     for out in (plate / "labels", plate):
         with pytest.raises(ValueError, match="or holds it, and would replace it"):
             run("crops", manifest, plate / "labels", "--out", out, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("words", "work"),
+    [
+        (("features", "{}/images"), "image2reg.nuclei.pairs.labelled_fields"),
+        (("embed", "{}/crops.zarr", "--model", "{}/model"), "image2reg.embedding.encoder.load_encoder"),
+        (("genes", "--network", "{}/network"), "image2reg.genes.network.GeneNetwork.read"),
+    ],
+)
+def test_a_table_that_cannot_be_written_is_refused_before_the_work(
+    plate: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], work: str
+) -> None:
+    monkeypatch.setattr(work, lambda *_, **__: pytest.fail("the work began"))
+    with pytest.raises(DataError, match=r"table\.csv\.gz: profiles are written as \.csv or \.parquet"):
+        run(*(word.format(plate) for word in words), "--out", plate / "table.csv.gz")

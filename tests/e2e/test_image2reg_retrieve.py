@@ -171,3 +171,41 @@ def test_the_python_call_gives_the_same(done: tuple[Path, dict]) -> None:
         settings=CallSettings(methods=("neighbours",)),
     )
     assert found.summary["accuracy"]["value"] == done[1]["summary"]["accuracy"]["value"]
+
+
+def test_results_never_replace_a_table_of_another_arm(tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    out.mkdir()
+    planted(seed=2).write(out / "l1000.parquet")
+    arm = ["--arm", f"expression={out / 'l1000.parquet'}"]
+    refused = run(SAMPLE, *QUESTION, *arm, "--out", out, "--overwrite")
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "is the input" in str(refused.exception)
+    assert (out / "l1000.parquet").is_file()
+
+
+def test_an_option_that_is_wrong_is_refused_before_the_processing_is_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settled(*_: object, **__: object) -> None:
+        pytest.fail("the processing was settled first")
+
+    monkeypatch.setattr("image2reg.retrieval.processing.choose_processing", settled)
+    auto = [SAMPLE, *QUESTION, "--processing", "auto", "--out", tmp_path / "out"]
+    for wrong in (["--threshold", "7"], ["--arm", "l1000=none.csv"], ["--crops", tmp_path / "none.zarr"]):
+        assert isinstance(run(*auto, *wrong).exception, ConfigurationError | DataError)
+
+
+def test_the_summary_is_json_where_a_number_is_undefined(done: tuple[Path, dict], tmp_path: Path) -> None:
+    calls = pd.read_csv(done[0] / "calls.csv")
+    best = calls[calls["known"].notna()].groupby("Metadata_Compound")["probability"].max().nlargest(2)
+    result = run(SAMPLE, *QUESTION, "--out", tmp_path / "out", "--threshold", float(best.mean()))
+    assert result.exit_code == 0, result.output
+
+    def refuse(name: str) -> None:
+        pytest.fail(f"{name} is no JSON")
+
+    text = (tmp_path / "out" / "summary.json").read_text()
+    called = json.loads(text, parse_constant=refuse)["summary"]["accuracy_called"]
+    assert called["low"] is None  # one compound is called, and has no interval
+    assert "one group only" in called["reason"]

@@ -271,3 +271,26 @@ def test_replicates_become_one_moderated_zscore():
     assert found.column("Metadata_Count").tolist() == ["3", "1", "1"]
     np.testing.assert_allclose(found.values[0], modz(frame.iloc[:3, 1:].to_numpy()))
     np.testing.assert_array_equal(found.values[1], frame.iloc[3, 1:].to_numpy(float))
+
+
+def test_metadata_keeps_leading_zeros_and_empty_cells_in_a_table(tmp_path):
+    frame = wide(n=2).assign(Metadata_plate=["007", "008"], Metadata_moa=[None, "MEK inhibitor"])
+    found = read_signatures(written(tmp_path, frame)).profiles
+    assert found.column("Metadata_plate").tolist() == ["007", "008"]
+    assert found.column("Metadata_moa").tolist() == ["", "MEK inhibitor"]
+
+
+def test_rows_of_a_sorted_parquet_table_keep_their_names(tmp_path):
+    frame = wide(n=3).assign(Metadata_Signature=["c", "b", "a"]).sort_values("Metadata_Signature")
+    frame.to_parquet(tmp_path / "sorted.parquet")  # with its index 2, 1, 0
+    found = read_signatures(tmp_path / "sorted.parquet").profiles
+    assert found.column("Metadata_Signature").tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(found.frame["TP53"], frame["TP53"])
+
+
+def test_lines_that_end_in_a_separator_are_refused(tmp_path):
+    path = written(tmp_path, wide(n=2))
+    head, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([head, *(line + "," for line in lines)]))
+    with pytest.raises(DataError, match="rows have more cells than the 979 columns"):
+        read_signatures(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -175,3 +176,15 @@ def test_the_paired_test_is_level_under_the_null() -> None:
 def test_the_paired_test_refuses_scores_that_are_no_pairs(second) -> None:
     with pytest.raises(DataError, match="scores of the same units in the same order"):
         paired_p_value([1.0, 2.0], second, seed=0)
+
+
+def test_blocks_of_exchanges_change_nothing_and_bound_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = np.random.default_rng(0).normal(0.1, 1, size=203)
+    whole = paired_p_value(first, np.zeros(203), seed=0)
+    monkeypatch.setattr("image2reg.intervals._BLOCK_ENTRIES", 5000)
+    assert paired_p_value(first, np.zeros(203), seed=0) == whole
+    tracemalloc.start()
+    paired_p_value(first, np.zeros(203), seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 203 * 4999  # a byte for each sign

@@ -10,6 +10,7 @@ import pytest
 
 from image2reg.errors import DataError
 from image2reg.tables import Profiles
+from image2reg.tables.aggregate import aggregate
 
 
 def table() -> pd.DataFrame:
@@ -84,3 +85,38 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "profiles.txt").write_text("x")
     with pytest.raises(DataError, match=r"\.csv, \.csv\.gz or \.parquet"):
         Profiles.read(tmp_path / "profiles.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Metadata_Well,a,b\nA01,1,2,\nA02,3,4,\n", r"more cells than the 3 columns.*end of the lines"),
+        ("Metadata_Well,a,a\nA01,1,2\n", r"columns \['a'\] appear more than once"),
+        (",Metadata_Well,a\n0,A01,2\n1,A02,4\n", r"'Unnamed: 0'\] have no name: row numbers.*index=False"),
+    ],
+)
+def test_columns_that_would_shift_or_count_as_features_are_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "profiles.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        Profiles.read(tmp_path / "profiles.csv")
+
+
+def test_numbers_of_images_and_objects_are_no_features(tmp_path: Path) -> None:
+    (tmp_path / "nuclei.csv").write_text(
+        "ImageNumber,ObjectNumber,Metadata_Well,Area\n1,1,A01,2\n1,2,A01,3\n"
+    )
+    profiles = Profiles.read(tmp_path / "nuclei.csv")
+    assert profiles.features == ["Area"]
+    assert profiles.column("Metadata_ObjectNumber").tolist() == ["1", "2"]
+    well = aggregate(profiles, ["Metadata_Well"])
+    assert list(well.metadata.columns) == ["Metadata_Well", "Metadata_Count"]
+
+
+def test_csv_keeps_every_bit_of_a_number(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, 5)) * 10 ** rng.uniform(-8, 8, size=(200, 5))
+    profiles = Profiles(pd.DataFrame(values, columns=list("abcde")).assign(Metadata_Well="A01"))
+    profiles.write(tmp_path / "profiles.csv")
+    np.testing.assert_array_equal(Profiles.read(tmp_path / "profiles.csv").values, values)

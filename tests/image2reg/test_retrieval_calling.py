@@ -101,6 +101,72 @@ def test_compounds_without_a_label_are_called_from_all_others() -> None:
     assert unknown["correct"].isna().all()
 
 
+def test_a_row_without_a_label_finds_no_evidence_in_its_own_compound() -> None:
+    wells = planted(n_mechanisms=2, n_compounds=2)
+    frame = wells.frame.copy()
+    own = (frame["Metadata_Compound"] == "compound 10") & (frame["Metadata_Dose"] == "1")
+    frame.loc[own, "Metadata_moa"] = ""  # the other dose keeps its label
+    found = called(wells.replace(frame))
+    queried = found.calls["Metadata_Compound"].to_numpy(object)[found.evidence["row"]]
+    assert (queried != found.evidence["compound"].to_numpy(object)).all()
+    assert np.isfinite(found.evidence["similarity"]).all()
+    assert len(found.calls) == 8
+
+
+def test_wells_of_several_compounds_are_never_merged_to_one() -> None:
+    with pytest.raises(
+        DataError, match=r"2 of 2 treatments by .* several values of 'Metadata_Compound', such as"
+    ):
+        called(planted(), by=["Metadata_Dose"])
+
+
+def test_labelled_rows_without_a_compound_are_not_one_compound() -> None:
+    frame = planted().frame.copy()
+    frame.loc[[0, 20, 40], "Metadata_Compound"] = ""
+    with pytest.raises(DataError, match=r"3 of 64 rows have a value in 'Metadata_moa' and none in"):
+        called(Profiles(frame))
+
+
+def test_one_pair_of_compounds_is_not_enough_and_the_message_is_true() -> None:
+    wells = planted()
+    kept = np.isin(wells.column("Metadata_Compound"), ["compound 00", "compound 01", "compound 10", "DMSO"])
+    with pytest.raises(
+        DataError, match=r"held out, no two share a mechanism.*two mechanisms of two compounds"
+    ):
+        called(wells.rows(kept))
+
+
+def test_without_a_column_of_compounds_the_reader_is_told() -> None:
+    told = [note for note in called(planted(), different="").notes if "its own compound" in note]
+    assert len(told) == 1
+    assert not [note for note in called(planted()).notes if "its own compound" in note]
+
+
+def test_names_of_compounds_decide_nothing_among_ties() -> None:
+    frame = pd.DataFrame(np.repeat(np.eye(6), [4, 1, 1, 1, 1, 1], axis=0), columns=list("abcdef")).assign(
+        Metadata_moa=[f"moa {i // 3}" for i in range(9)], Metadata_Compound=[f"c{i}" for i in range(9)]
+    )
+    turned = frame.assign(Metadata_Compound=[f"c{9 - i}" for i in range(9)])
+    quick = CallSettings(methods=("neighbours",), n_null=499, processing=None)
+    first, second = (
+        called(Profiles(table), quick, controls="", by=[]).ranking.sort_values(["row", "mechanism"])
+        for table in (frame, turned)
+    )
+    np.testing.assert_array_equal(first["p_value"], second["p_value"])
+
+
+def test_many_rows_and_mechanisms_cost_no_cube_of_memory() -> None:
+    import tracemalloc
+
+    wells = planted(n_mechanisms=150, n_compounds=2, n_doses=2, n_wells=1, n_features=150, n_controls=0)
+    quick = CallSettings(methods=("neighbours",), n_folds=2, n_null=99, processing=None)
+    tracemalloc.start()
+    called(wells, quick, controls="", by=[])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 600 * 600 * 150  # a byte for each pair of rows and mechanism
+
+
 def test_a_profile_unlike_all_compounds_is_flagged_as_novel() -> None:
     wells = planted(n_mechanisms=5, n_compounds=6)
     frame = wells.frame.copy()
@@ -123,6 +189,19 @@ def test_arms_are_matched_by_key_and_fused(fusion: str) -> None:
     assert both.summary["accuracy"]["value"] >= alone - 0.05
     with pytest.raises(ConfigurationError, match="name them"):
         called({"image": image, "gene": gene}, steps, by=[])  # type: ignore[arg-type]
+
+
+def test_treatments_that_an_arm_lacks_are_counted_and_a_dose_of_1_0_is_1() -> None:
+    image, gene = planted(seed=1), planted(seed=2)
+    gene = gene.replace(gene.frame.assign(Metadata_Dose=gene.column("Metadata_Dose") + ".0"))
+    both = called({"image": image, "gene": gene})  # type: ignore[arg-type]
+    assert len(both.calls) == 32
+    assert not [note for note in both.notes if "left out" in note]
+    part = gene.rows(gene.column("Metadata_Compound") != "compound 00")
+    notes = called({"image": image, "gene": part}).notes  # type: ignore[arg-type]
+    assert [
+        note for note in notes if "30 treatments are in all arms" in note and "2 of 32 of 'image'" in note
+    ]
 
 
 def test_an_arm_with_duplicate_rows_or_without_common_rows_is_refused() -> None:

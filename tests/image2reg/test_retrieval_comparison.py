@@ -49,6 +49,17 @@ def test_rows_not_in_all_arms_are_left_out_of_all() -> None:
     assert table["map"][0] == pytest.approx(table["map"][1])
 
 
+def test_rows_without_a_label_do_not_lower_the_null() -> None:
+    real = arm(effect=0.0)
+    names = [f"unknown {i}" for i in range(len(real))]
+    others = real.replace(real.frame.assign(Metadata_moa="", Metadata_Compound=names))
+    alone, beside = (
+        compare_arms({"a": table}, **OPTIONS).iloc[0] for table in (real, Profiles.concat([real, others]))
+    )
+    assert beside["map"] == pytest.approx(alone["map"])
+    assert beside["null"] == pytest.approx(alone["null"])
+
+
 def test_arms_that_are_not_there_and_labels_that_no_pair_shares_are_refused() -> None:
     real = arm()
     with pytest.raises(ConfigurationError, match=r"\['generated'\] are not among \['real'\]"):

@@ -10,6 +10,7 @@ from planted_profiles import planted
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.retrieval import average_precision, blocks, chance_level
 from image2reg.retrieval.precision import normalised_average_precision
+from image2reg.retrieval.similarity import unit_rows
 from image2reg.tables import Profiles
 
 MOA, COMPOUND = ["Metadata_moa"], ["Metadata_Compound"]
@@ -153,3 +154,9 @@ def test_profiles_without_direction_and_nan_are_refused_with_their_place() -> No
 def test_settings_that_mean_nothing_are_refused(options: dict) -> None:
     with pytest.raises(ConfigurationError):
         average_precision(profiles([0, 10, 20], ["a", "a", "b"]), **{"same": MOA, **options})
+
+
+@pytest.mark.parametrize("level", [0.1, 1234567.1])
+def test_a_constant_profile_has_no_correlation_at_any_level(level: float) -> None:
+    with pytest.raises(DataError, match="2 of 2 profiles are all zero or constant"):
+        unit_rows(np.full((2, 7), level), "pearson")

@@ -75,6 +75,31 @@ def test_a_group_without_a_positive_is_said_not_averaged() -> None:
         mean_average_precision(empty)
 
 
+def test_a_ranking_that_chance_often_reaches_is_not_significant() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(6, 4)), columns=list("abcd")).assign(
+        Metadata_moa=list("xxyyzz"), Metadata_Plate=list("112222")
+    )
+    frame.loc[3, list("abcd")] = (
+        frame.loc[2, list("abcd")] + 0.01
+    )  # y is found at once, among three candidates
+    scores = average_precision(Profiles(frame), same=["Metadata_moa"], negative_same=["Metadata_Plate"])
+    table = mean_average_precision(scores, n_null=2000).set_index("group")
+    assert table["mean_average_precision"][["x", "y"]].tolist() == [1, 1]
+    assert table["p_value"]["x"] == 1  # alone on its plate: nothing but positives to rank
+    assert table["p_value"]["y"] == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_permutations_that_leave_no_pair_say_nothing() -> None:
+    unit = np.array(["A", "A", "B", "C"])
+    label = np.array(["x", "y", "y", "z"])  # A is moved by its first label, which no other compound has
+    found = label_permutation_test(
+        np.eye(4), label[:, None] == label[None], unit[:, None] != unit[None], n=20, units=unit
+    )
+    assert found["p_value"] == 1
+    assert np.isnan(found["null_mean"])
+
+
 def test_permuted_labels_tell_signal_from_noise() -> None:
     for effect, low, high in ((6.0, 0.0, 0.011), (0.0, 0.02, 1.0)):
         table = treated(effect=effect)
@@ -134,6 +159,15 @@ def test_nearest_neighbours_leave_compound_and_batch_out(monkeypatch: pytest.Mon
     assert all(batches[r] != batches[n[0]] for r, n in zip(batched["row"], batched["nearest"], strict=True))
     with pytest.raises(DataError, match="no two of 32 profiles share"):
         nearest_neighbours(table, label="Metadata_moa", different=["Metadata_moa"])
+
+
+def test_profiles_that_are_not_allowed_are_no_neighbours() -> None:
+    table = treated(n_mechanisms=2, n_compounds=2)  # 8 treatments, 6 of another compound
+    found = nearest_neighbours(table, label="Metadata_moa", different=["Metadata_Compound"], k=7)
+    compound = table.column("Metadata_Compound")
+    for row, near, similarity in zip(found["row"], found["nearest"], found["similarity"], strict=True):
+        assert len(near) == len(similarity) == 6
+        assert (compound[near] != compound[row]).all()
 
 
 def test_percent_replicating_and_matching_see_what_was_planted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,13 @@ def test_rows_that_agree_become_one(method: str, expected: list) -> None:
     assert found.column("Metadata_Count").tolist() == ["3", "1"]
     assert found.column("Metadata_Plate").tolist() == ["p1|p2", "p1"]
     assert "Metadata_Object" not in found.frame
+
+
+def test_lists_that_are_joined_again_stay_lists_of_single_values() -> None:
+    table = wells(np.eye(3), Compound=["a"] * 3, Plate=["p1|p2", "p1", ""], moa=["b|a"] * 3)
+    found = aggregate(table, ["Metadata_Compound"])
+    assert found.column("Metadata_Plate").tolist() == ["p1|p2"]
+    assert found.column("Metadata_moa").tolist() == ["b|a"]  # the same in all rows: kept as it is
 
 
 def test_modz_leaves_features_with_gaps_out_of_the_weights() -> None:
@@ -90,6 +99,17 @@ def test_a_feature_constant_among_controls_is_flagged_and_never_explodes(level: 
     assert np.abs(done.profiles.values).max() < 100
 
 
+def test_groups_whose_names_read_alike_are_both_normalised() -> None:
+    table = wells(
+        np.random.default_rng(0).normal(5, 2, size=(20, 2)), Batch=["1"] * 10 + ["1/2"] * 10,
+        Plate=["2/3"] * 10 + ["3"] * 10,
+    )  # fmt: skip
+    done = normalise(table, by=["Metadata_Batch", "Metadata_Plate"], method="standard").profiles.values
+    for rows in (slice(10), slice(10, 20)):
+        np.testing.assert_allclose(done[rows].mean(axis=0), 0, atol=1e-12)
+        np.testing.assert_allclose(done[rows].std(axis=0, ddof=1), 1)
+
+
 def test_groups_without_enough_controls_are_named() -> None:
     table = planted(n_controls=5)
     with pytest.raises(
@@ -100,6 +120,9 @@ def test_groups_without_enough_controls_are_named() -> None:
         normalise(table, floor=-1)
     with pytest.raises(ConfigurationError, match="write Metadata_Column=value"):
         controls_of(table, "DMSO")
+    blank = table.replace(table.frame.assign(Metadata_Compound=table.column("Metadata_Compound") + " "))
+    dmso = "Metadata_Compound=DMSO"
+    np.testing.assert_array_equal(controls_of(blank, dmso), controls_of(table, dmso))
     with pytest.raises(DataError, match=r"no row has Metadata_Compound in \['water'\]; there are \['DMSO'"):
         controls_of(table, "Metadata_Compound=water")
 
@@ -114,6 +137,15 @@ def test_sphered_controls_have_the_identity_as_covariance() -> None:
     assert np.isfinite(few.apply(controls)).all()
     low = fit_sphering(controls, regularisation=0, rank=2).apply(controls)
     assert np.linalg.matrix_rank(low, tol=1e-6) == 2
+
+
+def test_sphering_by_many_controls_needs_no_square_of_them() -> None:
+    controls = np.random.default_rng(0).normal(size=(3000, 5))
+    tracemalloc.start()
+    fit_sphering(controls)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3000 * 3000  # a byte for each pair
 
 
 def test_sphering_says_what_the_controls_do_not_support() -> None:
@@ -148,6 +180,27 @@ def test_features_are_dropped_for_stated_reasons() -> None:
         select_features(wells(np.ones((5, 1))))
     with pytest.raises(ConfigurationError, match="most_correlated 0"):
         select_features(wells(values), most_correlated=0)
+
+
+def test_an_infinite_value_counts_as_missing() -> None:
+    values = np.random.default_rng(0).normal(size=(20, 4))
+    values[0, 0], values[:, 1] = -np.inf, np.nan
+    found = select_features(wells(values))
+    assert found.missing == ("f0", "f1")
+    kept = select_features(wells(values), most_missing=1).profiles
+    assert kept.features == ["f0", "f2", "f3"]
+    assert np.isnan(kept.values[0, 0])
+
+
+def test_batch_correction_refuses_gaps() -> None:
+    table = planted(n_controls=60)
+    values = table.values
+    values[0, 0] = np.nan
+    with pytest.raises(DataError, match=r"1 of 12 features have 1 missing or infinite values"):
+        correct_batches(
+            table.with_values(values), batch="Metadata_Batch",
+            controls=controls_of(table, "Metadata_Compound=DMSO"),
+        )  # fmt: skip
 
 
 def test_batch_correction_is_checked_on_controls_it_has_not_seen() -> None:
