@@ -21,7 +21,7 @@ _SITE = re.compile(rf"{_EDGE_LEFT}(?:site|field|fov|fld|pos|xy|s|f)[-_ ]?0*(\d+)
 _TIME = re.compile(rf"{_EDGE_LEFT}(?:time|frame|tp|t)[-_ ]?0*(\d+){_EDGE_RIGHT}", re.IGNORECASE)
 _PLATE = re.compile(rf"{_EDGE_LEFT}plate[-_ ]?([A-Za-z0-9]+){_EDGE_RIGHT}", re.IGNORECASE)
 
-# Names that microscopes give and that are not in pieces: Harmony, CV7000 and CV8000, IN Cell, Cellomics.
+# Names that microscopes give and that are not in pieces: Harmony, CV7000 and CV8000, IN Cell, Cellomics, BBBC013.
 _MICROSCOPES = tuple(
     re.compile(_EDGE_LEFT + form)
     for form in (
@@ -29,6 +29,7 @@ _MICROSCOPES = tuple(
         r"(?P<row>[A-P])(?P<column>\d\d)_T(?P<time>\d{4})F(?P<site>\d{3})L\d\dA\d\dZ\d\d",
         r"(?P<row>[A-P]) - (?P<column>\d\d?)\(fld (?P<site>\d+)",
         rf"(?P<row>[A-P])(?P<column>\d\d)f(?P<site>\d\d)(?:d\d)?{_EDGE_RIGHT}",
+        rf"\d\d-(?P<row>[A-P])-(?P<column>\d\d){_EDGE_RIGHT}",
     )
 )
 # What stands behind a channel without a separator: the GUID of MetaXpress, the sequence of Harmony; and a Cellomics
@@ -105,7 +106,7 @@ def parse_metadata(key: str, pattern: str | None = None) -> dict[str, str]:
     Of several pieces that could be wells, the last one written as A01 is the well, ``P…`` only without another. F02 is
     field 2 beside a well, and a well where another piece says the site or nothing else can be the well. What
     Harmony, CV7000, IN Cell and Cellomics write (``r01c02f03p01``, ``A01_T0001F001L01…``, ``A - 01(fld 1``,
-    ``A01f00d0``) is known.
+    ``A01f00d0``), and the images of BBBC013 (``01-A-01``), is known.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def parse_metadata(key: str, pattern: str | None = None) -> dict[str, str]:
 def _of_microscope(said: dict[str, str | None]) -> dict[str, str]:
     row = str(said["row"])
     letter = chr(64 + int(row)) if row.isdigit() else row
-    numbers = {"Metadata_Site": said["site"], "Metadata_Time": said.get("time")}
+    numbers = {"Metadata_Site": said.get("site"), "Metadata_Time": said.get("time")}
     return {"Metadata_Well": f"{letter}{int(str(said['column'])):02d}"} | {
         name: str(int(value)) for name, value in numbers.items() if value is not None
     }
