@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from image2reg.atomic import atomic_file
+from image2reg.engine.carry_over import carry_over, changed_inputs, read_marker, remove_marker, same_work
 from image2reg.engine.plan import SCHEMA_VERSION, SEEN, UNITS, canonical, make_plan
 from image2reg.errors import DataError
 from image2reg.locking import run_lock
@@ -38,7 +38,8 @@ def claim_shard(directory: Path, plan: Plan, shard: Shard, *, overwrite: bool = 
     plan : Plan
     shard : Shard
     overwrite : bool
-        Throw away results of another plan, or of units whose inputs changed; while a shard runs, that is refused.
+        Go over to this plan: of another one that does the same with its units, units that are the same keep their
+        results; others, and units whose inputs changed, lose theirs. While a shard runs, that is refused.
 
     Raises
     ------
@@ -67,13 +68,18 @@ def _keep_plan(directory: Path, plan: Plan, *, overwrite: bool) -> None:
             plan, changed = _look_again(path, plan)
             _forget(directory, plan, changed, overwrite=overwrite)
         elif not overwrite:
+            what = (
+                "go on; units that are the same keep their results"
+                if same_work(before, plan)
+                else "start again"
+            )
             raise DataError(
                 f"{directory}: holds the results of another plan ({_difference(before, plan)}). Give the inputs and "
-                "options of that run to continue it, choose another --out, or pass --overwrite to start again."
+                f"options of that run to continue it, choose another --out, or pass --overwrite to {what}."
             )
         else:
             _refuse_running(directory)
-            shutil.rmtree(directory / UNITS, ignore_errors=True)
+            carry_over(path, before, plan)
     with atomic_file(path, overwrite=True) as partial, partial.open("w", encoding="utf-8") as handle:
         handle.writelines(f"{line}\n" for line in itertools.chain([canonical(plan.header())], plan.lines))
 
@@ -103,11 +109,10 @@ def _look_again(path: Path, plan: Plan) -> tuple[Plan, set[int]]:
     with path.open(encoding="utf-8") as handle:
         for position, line in enumerate(itertools.islice(handle, 1, len(lines) + 1)):
             if line.rstrip("\n") != lines[position]:
-                before, unit = json.loads(line).get(SEEN, {}), plan.unit(position)
-                now = unit.get(SEEN, {})
-                if any(before[name] != now[name] for name in before.keys() & now.keys()):
+                before, unit = json.loads(line), plan.unit(position)
+                if changed_inputs(before, unit):
                     changed.add(position)
-                lines[position] = canonical({**unit, SEEN: {**before, **now}})
+                lines[position] = canonical({**unit, SEEN: {**before.get(SEEN, {}), **unit.get(SEEN, {})}})
     return make_plan(plan.kind, map(json.loads, lines), plan.settings), changed
 
 
@@ -116,7 +121,7 @@ def _forget(directory: Path, plan: Plan, changed: set[int], *, overwrite: bool) 
     stale = {
         marker: changed.intersection(units)
         for marker in (directory / UNITS).glob("*.json")
-        if changed and not changed.isdisjoint(units := _marker(marker).get("units", ()))
+        if changed and not changed.isdisjoint(units := read_marker(marker).get("units", ()))
     }
     if stale and not overwrite:
         found = sorted(set().union(*stale.values()))
@@ -128,14 +133,7 @@ def _forget(directory: Path, plan: Plan, changed: set[int], *, overwrite: bool) 
     if stale:
         _refuse_running(directory)
     for marker in stale:
-        marker.unlink()
-
-
-def _marker(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}  # damaged: for the journal to refuse
+        remove_marker(marker)
 
 
 def _header(path: Path) -> dict[str, Any]:

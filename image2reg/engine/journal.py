@@ -32,7 +32,7 @@ __all__ = ["Failure", "Journal", "Results", "UnitResult"]
 
 _ROW_GROUP = 65_536
 _OPEN_PARTS = 4
-_FIRST = b"first_units"  # in a part: the first unit that has each column
+_FIRST = b"first_units"  # in a part: which of its units is the first that has each column
 _CHANGED = (
     "{path}: differs from what was written (sha256). Remove it and run again: its units are then done anew."
 )
@@ -58,9 +58,10 @@ class UnitResult:
 
 @dataclass(frozen=True)
 class _Marker:
-    """A marker as read: its name, and where the rows of its units begin and end in each part."""
+    """A marker as read: its name, its units, and where their rows begin and end in each part."""
 
     name: str
+    units: NDArray[np.int64]
     bounds: dict[str, NDArray[np.int64]]  # by table: (units + 1,)
 
 
@@ -101,7 +102,8 @@ class Journal:
             return
         results = sorted(results, key=lambda result: result.position)
         positions = [result.position for result in results]
-        token = hashlib.sha256(repr(positions).encode()).hexdigest()[:12]
+        # With the plan: results carried over from another one may have names of these positions.
+        token = hashlib.sha256(repr((self.plan_sha256, positions)).encode()).hexdigest()[:12]
         name = f"{positions[0]:09d}-{token}"
         good = [result for result in results if result.failure is None]
         tables = sorted({table for result in good for table in result.tables})
@@ -124,13 +126,13 @@ class Journal:
 
         pieces: list[pa.Table] = []
         first: dict[str, int] = {}
-        for result in results:
+        for number, result in enumerate(results):
             if table in result.tables:
                 piece = pa.Table.from_pandas(result.tables[table], preserve_index=False)
                 # Without pandas' own metadata, which would tell how many units went into one part.
                 pieces.append(piece.replace_schema_metadata())
                 for column in piece.column_names:
-                    first.setdefault(column, result.position)
+                    first.setdefault(column, number)
         whole = pa.concat_tables(pieces, promote_options="permissive")
         whole = whole.replace_schema_metadata({_FIRST: json.dumps([first[n] for n in whole.column_names])})
         sink = io.BytesIO()
@@ -163,7 +165,7 @@ class Journal:
                 table: np.concatenate([[0], np.cumsum(n, dtype=np.int64)])
                 for table, n in said["rows"].items()
             }
-            markers.append(_Marker(path.stem, bounds))
+            markers.append(_Marker(path.stem, units, bounds))
             parts |= {(table, path.stem): sha for table, sha in said["parts"].items()}
             for position, *why in said["failed"]:
                 if failures.get(position, (0, None))[0] <= said["attempt"]:
@@ -270,7 +272,8 @@ class Results:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        paths = [self.journal.part(t, name) for t, name in sorted(self.parts) if t == table]
+        markers = [marker for marker in self.markers if table in marker.bounds]
+        paths = [self.journal.part(table, marker.name) for marker in markers]
         try:
             schemas = [pq.read_schema(path) for path in paths]
         except (OSError, pa.ArrowException) as error:
@@ -280,10 +283,9 @@ class Results:
             raise DataError(f"{self.journal.directory}: no unit has given a table {table!r} yet.")
         # Columns in the order in which the plan's units would bring them: which units share a part does not matter.
         places: dict[str, tuple[int, int]] = {}
-        for schema in schemas:
-            for index, (name, unit) in enumerate(
-                zip(schema.names, json.loads(schema.metadata[_FIRST]), strict=True)
-            ):
+        for marker, schema in zip(markers, schemas, strict=True):
+            units = marker.units[json.loads(schema.metadata[_FIRST])].tolist()
+            for index, (name, unit) in enumerate(zip(schema.names, units, strict=True)):
                 places[name] = min(places.get(name, (unit, index)), (unit, index))
         whole = pa.unify_schemas([s.remove_metadata() for s in schemas], promote_options="permissive")
         return pa.schema([whole.field(name) for name in sorted(places, key=places.__getitem__)])

@@ -70,7 +70,8 @@ def run_plan(
     shard : Shard, optional
         Run this part only.
     overwrite : bool
-        Throw away the results of another plan that lie there, and of units whose inputs changed.
+        Go over from another plan that lies there: units that are the same keep their results, if all is done with
+        them in the same way; the others, and units whose inputs changed, run.
     progress : callable
         Called with (finished, total) units of this run.
 

@@ -79,7 +79,7 @@ def run_screen(
         See `image2reg.engine.run_plan`. A shard measures its part and stops; a call without one finishes.
     device : str
     overwrite : bool
-        Replace finished tables, measurements of another plan, and those of images that changed since.
+        Replace finished tables; measure what is new and images that changed since, and keep what is measured.
     progress : callable
         Called with (finished, total) fields.
 

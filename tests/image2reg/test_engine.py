@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from engine_work import kill_at_random, nothing, poison, squares
 
-from image2reg.engine import Shard, make_plan, run_plan
+from image2reg.engine import Shard, carry_over, make_plan, run_plan
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.locking import run_lock
 
@@ -210,6 +210,73 @@ def test_another_plan_is_refused_and_what_differs_is_said(tmp_path):
     with pytest.raises(DataError, match=r"another plan \(diameter was 12, is 14; 5 units then, 6 now\)"):
         run_plan(plan_of(6, diameter=14), squares, tmp_path)
     assert run_plan(plan_of(6, diameter=14), squares, tmp_path, overwrite=True).n_run == 6
+
+
+def plan_named(names, **settings):
+    return make_plan("test", [{"name": f"u{i}", "seed": i} for i in names], settings)
+
+
+GROWN = {
+    "at the end": (range(40), range(46)),
+    "in front": (range(8, 40), range(40)),
+    "in between": ([*range(10), *range(20, 40)], range(40)),
+    "smaller": (range(40), range(5, 35)),
+    "turned round": (range(40), range(39, -1, -1)),
+}
+
+
+@pytest.mark.parametrize(("before", "now"), GROWN.values(), ids=GROWN)
+def test_units_of_another_plan_that_are_the_same_keep_their_results(tmp_path, before, now):
+    for index in (1, 2, 3):
+        run_plan(plan_named(before), squares, tmp_path / "out", shard=Shard(index, 3))
+    with pytest.raises(
+        DataError, match="pass --overwrite to go on; units that are the same keep their results"
+    ):
+        run_plan(plan_named(now), squares, tmp_path / "out")
+    outcome = run_plan(plan_named(now), squares, tmp_path / "out", overwrite=True)
+    new = len(set(now) - set(before))
+    assert new <= outcome.n_run <= len(now)
+    if now is GROWN["at the end"][1] or now is GROWN["in front"][1]:
+        assert outcome.n_run == new  # nothing that was done is done again
+    fresh = run_plan(plan_named(now), squares, tmp_path / "fresh")
+    assert tables(outcome, tmp_path / "out") == tables(fresh, tmp_path / "fresh")
+    assert run_plan(plan_named(now), squares, tmp_path / "out").n_run == 0
+    named = {path.stem for path in (tmp_path / "out" / "units").glob("*.json")}
+    parts = {path.stem for path in (tmp_path / "out" / "units").glob("*/*.parquet")}
+    assert parts <= named  # nothing is left behind of what does not count
+
+
+def test_going_over_to_another_plan_goes_on_after_a_kill(tmp_path, monkeypatch):
+    for index in (1, 2, 3):
+        run_plan(plan_named(range(30)), squares, tmp_path, shard=Shard(index, 3))
+    written, write = [], carry_over.atomic_file
+
+    def dying(path, **options):
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return write(path, **options)
+
+    monkeypatch.setattr(carry_over, "atomic_file", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan_named(range(33)), squares, tmp_path, overwrite=True)
+    monkeypatch.undo()
+    outcome = run_plan(plan_named(range(33)), squares, tmp_path, overwrite=True)
+    assert (outcome.n_run, outcome.is_complete) == (3, True)
+
+
+def test_units_whose_inputs_changed_are_not_carried_over(tmp_path):
+    for index in (1, 2):
+        run_plan(seeing(5, 6), squares, tmp_path, shard=Shard(index, 2))
+    assert run_plan(seeing(5, 7, 8), squares, tmp_path, overwrite=True).n_run == 2
+
+
+def test_columns_are_in_the_order_of_the_plan_after_carrying_over(tmp_path):
+    run_plan(plan_named([2, 3]), uneven, tmp_path / "out")
+    grown = run_plan(plan_named(range(4)), uneven, tmp_path / "out", overwrite=True)
+    fresh = run_plan(plan_named(range(4)), uneven, tmp_path / "fresh")
+    assert grown.n_run == 2
+    assert tables(grown, tmp_path / "out") == tables(fresh, tmp_path / "fresh")
 
 
 def test_results_of_a_running_shard_are_not_overwritten(tmp_path):

@@ -126,6 +126,22 @@ def test_a_finished_screen_is_kept_unless_told(finished, plate, tmp_path):
     assert run(plate, out, settings=stricter, overwrite=True).seconds == 0.0  # nothing is measured again
 
 
+def test_a_screen_that_grows_keeps_what_is_measured(tmp_path):
+    frame = write_plate(tmp_path / "plate", n_rows=3, doses=(1, 16))
+    path = tmp_path / "plate" / "manifest.csv"
+    frame[~frame["Metadata_Well"].str.startswith("B")].to_csv(path, index=False)
+    run(tmp_path / "plate", tmp_path / "out")
+    frame.to_csv(path, index=False)
+    part = run(tmp_path / "plate", tmp_path / "out", shard=Shard(1, 1), overwrite=True)
+    assert (part.n_run, part.n_units) == (6, 18)
+    grown = run(tmp_path / "plate", tmp_path / "out", overwrite=True)
+    fresh = run(tmp_path / "plate", tmp_path / "fresh")
+    pd.testing.assert_frame_equal(grown.wells, fresh.wells)
+    assert (tmp_path / "out" / "nuclei.parquet").read_bytes() == (
+        tmp_path / "fresh" / "nuclei.parquet"
+    ).read_bytes()
+
+
 def test_an_image_that_was_replaced_is_measured_anew_and_a_copy_is_not(finished, plate, tmp_path):
     out = Path(shutil.copytree(finished[0], tmp_path / "out"))
     copy = Path(shutil.copytree(plate, tmp_path / "plate"))  # keeps times
