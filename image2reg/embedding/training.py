@@ -15,6 +15,7 @@ from image2reg.embedding.inputs import Scale, measure_scale, prepare
 from image2reg.embedding.networks import EncoderNetwork, build_encoder
 from image2reg.embedding.objectives import supervised_contrast, variance_invariance_covariance
 from image2reg.errors import DataError
+from image2reg.interruption import Interrupted
 from image2reg.models.train import fit
 from image2reg.randomness import integer_seed
 
@@ -253,7 +254,11 @@ def train_encoder(
     task = EncoderTask(network, inputs, numbers.astype(np.int64), recipe)
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            result = fit(task, recipe.training, Path(folder) / "run", device=device, progress=progress)
+            try:
+                result = fit(task, recipe.training, Path(folder) / "run", device=device, progress=progress)
+            except Interrupted as stop:  # its words name the folder that ends here
+                told = "Interrupted; the network that was being trained is not kept."
+                raise Interrupted(stop.signal_number, told) from None
     else:
         result = fit(task, recipe.training, out, resume=resume, device=device, progress=progress)
     network.cpu().load_state_dict(result.last_state)
