@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
-from image2reg.tables.cells import restore_cell, write_csv
+from image2reg.tables.cells import refuse_separator, restore_cell, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +136,9 @@ class Profiles:
         path = Path(path)
         name = path.name.lower()
         if not path.is_file():
-            raise DataError(f"{path}: no such file. Check the path.")
+            raise DataError(
+                f"{path}: {'is a folder, not a table' if path.is_dir() else 'no such file'}. Check the path."
+            )
         if name.endswith(".parquet"):
             frame = _read_parquet(path)
         elif name.endswith((".csv", ".csv.gz")):
@@ -239,6 +241,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
     try:
         header = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
+        refuse_separator(header, path)
         text = {name: str for name in header if str(name).startswith(METADATA)}
         frame = pd.read_csv(
             path, dtype=text, encoding="utf-8-sig", low_memory=False, na_values=["", "NA", "NaN", "nan", "inf", "-inf"],

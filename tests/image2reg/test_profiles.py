@@ -10,6 +10,7 @@ import pytest
 
 from image2reg.errors import DataError
 from image2reg.tables import Profiles
+from image2reg.tables.cells import read_csv
 
 
 def table() -> pd.DataFrame:
@@ -84,3 +85,18 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "profiles.txt").write_text("x")
     with pytest.raises(DataError, match=r"\.csv, \.csv\.gz or \.parquet"):
         Profiles.read(tmp_path / "profiles.txt")
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_table_with_other_separators_says_so_in_a_line(tmp_path: Path, mark: str, name: str) -> None:
+    path = tmp_path / "t.csv"
+    header = ["Metadata_Well", *(f"Cells_F{i}" for i in range(300))]
+    path.write_text("\n".join([mark.join(header), mark.join(["A01", *["1,5"] * 300])]))
+    for read in (Profiles.read, read_csv):
+        with pytest.raises(
+            DataError, match=rf"t\.csv: its cells are separated by {name}; .* Save it"
+        ) as refused:
+            read(path)
+        assert len(str(refused.value)) < 300
+    with pytest.raises(DataError, match="is a folder, not a table"):
+        Profiles.read(tmp_path)
