@@ -19,6 +19,8 @@ def other_case(names: Iterable[str], known: Iterable[str]) -> str:
     " Written in other capitals: 'tp53' (here 'TP53')."
     """
     here = {str(name).lower(): str(name) for name in known}
-    found = [f"{str(n)!r} (here {here[str(n).lower()]!r})" for n in names if str(n).lower() in here]
+    found = [
+        f"{str(n)!r} (here {here[str(n).lower()]!r})" for n in sorted(set(names)) if str(n).lower() in here
+    ]
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return f" Written in other capitals: {', '.join(found[:5])}{more}." if found else ""

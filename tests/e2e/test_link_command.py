@@ -126,6 +126,21 @@ def test_without_shuffles_there_is_no_p_and_the_command_on_the_page_can_be_paste
     assert "name with --replicate what replicates share" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("--dimensions 5000", "238 genes, 238 dimensions of the 5000 asked for: no more than genes (diffusion)"),
+     ("--dimensions 300 --method autoencoder", "238 genes, 300 dimensions: more than genes; --dimensions takes fewer"),
+     ("--dimensions 9", "238 genes, 9 dimensions (diffusion)")],
+)  # fmt: skip
+def test_dimensions_other_than_expected_are_said(
+    linked: tuple[Path, dict], tmp_path: Path, words: str, said: str
+) -> None:
+    done = image2reg_command(
+        "genes", "--network", linked[0] / "graph", "--out", tmp_path / "g.parquet", *words.split()
+    )
+    assert done.stdout.startswith(said)
+
+
 def test_existing_results_are_kept(linked: tuple[Path, dict]) -> None:
     folder, _ = linked
     again = image2reg_command("genes", "--network", folder / "graph", "--out", folder / "genes.parquet")
