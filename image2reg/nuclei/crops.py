@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["OTHER", "OWN", "Crops", "cut_crops", "write_crops"]
+__all__ = ["OTHER", "OWN", "Crops", "cut_crops", "refuse_size", "write_crops"]
 
 # In a mask: the nucleus the crop is about, and any other one that it shows.
 OWN, OTHER = 1, 2
@@ -249,6 +249,14 @@ def write_crops(path: Path | str, parts: Iterable[Crops], *, n: int, overwrite: 
         table.to_parquet(partial / "metadata.parquet", index=False)
 
 
+def refuse_size(size_px: int) -> None:
+    """Raise `ConfigurationError` for an edge length that crops cannot have."""
+    if size_px < 2 or size_px % 2:
+        raise ConfigurationError(
+            f"a crop of {size_px} px; the edge length is even and 2 or more. Take {max(2, size_px + size_px % 2)}."
+        )
+
+
 def cut_crops(
     image: Image | NDArray[Any],
     labels: NDArray[Any],
@@ -283,8 +291,7 @@ def cut_crops(
     """
     import pandas as pd
 
-    if size_px < 2 or size_px % 2:
-        raise ConfigurationError(f"size_px is {size_px}; crops have an even edge length of 2 or more.")
+    refuse_size(size_px)
     if not isinstance(image, Image):
         array = np.asarray(image)
         given = tuple(channels or (("DNA",) if array.ndim == 2 else ()))

@@ -106,3 +106,12 @@ def test_a_table_does_not_replace_what_it_is_made_of(plate: Path) -> None:
     for out in (plate / "labels", plate):
         with pytest.raises(ValueError, match="or holds it, and would replace it"):
             run("crops", manifest, plate / "labels", "--out", out, "--overwrite")
+
+
+def test_crops_of_an_odd_size_are_refused_before_any_field_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image2reg.nuclei.pairs.labelled_fields", None)
+    words = ["crops", str(tmp_path), str(tmp_path), "--size", "49", "--out", str(tmp_path.parent / "c.zarr")]
+    result = CliRunner().invoke(app, words)
+    assert str(result.exception) == "a crop of 49 px; the edge length is even and 2 or more. Take 50."
