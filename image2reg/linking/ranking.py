@@ -124,6 +124,7 @@ def link(
     """
     import pandas as pd
 
+    Profiles.refuse_others(source=source, target=target)
     if nested and by_row:
         raise ConfigurationError("settings are chosen on gene means: pass nested or by_row, not both.")
     _refuse_missing(source, gene)

@@ -54,6 +54,16 @@ class Profiles:
         self.source = source
         self.frame: pd.DataFrame = _typed(frame, source)
 
+    @staticmethod
+    def refuse_others(**given: object) -> None:
+        """Raise `DataError` for arguments of a function that are no profiles: a path, a DataFrame, an array."""
+        for name, value in given.items():
+            if not isinstance(value, Profiles):
+                raise DataError(
+                    f"{name} is a {type(value).__name__}, not Profiles. Read a file with "
+                    "image2reg.tables.Profiles.read(path); of a DataFrame make Profiles(frame)."
+                )
+
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.frame)
