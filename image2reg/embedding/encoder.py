@@ -159,7 +159,7 @@ def save_encoder(
         domain={
             "background": list(encoder.scale.background), "nuclear": list(encoder.scale.nuclear),
             "scaled_channels": list(encoder.crop_channels), "classes": list(encoder.classes),
-            "crop_px": encoder.crop_px,
+            "crop_px": encoder.crop_px, "trained_on": encoder.trained_on,
         },
         licence=licence,
     )  # fmt: skip
@@ -210,4 +210,5 @@ def load_encoder(path: Path | str) -> TrainedEncoder:
     return TrainedEncoder(
         network, scale, recipe, spec.domain["classes"], crop_channels=spec.domain["scaled_channels"],
         crop_px=spec.domain.get("crop_px", 0), voxel_um=spec.inputs[0].voxel_um[1:],
+        trained_on=spec.domain.get("trained_on", ""),
     )  # fmt: skip

@@ -51,6 +51,8 @@ class TrainedEncoder:
         Edge length of the training crops, 0 where unknown.
     voxel_um : (y, x)
         Of the training crops, None where unknown.
+    trained_on : str
+        `Crops.digest` of the training crops, empty where unknown.
     seconds : float
         Training time.
     """
@@ -65,12 +67,13 @@ class TrainedEncoder:
         crop_channels: Sequence[str] = (),
         crop_px: int = 0,
         voxel_um: tuple[float | None, float | None] = (None, None),
+        trained_on: str = "",
         seconds: float = 0.0,
     ) -> None:
         self.network, self.scale, self.recipe = network.eval(), scale, recipe
         self.classes, self.seconds = tuple(classes), seconds
         self.crop_channels = tuple(crop_channels or recipe.channels)
-        self.crop_px, self.voxel_um = crop_px, voxel_um
+        self.crop_px, self.voxel_um, self.trained_on = crop_px, voxel_um, trained_on
 
     def embed(self, crops: Crops) -> NDArray[np.float32]:
         """Embed crops, (N, D) float32."""
@@ -264,7 +267,7 @@ def train_encoder(
     network.cpu().load_state_dict(result.last_state)
     return TrainedEncoder(
         network, scale, recipe, known, crop_channels=crops.channels, crop_px=crops.size_px, voxel_um=crops.voxel_um,
-        seconds=result.seconds,
+        trained_on=crops.digest(), seconds=result.seconds,
     )  # fmt: skip
 
 
