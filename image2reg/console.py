@@ -95,8 +95,8 @@ def progress_bar(label: str, *, silent: bool, unit: str = "tile") -> Iterator[Ca
 
         def report(finished: int, total: int, what: str = "") -> None:
             bar.total = total
-            bar.set_postfix_str(what, refresh=False)
             bar.update(finished - bar.n)
+            bar.set_postfix_str(what, refresh=bool(what))
             if what and bar.disable and not silent:
                 sys.stderr.write(f"{label}: {what} ({finished} of {total})\n")
 

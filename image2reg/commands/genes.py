@@ -64,11 +64,11 @@ def network(
         "hub_targets": f"hubs, kept as targets (--hubs {hubs:g})",
     }
     lines = [f"{words}: {_named(facts[key])}" for key, words in told.items() if facts[key]]
-    hint = other_case(facts["absent"], built.interactome.names)
+    hint = other_case(facts["in_other_case"], facts["in_other_case"].values())
     emit(
         {"written": str(out), "genes": len(steiner.graph.names), "interactions": steiner.graph.n_edges,
          "targets": len(steiner.terminals), "lost": list(steiner.lost), "method": steiner.method,
-         **{key: facts[key] for key in told}},
+         **{key: facts[key] for key in (*told, "in_other_case")}},
         "\n".join([steiner.summary(), *lines, *([hint.strip()] if hint else []), f"written: {out}"]),
         as_json=as_json,
     )  # fmt: skip

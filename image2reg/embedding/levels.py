@@ -48,12 +48,14 @@ def unscored_row(error: DataError, name: str) -> dict[str, Any]:
 def fold_report(
     report: Callable[[int, int, str], None] | None, number: int, n_rows: int, n_folds: int, name: str
 ) -> Callable[[int, int], None]:
-    """Tell `report` of each finished fold of row `number` (from 0): folds done, folds in all, where that is."""
+    """Tell `report` of row `number` (from 0) and of each of its folds: folds done, folds in all, where that is."""
 
     def told(done: int, of: int) -> None:
         if report:
-            report(number * n_folds + n_folds * done // of, n_rows * n_folds, f"{name}, fold {done} of {of}")
+            where = f"{name}, fold {done} of {of} done" if done else name
+            report(number * n_folds + n_folds * done // of, n_rows * n_folds, where)
 
+    told(0, 1)
     return told
 
 
@@ -80,7 +82,7 @@ def score_levels(
     kept : mapping, optional
         Finished rows by level: those in it are not made again, new ones are put into it.
     report : callable, optional
-        Given finished and total folds, and the level and fold just finished.
+        Given finished and total folds, and which level and fold that is.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from image2reg.genes.interactions import read_interactions
 from image2reg.genes.network import GeneNetwork
 from image2reg.genes.steiner import prize_collecting, steiner_tree
 from image2reg.provenance import file_sha256
-from image2reg.wording import other_case
+from image2reg.wording import in_other_case, other_case
 
 __all__ = ["build_network", "read_targets"]
 
@@ -49,8 +49,9 @@ def build_network(
     Returns
     -------
     GeneNetwork
-        Its facts name the targets that are ``absent`` from the table, those ``unreached`` (no interaction up to
-        `max_cost` leads to them from the others), and those that are hubs and were kept (``hub_targets``).
+        Its facts name the targets that are ``absent`` from the table (``in_other_case``: there in other capitals),
+        those ``unreached`` (no interaction up to `max_cost` leads to them from the others), and those that are hubs
+        and were kept (``hub_targets``).
 
     Raises
     ------
@@ -95,7 +96,10 @@ def build_network(
     except DataError as error:
         raise DataError(f"{error}{other_case(set(wanted) - set(narrow.names), whole.names)}") from error
     absent = sorted(set(steiner.lost) - set(whole.names))
-    facts |= {"absent": absent, "unreached": sorted(set(steiner.lost) - set(absent))}
+    facts |= {
+        "absent": absent, "unreached": sorted(set(steiner.lost) - set(absent)),
+        "in_other_case": in_other_case(absent, whole.names),
+    }  # fmt: skip
     return GeneNetwork(wide, steiner, facts)
 
 

@@ -183,9 +183,10 @@ def test_a_cross_validation_that_was_stopped_goes_on_where_it_was(
     )
     assert len(seen) == 7 + 3
     assert again["levels"] != whole["levels"]
-    last = [*words, "--no-levels", "--set=n_features=12", "--out", tmp_path / "e", "--overwrite"]
+    last = [*words[:-1], "--no-levels", "--set=n_features=12", "--out", tmp_path / "e", "--overwrite"]
     monkeypatch.setattr("sys.argv", ["/bin/image2reg", *map(str, last)])
-    run(*last)
+    told = CliRunner().invoke(app, list(map(str, last)), catch_exceptions=False).stderr
+    assert told.startswith("levels: plate (0 of 2)\nlevels: plate, fold 1 of 2 done (1 of 2)\n")
     card = (tmp_path / "e" / "README.md").read_text()
     assert f"image2reg {shlex.join(map(str, last))}\n" in card
     assert "| Nuclei_Embedding_000 … Nuclei_Embedding_011 (12) |" in card

@@ -325,17 +325,17 @@ def test_targets_that_are_hubs_stay_and_each_loss_has_its_reason(tmp_path: Path)
     star = [("H", f"L{i}", 0.1) for i in range(30)] + [("G", f"L{i}", 0.1) for i in range(30)]
     rows = [f"{a}\t{b}\t{c}" for a, b, c in [*star, ("L1", "L2", 0.1), ("X", "Y", 0.1), ("L3", "FAR", 0.9)]]
     table = write(tmp_path / "i.tsv", "protein1\tprotein2\tcost", rows)
-    targets = write(tmp_path / "t.txt", "H  # the hub", ["# others", "L1", "L2", "x", "FAR"])
+    targets = write(tmp_path / "t.txt", "H  # the hub", ["# others", "L1", "L2", "g", "FAR"])
     made = build_network(table, targets, max_cost=0.5, hubs=0.9)
     assert made.steiner.terminals == ("H", "L1", "L2")
     assert "G" not in made.interactome.names
     assert made.facts["hub_targets"] == ["H"]
-    assert (made.facts["absent"], made.facts["unreached"]) == (["x"], ["FAR"])
+    assert (made.facts["absent"], made.facts["unreached"]) == (["g"], ["FAR"])
     result = CliRunner().invoke(app, ["network", "--interactions", str(table), "--targets", str(targets), "--max-cost",
                                       "0.5", "--hubs", "0.9", "--out", str(tmp_path / "n")])  # fmt: skip
     assert result.stdout.splitlines()[1:] == [
-        "lost, not among the interactions: x", "lost, no interactions up to cost 0.5 lead to them: FAR",
-        "hubs, kept as targets (--hubs 0.9): H", "Written in other capitals: 'x' (here 'X').",
+        "lost, not among the interactions: g", "lost, no interactions up to cost 0.5 lead to them: FAR",
+        "hubs, kept as targets (--hubs 0.9): H", "Written in other capitals: 'g' (here 'G').",
         f"written: {tmp_path / 'n'}",
     ]  # fmt: skip
     (tmp_path / "t.txt").write_text("l1\nl2\n")
