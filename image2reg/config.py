@@ -208,8 +208,18 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
             yield f"{path}: unknown key.{guess} Known here: {', '.join(known)}."
         elif item["type"] == "missing":
             yield f"{path}: missing, and it has no default."
+        elif item["type"] == "value_error":
+            yield f"{path}: {_disagreement(model, item['loc'], item['msg'].removeprefix('Value error, '))}"
         else:
             yield f"{path}: {item['msg']} (seen {str(item['input'])[:80]!r})."
+
+
+def _disagreement(model: type[BaseModel], path: Sequence[int | str], reason: str) -> str:
+    """Give a validator's reason, and the options that change what it names as ``name=value``."""
+    known = {name for owner in _models_at(model, path) for name in owner.model_fields}
+    named = [name for name in dict.fromkeys(re.findall(r"(\w+)=", reason)) if name in known]
+    options = " or ".join(f"--set {'.'.join(map(str, (*path, name)))}=…" for name in named)
+    return f"{reason}. Change it with {options}." if options else f"{reason}."
 
 
 def _models_at(model: type[BaseModel], path: Sequence[int | str]) -> set[type[BaseModel]]:

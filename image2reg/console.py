@@ -84,14 +84,20 @@ def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 @contextmanager
-def progress_bar(label: str, *, silent: bool) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback ``(finished, total)`` that moves a bar on stderr; nothing moves where stderr is no terminal."""
+def progress_bar(label: str, *, silent: bool, unit: str = "tile") -> Iterator[Callable[..., None]]:
+    """Give a callback ``(finished, total)`` that moves a bar on stderr; nothing moves where stderr is no terminal.
+
+    A third argument says where the job is; it stands beside the bar, and makes a line of a log where there is none.
+    """
     from tqdm import tqdm
 
-    with tqdm(desc=label, unit="tile", file=sys.stderr, disable=True if silent else None, leave=False) as bar:
+    with tqdm(desc=label, unit=unit, file=sys.stderr, disable=True if silent else None, leave=False) as bar:
 
-        def report(finished: int, total: int) -> None:
+        def report(finished: int, total: int, what: str = "") -> None:
             bar.total = total
             bar.update(finished - bar.n)
+            bar.set_postfix_str(what, refresh=bool(what))
+            if what and bar.disable and not silent:
+                sys.stderr.write(f"{label}: {what} ({finished} of {total})\n")
 
         yield report

@@ -24,7 +24,7 @@ class Interrupted(SystemExit):
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(128 + signal_number)
-        self.message = message
+        self.signal_number, self.message = signal_number, message
 
     def __str__(self) -> str:
         """Show the message instead of the exit code."""

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+from collections.abc import Iterable
+
+__all__ = ["counted", "in_other_case", "other_case"]
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:
     """Give a number with its noun: 1 and ``field`` are ``1 field``, 2000 are ``2,000 fields``."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def in_other_case(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Give what each name is called here, where only the capitals differ."""
+    here = {str(name).lower(): str(name) for name in known}
+    return {str(name): here[str(name).lower()] for name in sorted(set(names)) if str(name).lower() in here}
+
+
+def other_case(names: Iterable[str], known: Iterable[str]) -> str:
+    """Say which names are known in other capitals; nothing where none is. Case matters: mouse Trp53, human TP53.
+
+    >>> other_case(["tp53", "AKT1"], ["TP53", "EGFR"])
+    " Written in other capitals: 'tp53' (here 'TP53')."
+    """
+    found = [f"{name!r} (here {here!r})" for name, here in in_other_case(names, known).items()]
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f" Written in other capitals: {', '.join(found[:5])}{more}." if found else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,7 +86,7 @@ def train_vae(
 
     bundle = train_vae_from(
         data, out, config=config, overrides=_overrides(settings, seed), hold_out=hold_out, resume=resume,
-        device=device, command="morphgen " + " ".join(sys.argv[1:]),
+        device=device, command=shlex.join(["morphgen", *sys.argv[1:]]),
     )  # fmt: skip
     _trained(bundle, as_json=as_json)
 
@@ -112,7 +113,7 @@ def train_diffusion(
     bundle = train_diffusion_from(
         data, signatures, vae, out, config=config, overrides=_overrides(settings, seed), match=match,
         fill=fill_missing, hold_out=hold_out, resume=resume, device=device,
-        command="morphgen " + " ".join(sys.argv[1:]),
+        command=shlex.join(["morphgen", *sys.argv[1:]]),
     )  # fmt: skip
     _trained(bundle, as_json=as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,7 +119,7 @@ def train(
     from virtualstain.runs import train_from
     from virtualstain.staining_page import score_lines
 
-    command = "virtualstain " + " ".join(sys.argv[1:])
+    command = shlex.join(["virtualstain", *sys.argv[1:]])
     overrides = [
         *(settings or []),
         *([f"training.seed={seed}", f"split.seed={seed}"] if seed is not None else []),
@@ -200,7 +201,7 @@ def evaluate(
     if prediction and truth and not (model or data):
         scores = evaluate_pair(prediction, truth, out=out, overwrite=overwrite)
     elif model and data and not (prediction or truth):
-        command = "virtualstain " + " ".join(sys.argv[1:])
+        command = shlex.join(["virtualstain", *sys.argv[1:]])
         scores = evaluate_model(model, data, split=split, out=out, overwrite=overwrite, command=command)
     else:
         raise ConfigurationError("evaluate: give either --prediction with --truth, or --model with --data.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,10 @@ from image2reg.commands.options import AsJson, Device, Out, Overwrite, Resume, S
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
+
+    from image2reg.embedding.recipe import EncoderRecipe
+    from image2reg.nuclei.crops import Crops
 
 _CROPS = typer.Argument(help="Crops of nuclei: a .zarr directory (image2reg crops).")
 
@@ -42,21 +47,18 @@ def train_encoder(
     as_json: AsJson = False,
 ) -> None:
     """Train an encoder of nuclei; cross-validate it with whole groups held out; write a bundle."""
-    import shutil
+    import shlex
+    import sys
 
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.config import load_config
-    from image2reg.console import emit, progress_bar
-    from image2reg.embedding.ablation import ablate
+    from image2reg.console import emit
     from image2reg.embedding.encoder import save_encoder
     from image2reg.embedding.groups import group_of, known_levels, refuse_untestable
-    from image2reg.embedding.levels import score_levels
     from image2reg.embedding.recipe import EncoderRecipe
     from image2reg.embedding.training import train_encoder as run
     from image2reg.errors import DataError
-    from image2reg.locking import run_lock
     from image2reg.nuclei.crops import Crops
-    from image2reg.tables import write_csv
 
     run_folder = out.parent / f"{out.name}-run"
     refuse_inputs([out, run_folder], [crops])
@@ -75,26 +77,14 @@ def train_encoder(
     tables: dict[str, pd.DataFrame] = {}
     if labels is not None:
         refuse_untestable(labels, group_of(cut.metadata, group, cut.source), group=group, where=cut.source)
+    if not resume:
+        _clear(run_folder)
+    if labels is not None:
         tried = [*known_levels(cut.metadata), group] if levels else [group]
-        with progress_bar("levels", silent=as_json) as report:
-            tables["levels"] = score_levels(
-                cut,
-                labels,
-                recipe,
-                levels=list(dict.fromkeys(tried)),
-                n_folds=folds,
-                device=device,
-                report=report,
-            )
-        if ablation:
-            with progress_bar("ablation", silent=as_json) as report:
-                tables["ablation"] = ablate(
-                    cut, labels, recipe, group=group, n_folds=folds, device=device, report=report
-                )
-    if run_folder.exists() and not resume:
-        with run_lock(run_folder):
-            shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)
-            (run_folder / "metrics.jsonl").unlink(missing_ok=True)
+        tables = _scored(
+            cut, labels, recipe, run_folder, levels=list(dict.fromkeys(tried)), group=group, n_folds=folds,
+            ablation=ablation, device=device, silent=as_json,
+        )  # fmt: skip
     made = run(
         cut,
         labels,
@@ -104,15 +94,10 @@ def train_encoder(
         device=device,
         progress=not as_json,
     )
-    words = f"image2reg train encoder {crops.name} --out {out.name}" + (
-        f" --label {label} --group {group}" if label else ""
-    )
     bundle = save_encoder(
-        made, out, levels=tables.get("levels"), command=words, overwrite=overwrite,
+        made, out, tables=tables, command=shlex.join(["image2reg", *sys.argv[1:]]), overwrite=overwrite,
         split=f"trained on all {len(cut)} nuclei; scores by {folds}-fold cross-validation, the group of each is named",
     )  # fmt: skip
-    for name, table in tables.items():
-        write_csv(table, out.parent / f"{out.name}-{name}.csv", overwrite=True)
     shown = [f"{name}\n{_text(table)}" for name, table in tables.items()]
     if n_unlabelled:
         shown.append(f"{n_unlabelled} nuclei without {label} left out")
@@ -122,6 +107,70 @@ def train_encoder(
         "\n\n".join([*shown, f"bundle {bundle.directory}"]),
         as_json=as_json,
     )
+
+
+def _clear(run_folder: Path) -> None:
+    """Take away what an earlier run left, so that nothing of it is taken for this one's."""
+    import shutil
+
+    from image2reg.locking import run_lock
+
+    if run_folder.exists():
+        with run_lock(run_folder):
+            shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)
+            for name in ("metrics.jsonl", "levels.json", "ablation.json"):
+                (run_folder / name).unlink(missing_ok=True)
+
+
+def _scored(
+    crops: Crops,
+    labels: NDArray[Any],
+    recipe: EncoderRecipe,
+    run_folder: Path,
+    *,
+    levels: list[str],
+    group: str,
+    n_folds: int,
+    ablation: bool,
+    device: str,
+    silent: bool,
+) -> dict[str, pd.DataFrame]:
+    """Cross-validate; rows that an earlier part of the same run has finished are taken from its folder."""
+    from image2reg.console import progress_bar
+    from image2reg.embedding.ablation import ablate
+    from image2reg.embedding.kept import KeptRows, fingerprint
+    from image2reg.embedding.levels import score_levels
+    from image2reg.interruption import Interrupted
+    from image2reg.locking import run_lock
+
+    tables: dict[str, pd.DataFrame] = {}
+    with run_lock(run_folder):
+        made_from = fingerprint(crops, labels, recipe, n_folds=n_folds)
+        kept = {"levels": KeptRows(run_folder / "levels.json", made_from)}
+        if ablation:
+            made_from = fingerprint(crops, labels, recipe, n_folds=n_folds, group=group)
+            kept["ablation"] = KeptRows(run_folder / "ablation.json", made_from)
+        try:
+            with progress_bar("levels", silent=silent, unit="fold") as report:
+                tables["levels"] = score_levels(
+                    crops, labels, recipe, levels=levels, n_folds=n_folds, device=device, kept=kept["levels"],
+                    report=report,
+                )  # fmt: skip
+            if ablation:
+                with progress_bar("ablation", silent=silent, unit="fold") as report:
+                    tables["ablation"] = ablate(
+                        crops, labels, recipe, group=group, n_folds=n_folds, device=device, kept=kept["ablation"],
+                        report=report,
+                    )  # fmt: skip
+        except (Interrupted, KeyboardInterrupt) as stop:
+            number = stop.signal_number if isinstance(stop, Interrupted) else signal.SIGINT
+            done = ", ".join(f"{len(rows)} of the {name}" for name, rows in kept.items())
+            raise Interrupted(
+                number,
+                f"Interrupted in the cross-validation; finished are {done}, kept in {run_folder}. "
+                "Continue with --resume.",
+            ) from None
+    return tables
 
 
 def embed(

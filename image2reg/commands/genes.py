@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from image2reg.commands.options import AsJson, Out, Overwrite, Seed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def network(
@@ -16,7 +19,10 @@ def network(
         Path, typer.Option(help="Table of interactions: iRefIndex costs, STRING or BioGRID.")
     ],
     targets: Annotated[
-        Path, typer.Option(help="Genes to join: a text file, one a line, or profiles with Metadata_Gene.")
+        Path,
+        typer.Option(
+            help="Genes to join: text, one a line; a GMT of one set; or a table with Metadata_Gene."
+        ),
     ],
     out: Out,
     expression: Annotated[
@@ -33,7 +39,9 @@ def network(
     max_cost: Annotated[
         float | None, typer.Option(help="Keep interactions up to this cost; default: the median.")
     ] = None,
-    hubs: Annotated[float, typer.Option(help="Degree quantile above which proteins are left out.")] = 0.999,
+    hubs: Annotated[
+        float, typer.Option(help="Degree quantile above which proteins are left out, targets never.")
+    ] = 0.999,
     as_json: AsJson = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -41,6 +49,7 @@ def network(
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import emit
     from image2reg.genes.building import build_network
+    from image2reg.wording import other_case
 
     refuse_inputs([out], [path for path in (interactions, targets, expression, names) if path is not None])
     refuse_existing(out, overwrite=overwrite)
@@ -48,14 +57,25 @@ def network(
         interactions, targets, expression=expression, case=case, names=names, max_cost=max_cost, hubs=hubs
     )
     built.write(out, overwrite=overwrite)
-    steiner = built.steiner
-    lost = f"; lost: {', '.join(steiner.lost[:10])}" if steiner.lost else ""
+    steiner, facts = built.steiner, built.facts
+    told = {
+        "absent": "lost, not among the interactions",
+        "unreached": f"lost, no interactions up to cost {facts['max_cost']:.3g} lead to them",
+        "hub_targets": f"hubs, kept as targets (--hubs {hubs:g})",
+    }
+    lines = [f"{words}: {_named(facts[key])}" for key, words in told.items() if facts[key]]
+    hint = other_case(facts["in_other_case"], facts["in_other_case"].values())
     emit(
         {"written": str(out), "genes": len(steiner.graph.names), "interactions": steiner.graph.n_edges,
-         "targets": len(steiner.terminals), "lost": list(steiner.lost), "method": steiner.method},
-        f"{steiner.summary()}{lost}: {out}",
+         "targets": len(steiner.terminals), "lost": list(steiner.lost), "method": steiner.method,
+         **{key: facts[key] for key in (*told, "in_other_case")}},
+        "\n".join([steiner.summary(), *lines, *([hint.strip()] if hint else []), f"written: {out}"]),
         as_json=as_json,
     )  # fmt: skip
+
+
+def _named(genes: Sequence[str], most: int = 20) -> str:
+    return ", ".join(genes[:most]) + (f" and {len(genes) - most} more" if len(genes) > most else "")
 
 
 def genes(
@@ -82,8 +102,11 @@ def genes(
     refuse_format(out)
     table = embed_genes(GeneNetwork.read(network), method=method, dimensions=dimensions, seed=seed)
     table.write(out, overwrite=overwrite)
+    n = len(table.features)
+    asked = f" of the {dimensions} asked for: no more than genes" if dimensions and n < dimensions else ""
+    idle = ": more than genes; --dimensions takes fewer" if n > len(table) else ""
     emit(
-        {"written": str(out), "genes": len(table), "dimensions": len(table.features), "method": method},
-        f"{len(table)} genes, {len(table.features)} dimensions ({method}): {out}",
+        {"written": str(out), "genes": len(table), "dimensions": n, "method": method},
+        f"{len(table)} genes, {n} dimensions{asked}{idle} ({method}): {out}",
         as_json=as_json,
     )

@@ -95,7 +95,7 @@ def link(
         + (f", p {r['p']:.3f}" if r["p"] == r["p"] else "")
         for r in result.table.to_dict("records")
     ]
-    n_queries = int((result.queries["rank"] == 0).sum()) if len(result.queries) else 0
+    n_queries = int((result.queries["rank"] == 1).sum()) if len(result.queries) else 0
     emit(
         {"written": str(out), "table": result.table.to_dict("records"), "absent": list(result.absent),
          "notes": [*selected, *result.notes], "n_queries": n_queries},

@@ -92,12 +92,13 @@ def crops(
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import progress_bar
     from image2reg.errors import ProjectError
-    from image2reg.nuclei.crops import Crops, cut_crops, write_crops
+    from image2reg.nuclei.crops import Crops, cut_crops, refuse_size, write_crops
     from image2reg.nuclei.pairs import labelled_fields
     from image2reg.tables.side_tables import failure, failures_path
 
     refuse_inputs([out], [images, *([labels] if labels else [])])
     refuse_existing(out, overwrite=overwrite)
+    refuse_size(size)
     failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
     usable, failures, empty, n = [], [], [], 0

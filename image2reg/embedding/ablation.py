@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from image2reg.embedding.crossvalidation import cross_validate
-from image2reg.embedding.levels import score_row, unscored_row
+from image2reg.embedding.levels import COLUMNS, fold_report, score_row, unscored_row
 from image2reg.embedding.recipe import VARIANTS
 from image2reg.errors import DataError
 from image2reg.nuclei.crops import OWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -79,7 +79,8 @@ def ablate(
     group: str,
     n_folds: int = 3,
     device: str = "cpu",
-    report: Callable[[int, int], None] | None = None,
+    kept: MutableMapping[str, dict[str, Any]] | None = None,
+    report: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Score every variant of the input with one group kept whole.
 
@@ -87,6 +88,8 @@ def ablate(
     ----------
     crops, labels, recipe, group, n_folds, device
         As for `image2reg.embedding.cross_validate`; all rows train the recipe's network from scratch.
+    kept, report
+        As for `image2reg.embedding.score_levels`, by ``input``.
 
     Returns
     -------
@@ -107,19 +110,20 @@ def ablate(
     }
     tried: list[tuple[str, Variant, NDArray[Any] | None]] = [(SHOWN[v], v, None) for v in VARIANTS]
     tried += [(title, "nucleus", values) for title, values in measures.items()]
-    rows = []
-    for number, (title, variant, values) in enumerate(tried, 1):
+    kept = {} if kept is None else kept
+    for number, (title, variant, values) in enumerate(tried):
+        if title in kept:
+            continue
+        told = fold_report(report, number, len(tried), n_folds, title)
         try:
             part, named = crops, labels
             if values is not None:
                 chosen = matched(values, labels, seed=recipe.training.seed)
                 part, named = crops.rows(chosen), labels[chosen]
             found = cross_validate(
-                part, named, recipe, group=group, variant=variant, n_folds=n_folds, device=device
+                part, named, recipe, group=group, variant=variant, n_folds=n_folds, device=device, report=told
             )
-            rows.append({"input": title} | score_row(found, group))
+            kept[title] = {"input": title} | score_row(found, group)
         except DataError as error:
-            rows.append({"input": title} | unscored_row(error, group))
-        if report:
-            report(number, len(tried))
-    return pd.DataFrame(rows)
+            kept[title] = {"input": title} | unscored_row(error, group)
+    return pd.DataFrame([kept[title] for title, _, _ in tried], columns=["input", *COLUMNS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -9,10 +10,11 @@ import numpy as np
 
 from image2reg.config import dump_config, load_config
 from image2reg.errors import BundleError, DataError
+from image2reg.tables.cells import write_csv
 from image2reg.tables.profiles import ORIGINS, Profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -112,7 +114,7 @@ def save_encoder(
     encoder: TrainedEncoder,
     directory: Path | str,
     *,
-    levels: pd.DataFrame | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
     command: str = "image2reg train encoder",
     split: str = "",
     licence: str = "that of the training images",
@@ -124,8 +126,9 @@ def save_encoder(
     ----------
     encoder : TrainedEncoder
     directory : Path
-    levels : DataFrame, optional
-        From `image2reg.embedding.score_levels`; becomes the bundle's scores.
+    tables : mapping of DataFrame, optional
+        Become files of the bundle (``levels.csv``). One called ``levels``, from `image2reg.embedding.score_levels`,
+        also becomes the bundle's scores.
     command, split, licence : str
         For the model card.
     overwrite : bool
@@ -135,6 +138,7 @@ def save_encoder(
     from image2reg.models.record import training_record
     from image2reg.models.spec import Architecture, BundleSpec, Port
 
+    tables = tables or {}
     recipe, network = encoder.recipe, encoder.network
     arguments = network_arguments(recipe, tuple(network.branches), max(2, len(encoder.classes)))
     n_features = int(arguments["n_features"])
@@ -151,16 +155,20 @@ def save_encoder(
         training=training_record(
             recipe, command=command, steps=recipe.training.steps, minutes=encoder.seconds / 60, split=split
         ),
-        metrics=() if levels is None else _metrics(levels),
+        metrics=_metrics(tables["levels"]) if "levels" in tables else (),
         domain={
             "background": list(encoder.scale.background), "nuclear": list(encoder.scale.nuclear),
             "scaled_channels": list(encoder.crop_channels), "classes": list(encoder.classes),
-            "crop_px": encoder.crop_px,
+            "crop_px": encoder.crop_px, "trained_on": encoder.trained_on,
         },
         licence=licence,
     )  # fmt: skip
-    files = {"config.yaml": dump_config(recipe).encode()}
-    return save_bundle(directory, spec, network.state_dict(), files=files, overwrite=overwrite)
+    files: dict[str, Path | bytes] = {"config.yaml": dump_config(recipe).encode()}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, table in tables.items():
+            files[f"{name}.csv"] = Path(folder) / f"{name}.csv"
+            write_csv(table, Path(folder) / f"{name}.csv")
+        return save_bundle(directory, spec, network.state_dict(), files=files, overwrite=overwrite)
 
 
 def _metrics(levels: pd.DataFrame) -> tuple[Any, ...]:
@@ -202,4 +210,5 @@ def load_encoder(path: Path | str) -> TrainedEncoder:
     return TrainedEncoder(
         network, scale, recipe, spec.domain["classes"], crop_channels=spec.domain["scaled_channels"],
         crop_px=spec.domain.get("crop_px", 0), voxel_um=spec.inputs[0].voxel_um[1:],
+        trained_on=spec.domain.get("trained_on", ""),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from image2reg.embedding.groups import known_levels
 from image2reg.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, MutableMapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from image2reg.embedding.scores import Predictions
     from image2reg.nuclei.crops import Crops
 
-__all__ = ["COLUMNS", "score_levels", "score_row", "unscored_row"]
+__all__ = ["COLUMNS", "fold_report", "score_levels", "score_row", "unscored_row"]
 
 COLUMNS = (
     "group kept whole", "groups", "nuclei", "balanced accuracy", "low", "high", "AUC",
@@ -45,6 +45,20 @@ def unscored_row(error: DataError, name: str) -> dict[str, Any]:
     return dict.fromkeys(COLUMNS, np.nan) | {"group kept whole": name, "note": str(error).partition(". ")[0]}
 
 
+def fold_report(
+    report: Callable[[int, int, str], None] | None, number: int, n_rows: int, n_folds: int, name: str
+) -> Callable[[int, int], None]:
+    """Tell `report` of row `number` (from 0) and of each of its folds: folds done, folds in all, where that is."""
+
+    def told(done: int, of: int) -> None:
+        if report:
+            where = f"{name}, fold {done} of {of} done" if done else name
+            report(number * n_folds + n_folds * done // of, n_rows * n_folds, where)
+
+    told(0, 1)
+    return told
+
+
 def score_levels(
     crops: Crops,
     labels: NDArray[Any],
@@ -53,7 +67,8 @@ def score_levels(
     levels: Sequence[str] = (),
     n_folds: int = 3,
     device: str = "cpu",
-    report: Callable[[int, int], None] | None = None,
+    kept: MutableMapping[str, dict[str, Any]] | None = None,
+    report: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Train and score by cross-validation once per level.
 
@@ -64,6 +79,10 @@ def score_levels(
     levels : sequence of str
         Groups to keep whole; when empty, ``nucleus`` and those of field, well, plate and batch that the metadata tell
         apart. Splitting by nucleus leaks wells and plates: it is there to be seen beside the others.
+    kept : mapping, optional
+        Finished rows by level: those in it are not made again, new ones are put into it.
+    report : callable, optional
+        Given finished and total folds, and which level and fold that is.
 
     Returns
     -------
@@ -73,13 +92,16 @@ def score_levels(
     import pandas as pd
 
     levels = list(levels) or known_levels(crops.metadata)
-    rows = []
-    for number, level in enumerate(levels, 1):
+    kept = {} if kept is None else kept
+    for number, level in enumerate(levels):
+        if level in kept:
+            continue
+        told = fold_report(report, number, len(levels), n_folds, level)
         try:
-            predictions = cross_validate(crops, labels, recipe, group=level, n_folds=n_folds, device=device)
-            rows.append(score_row(predictions, level))
+            predictions = cross_validate(
+                crops, labels, recipe, group=level, n_folds=n_folds, device=device, report=told
+            )
+            kept[level] = score_row(predictions, level)
         except DataError as error:
-            rows.append(unscored_row(error, level))
-        if report:
-            report(number, len(levels))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+            kept[level] = unscored_row(error, level)
+    return pd.DataFrame([kept[level] for level in levels], columns=list(COLUMNS))

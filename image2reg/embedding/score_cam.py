@@ -31,6 +31,8 @@ VARIANT = (
     "over channels; ReLU of the weighted sum of maps"
 )
 _STEPS = 20
+# A map is not believed from here on: as alike with random weights, or the class as probable with nothing shown.
+_ALIKE, _EMPTY = 0.8, 0.5
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Attribution:
         Probability of the class with 0, 5, … 100 % of the pixels removed, or shown, the map's highest first.
     random_deletion, random_insertion : (N, 21) float
         The same in random order: what a map must beat.
+    beside : str
+        Another branch that the network looks through, empty where there is none.
     """
 
     maps: NDArray[np.float32]
@@ -59,6 +63,35 @@ class Attribution:
     insertion: NDArray[np.float64]
     random_deletion: NDArray[np.float64]
     random_insertion: NDArray[np.float64]
+    beside: str = ""
+
+    def failures(self) -> tuple[str, ...]:
+        """Say which checks the maps fail, in words; empty where they may be looked at.
+
+        Deletion and insertion must beat the random order by two standard errors over crops.
+        """
+        found = []
+        checks = self.summary()
+        if self.beside:
+            found.append(
+                f"the network looks through another branch too ({self.beside}), so that this map shows only what that "
+                "one does not say already"
+            )
+        if not checks["random_weights_correlation"] < _ALIKE:
+            found.append(
+                f"with random weights the map is nearly the same (correlation "
+                f"{checks['random_weights_correlation']:.2f}): it shows the image, not what was learned"
+            )
+        if not _beyond(self.random_deletion - self.deletion):
+            found.append("taking the map's pixels away first lowers the class no more than a random order")
+        if not _beyond(self.insertion - self.random_insertion):
+            found.append("showing the map's pixels first raises the class no more than a random order")
+        if checks["empty_probability"] >= _EMPTY:
+            found.append(
+                f"an empty input is taken for this class already (probability {checks['empty_probability']:.2f}), so "
+                "that deletion and insertion say little"
+            )
+        return tuple(found)
 
     def summary(self) -> dict[str, float]:
         """Means over crops; areas under the curves run from 0 to 1.
@@ -130,7 +163,15 @@ def explain_crops(
     return Attribution(
         maps=maps.numpy(), inputs=inputs[branch].numpy(), random_correlation=_correlations(maps, random),
         deletion=curves[0], insertion=curves[1], random_deletion=curves[2], random_insertion=curves[3],
+        beside=", ".join(name for name in network.branches if name != branch),
     )  # fmt: skip
+
+
+def _beyond(gain: NDArray[np.float64]) -> bool:
+    """Whether the mean area over crops is above 0 by two standard errors."""
+    areas = gain.mean(axis=1)
+    error = areas.std(ddof=1) / np.sqrt(len(areas)) if len(areas) > 1 else 0.0
+    return bool(areas.mean() > 2 * error)
 
 
 def _one(inputs: dict[str, Tensor], index: int) -> dict[str, Tensor]:

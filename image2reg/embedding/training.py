@@ -15,6 +15,7 @@ from image2reg.embedding.inputs import Scale, measure_scale, prepare
 from image2reg.embedding.networks import EncoderNetwork, build_encoder
 from image2reg.embedding.objectives import supervised_contrast, variance_invariance_covariance
 from image2reg.errors import DataError
+from image2reg.interruption import Interrupted
 from image2reg.models.train import fit
 from image2reg.randomness import integer_seed
 
@@ -50,6 +51,8 @@ class TrainedEncoder:
         Edge length of the training crops, 0 where unknown.
     voxel_um : (y, x)
         Of the training crops, None where unknown.
+    trained_on : str
+        `Crops.digest` of the training crops, empty where unknown.
     seconds : float
         Training time.
     """
@@ -64,12 +67,13 @@ class TrainedEncoder:
         crop_channels: Sequence[str] = (),
         crop_px: int = 0,
         voxel_um: tuple[float | None, float | None] = (None, None),
+        trained_on: str = "",
         seconds: float = 0.0,
     ) -> None:
         self.network, self.scale, self.recipe = network.eval(), scale, recipe
         self.classes, self.seconds = tuple(classes), seconds
         self.crop_channels = tuple(crop_channels or recipe.channels)
-        self.crop_px, self.voxel_um = crop_px, voxel_um
+        self.crop_px, self.voxel_um, self.trained_on = crop_px, voxel_um, trained_on
 
     def embed(self, crops: Crops) -> NDArray[np.float32]:
         """Embed crops, (N, D) float32."""
@@ -253,13 +257,17 @@ def train_encoder(
     task = EncoderTask(network, inputs, numbers.astype(np.int64), recipe)
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            result = fit(task, recipe.training, Path(folder) / "run", device=device, progress=progress)
+            try:
+                result = fit(task, recipe.training, Path(folder) / "run", device=device, progress=progress)
+            except Interrupted as stop:  # its words name the folder that ends here
+                told = "Interrupted; the network that was being trained is not kept."
+                raise Interrupted(stop.signal_number, told) from None
     else:
         result = fit(task, recipe.training, out, resume=resume, device=device, progress=progress)
     network.cpu().load_state_dict(result.last_state)
     return TrainedEncoder(
         network, scale, recipe, known, crop_channels=crops.channels, crop_px=crops.size_px, voxel_um=crops.voxel_um,
-        seconds=result.seconds,
+        trained_on=crops.digest(), seconds=result.seconds,
     )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def _table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Check the path.")
+        raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}. Check the path.")
     try:
         head = pd.read_csv(path, nrows=0, sep="\x00", engine="c", encoding="utf-8-sig").columns[0]
         separator = next((s for s in ("\t", ",", " ") if s in head), "\t")

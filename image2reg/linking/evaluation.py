@@ -40,7 +40,7 @@ class Evaluation:
     own: NDArray[np.intp]
     settings: list[str]
     notes: tuple[str, ...]
-    query: Callable[[Floats], Floats]
+    query: Callable[..., Floats]
 
 
 def evaluate(
@@ -139,7 +139,7 @@ def evaluate(
         )
     return Evaluation(
         pd.DataFrame(rows), pd.concat([s.curve(name, seed=seed) for name, s in methods.items()], ignore_index=True),
-        main, scores, competing, own, names, notes, lambda q: fit.query(chosen, q),
+        main, scores, competing, own, names, notes, lambda q, codes=None: fit.query(chosen, q, codes),
     )  # fmt: skip
 
 
@@ -152,6 +152,14 @@ def _permuted_row(permuted: Sequence[LinkScores]) -> dict[str, Any]:
         "n": len(permuted[0].ranks), **{f"hit@{k}": float(np.mean([s.hit(k) for s in permuted])) for k in HIT_AT},
         "median_rank": float(np.mean([s.median_rank for s in permuted])),
     }  # fmt: skip
+
+
+def _means(values: Floats, codes: NDArray[np.intp]) -> Floats:
+    """Mean of the rows of each code."""
+    counts = np.bincount(codes)
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, codes, values)
+    return sums / counts[:, None]
 
 
 class _Fits:
@@ -189,17 +197,22 @@ class _Fits:
         made = held_out_from_inverse(b, self.table[self.own], centre=setting.centre)
         return candidate_scores(*made, self.table, rule=setting.rule)
 
-    def query(self, setting: Setting, x: Floats) -> Floats:
-        """Scores of new rows under a model of all genes; directions start at the mean of genes, as held-out ones do."""
+    def query(self, setting: Setting, x: Floats, codes: NDArray[np.intp] | None = None) -> Floats:
+        """Scores of new rows under a model of all genes; directions start at the mean of genes, as held-out ones do.
+
+        Predictions of rows with one code are averaged; without codes each row is for itself.
+        """
         new = torch.from_numpy(x).to(self.x)
-        mean = np.tile(self.table[self.own].mean(axis=0), (len(x), 1))
         if len(self.x) > EXACT_ROWS:
             made = self._nystrom(setting).predict(new)
         else:
             kernel = kernel_matrix(self.x, kind=setting.kernel, depth=setting.depth)
             cross = kernel_matrix(new, self.x, kind=setting.kernel, depth=setting.depth)
             made = predict(kernel, self.y, setting.ridge, cross, centre=setting.centre)
-        return candidate_scores(made.cpu().numpy(), mean, self.table, rule=setting.rule)
+        codes = np.arange(len(x)) if codes is None else codes
+        predicted = _means(made.cpu().numpy(), codes)
+        mean = np.tile(self.table[self.own].mean(axis=0), (len(predicted), 1))
+        return candidate_scores(predicted, mean, self.table, rule=setting.rule)
 
     def _held_out(self, setting: Setting) -> tuple[Floats, Floats]:
         if len(self.x) > EXACT_ROWS:
@@ -210,13 +223,7 @@ class _Fits:
         kernel = kernel_matrix(self.x, kind=setting.kernel, depth=setting.depth)
         groups = self.codes if self.by_row else None
         predicted, _ = held_out(kernel, self.y, setting.ridge, centre=setting.centre, groups=groups)
-        return self._by_gene(predicted), self.means()
-
-    def _by_gene(self, rows: torch.Tensor) -> Floats:
-        values = rows.cpu().numpy()
-        sums = np.zeros((len(self.own), values.shape[1]))
-        np.add.at(sums, self.codes, values)
-        return sums / np.bincount(self.codes)[:, None]
+        return _means(predicted.cpu().numpy(), self.codes), self.means()
 
     def _nystrom(self, setting: Setting) -> Nystrom:
         centres = self.x[torch.from_numpy(choose_centres(len(self.x), N_CENTRES, seed=self.seed))]

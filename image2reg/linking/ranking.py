@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.linking.evaluation import Evaluation, evaluate
 from image2reg.linking.settings import Setting, grid
-from image2reg.linking.sources import Scale, gene_means
+from image2reg.linking.sources import Scale, gene_means, query_groups, query_rows
 from image2reg.tables.disguise import refuse_disguised
 from image2reg.tables.profiles import ORIGINS, Profiles
+from image2reg.wording import counted, other_case
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +38,12 @@ class LinkResult:
         published recipe, train mean and random stand beside it. ``permuted`` and ``p`` come from sources with shuffled
         gene labels, NaN without any.
     rankings : DataFrame
-        One row per origin and gene held out: ``origin, gene, rank`` (0 is best), ``tied_rank`` (equal scores count
+        One row per origin and gene held out: ``origin, gene, rank`` (1 is best), ``tied_rank`` (equal scores count
         half), ``n_candidates, setting, best`` (the first candidates, ten at most, in order).
     queries : DataFrame
-        Rows without a gene of the embedding, ranked by a model of all genes: their metadata, ``origin, rank,
-        candidate, score``.
+        Rows without a gene of the embedding, ranked by a model of all genes: their metadata, ``origin, rank`` (1 is
+        best), ``candidate, score``. Rows that name one absent gene are one query (the mean), and so are the rows of
+        one well that name none; ``Metadata_Count`` says of how many rows.
     curves : DataFrame
         ``origin, method, k, hit, hit_low, hit_high, k_auc, k_auc_low, k_auc_high``.
     absent : tuple of str
@@ -122,6 +124,7 @@ def link(
     """
     import pandas as pd
 
+    Profiles.refuse_others(source=source, target=target)
     if nested and by_row:
         raise ConfigurationError("settings are chosen on gene means: pass nested or by_row, not both.")
     _refuse_missing(source, gene)
@@ -136,7 +139,7 @@ def link(
     origins = np.where(origins == "", "real", origins)
     named = source.column(gene)
     absent = tuple(sorted(set(named) - set(genes) - {""}))
-    notes = _absent_note(absent, len(set(named) - {""}))
+    notes = _absent_note(absent, len(set(named) - {""}), genes)
     parts: dict[str, list[pd.DataFrame]] = {"table": [], "rankings": [], "queries": [], "curves": []}
     for origin in sorted(set(origins), key=lambda o: (ORIGINS.index(o) if o in ORIGINS else len(ORIGINS), o)):
         rows = source.rows(origins == origin)
@@ -145,7 +148,7 @@ def link(
             raise DataError(
                 f"{source.source}: {n} gene{'' if n == 1 else 's'} of origin {str(origin)!r} "
                 f"{'is' if n == 1 else 'are'} in the embedding; leaving one out needs at least {_MIN_GENES}. "
-                f"Absent are {len(absent)}, such as {list(absent[:5])}."
+                f"Absent are {len(absent)}, such as {list(absent[:5])}.{other_case(absent, genes)}"
             )
         trained = rows.rows(known)
         if PLATE in trained.frame:
@@ -169,8 +172,15 @@ def link(
         parts["rankings"].append(_rankings(done, genes))
         if not known.all():
             unknown = rows.rows(~known)
-            scores = done.query(scale.apply(unknown.values))
-            parts["queries"].append(_listed(unknown, scores, genes, allowed, n_best))
+            groups = query_groups(unknown, gene)
+            queries = query_rows(unknown, groups)
+            scores = (
+                done.query(scale.apply(unknown.values), groups)
+                if by_row
+                else done.query(scale.apply(queries.values))
+            )
+            parts["queries"].append(_listed(queries, scores, genes, allowed, n_best))
+            notes += _unnamed_note(origin, unknown.column(gene) == "", groups)
         notes += done.notes
         for frames in parts.values():
             if frames and "origin" not in frames[-1]:
@@ -224,16 +234,29 @@ def _candidate_mask(genes: NDArray[Any], candidates: Sequence[str] | None) -> ND
     if unknown:
         raise DataError(
             f"{len(unknown)} of {len(set(candidates))} candidates are not in the embedding, such as {unknown[:5]}. "
-            "Take them off the list, or embed a network that holds them."
+            f"Take them off the list, or embed a network that holds them.{other_case(unknown, genes)}"
         )
     return np.isin(genes, list(candidates))
 
 
-def _absent_note(absent: tuple[str, ...], n: int) -> tuple[str, ...]:
+def _absent_note(absent: tuple[str, ...], n: int, genes: NDArray[Any]) -> tuple[str, ...]:
     if not absent:
         return ()
     shown = ", ".join(absent[:20]) + (f" and {len(absent) - 20} more" if len(absent) > 20 else "")
-    return (f"{len(absent)} of {n} genes are absent from the embedding and are ranked as queries: {shown}.",)
+    return (
+        f"{len(absent)} of {n} genes are absent from the embedding and are ranked as queries: {shown}."
+        + other_case(absent, genes),
+    )
+
+
+def _unnamed_note(origin: str, unnamed: NDArray[np.bool_], groups: NDArray[np.intp]) -> tuple[str, ...]:
+    if not unnamed.any():
+        return ()
+    rows, queries = int(unnamed.sum()), len(set(groups[unnamed]))
+    return (
+        f"{origin}: {counted(rows, 'row')} without a gene, ranked as {counted(queries, 'query', 'queries')} (the "
+        "mean of each well). Where these are controls, their genes are what no perturbation looks like.",
+    )
 
 
 def _positions(genes: NDArray[Any], names: NDArray[Any]) -> NDArray[np.intp]:
@@ -246,7 +269,7 @@ def _rankings(done: Evaluation, genes: NDArray[Any]) -> pd.DataFrame:
 
     best = np.argsort(-np.where(done.competing, done.scores, -np.inf), axis=1, kind="stable")[:, :10]
     return pd.DataFrame({
-        "gene": genes[done.own], "rank": done.main.ranks.astype(int), "tied_rank": done.main.average_ranks,
+        "gene": genes[done.own], "rank": 1 + done.main.ranks.astype(int), "tied_rank": 1 + done.main.average_ranks,
         "n_candidates": done.main.n_candidates, "setting": done.settings,
         "best": [" ".join(genes[row][:n]) for row, n in zip(best, done.main.n_candidates, strict=True)],
     })  # fmt: skip
@@ -255,12 +278,12 @@ def _rankings(done: Evaluation, genes: NDArray[Any]) -> pd.DataFrame:
 def _listed(
     rows: Profiles, scores: NDArray[np.float64], genes: NDArray[Any], allowed: NDArray[np.bool_], n_best: int
 ) -> pd.DataFrame:
-    """List the best candidates of each query row, in long form."""
+    """List the best candidates of each query, in long form."""
     n_best = min(n_best, int(allowed.sum()))
     order = np.argsort(-np.where(allowed, scores, -np.inf), axis=1, kind="stable")[:, :n_best]
     frame = rows.metadata.loc[np.repeat(np.arange(len(rows)), n_best)].reset_index(drop=True)
     return frame.assign(
-        rank=np.tile(np.arange(n_best), len(rows)),
+        rank=np.tile(np.arange(1, n_best + 1), len(rows)),
         candidate=genes[order].ravel(),
         score=np.take_along_axis(scores, order, axis=1).ravel(),
     )

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.tables.profiles import Profiles
+from image2reg.tables.splits import GROUPS
 
-__all__ = ["Scale", "gene_means", "replicate_whitened", "scaled"]
+__all__ = ["Scale", "gene_means", "query_groups", "query_rows", "replicate_whitened", "scaled"]
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +88,34 @@ def gene_means(profiles: Profiles, gene: str = "Metadata_Gene") -> Profiles:
     means[known[profiles.features].isna().groupby(known[gene]).any()] = np.nan
     made = pd.DataFrame({gene: means.index, "Metadata_Count": grouped.size().to_numpy().astype(str)})
     return profiles.replace(pd.concat([made, means.reset_index(drop=True)], axis=1))
+
+
+def query_groups(profiles: Profiles, gene: str = "Metadata_Gene") -> NDArray[np.intp]:
+    """Give each row the number of its query: one for all rows of a gene, one for the rows of a well that name none.
+
+    Rows without a gene and a well are queries of their own. Those with a gene come first.
+    """
+    places = profiles.frame.reindex(columns=[*GROUPS["well"], "Metadata_Perturbation"], fill_value="")
+    keys = [
+        ("gene", name) if name else ("well", *place) if place[1] else ("row", number)
+        for number, (name, place) in enumerate(
+            zip(profiles.column(gene), places.itertuples(index=False, name=None), strict=True)
+        )
+    ]
+    queries = sorted(dict.fromkeys(keys), key=lambda key: key[0] != "gene")
+    numbers = {key: number for number, key in enumerate(queries)}
+    return np.array([numbers[key] for key in keys], dtype=np.intp)
+
+
+def query_rows(profiles: Profiles, groups: NDArray[np.intp]) -> Profiles:
+    """Mean of each query's rows, with the metadata that all of them share; ``Metadata_Count`` says how many."""
+    import pandas as pd
+
+    by_group = profiles.metadata.groupby(groups)
+    shared = by_group.first().where(by_group.nunique() == 1, "")
+    counts = np.bincount(groups).astype(str)
+    means = profiles.frame[profiles.features].groupby(groups).mean()
+    return profiles.replace(pd.concat([shared.assign(Metadata_Count=counts), means], axis=1))
 
 
 def replicate_whitened(

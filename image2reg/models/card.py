@@ -24,7 +24,9 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[st
 def _port(role: str, port: Port) -> tuple[object, ...]:
     size = ", ".join("-" if v is None else f"{v:g}" for v in port.voxel_um)
     planes = "any" if port.n_planes is None else port.n_planes
-    return role, ", ".join(port.channels), port.axes, size, f"±{port.voxel_tolerance:.0%}", planes
+    names = port.channels
+    shown = ", ".join(names) if len(names) <= 8 else f"{names[0]} … {names[-1]} ({len(names)})"
+    return role, shown, port.axes, size, f"±{port.voxel_tolerance:.0%}", planes
 
 
 def _number(value: float | None) -> str:

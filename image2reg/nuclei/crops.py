@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["OTHER", "OWN", "Crops", "cut_crops", "write_crops"]
+__all__ = ["OTHER", "OWN", "Crops", "cut_crops", "refuse_size", "write_crops"]
 
 # In a mask: the nucleus the crop is about, and any other one that it shows.
 OWN, OTHER = 1, 2
@@ -108,6 +109,15 @@ class Crops:
             return self
         masks = None if self.masks is None else np.asarray(self.masks[...])
         return dataclasses.replace(self, images=np.asarray(self.images[...]), masks=masks)
+
+    def digest(self) -> str:
+        """Hash of pixels and masks (sha256): equal for the same nuclei in the same order, wherever they lie."""
+        found = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for part in self.batches():
+            for values in (part.images, part.masks):
+                if values is not None:
+                    found.update(np.ascontiguousarray(values).data)
+        return found.hexdigest()
 
     def batches(self, size: int = 1024) -> Iterator[Crops]:
         """Give the crops in order, `size` at a time and in memory: what is on disk streams."""
@@ -239,6 +249,14 @@ def write_crops(path: Path | str, parts: Iterable[Crops], *, n: int, overwrite: 
         table.to_parquet(partial / "metadata.parquet", index=False)
 
 
+def refuse_size(size_px: int) -> None:
+    """Raise `ConfigurationError` for an edge length that crops cannot have."""
+    if size_px < 2 or size_px % 2:
+        raise ConfigurationError(
+            f"a crop of {size_px} px; the edge length is even and 2 or more. Take {max(2, size_px + size_px % 2)}."
+        )
+
+
 def cut_crops(
     image: Image | NDArray[Any],
     labels: NDArray[Any],
@@ -273,8 +291,7 @@ def cut_crops(
     """
     import pandas as pd
 
-    if size_px < 2 or size_px % 2:
-        raise ConfigurationError(f"size_px is {size_px}; crops have an even edge length of 2 or more.")
+    refuse_size(size_px)
     if not isinstance(image, Image):
         array = np.asarray(image)
         given = tuple(channels or (("DNA",) if array.ndim == 2 else ()))

@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from image2reg.embedding.enrichment import Enrichment
     from image2reg.embedding.score_cam import Attribution
 
-__all__ = ["explanation_page"]
+__all__ = ["explanation_page", "verdict"]
 
 _SHOWN = 12
+_WORDS = {
+    "deletion_auc": "deletion auc: area under the curve, the map's pixels taken away first (low is good)",
+    "random_deletion_auc": "random deletion auc: the same in random order",
+    "insertion_auc": "insertion auc: area under the curve, the map's pixels shown first (high is good)",
+    "random_insertion_auc": "random insertion auc: the same in random order",
+    "empty_probability": "empty probability: of the class with nothing shown (low is good)",
+    "random_weights_correlation": "random weights correlation: with the map of an untrained network (low is good)",
+}
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 300, 200, 40, 30
 
 
@@ -33,6 +41,8 @@ def explanation_page(
     *,
     variant: str,
     unit: str,
+    command: str,
+    provenance: Mapping[str, Any] | None = None,
     enriched: Enrichment | None = None,
 ) -> Page:
     """Make the page.
@@ -50,30 +60,36 @@ def explanation_page(
         Which Score-CAM.
     unit : str
         What the intervals resample.
+    command : str
+        Printed as what remakes the page.
+    provenance : mapping, optional
     enriched : Enrichment, optional
     """
-    page = Page(
-        title, "Score-CAM with its checks, radial profile from the lamina inwards, condensation spots"
-    )
+    shown = "Radial profile from the lamina inwards, condensation spots"
+    page = Page(title, f"Score-CAM with its checks. {shown}" if attributions else shown)
     for name, found in attributions.items():
-        checks = {k.replace("_", " "): f"{v:.3f}" for k, v in found.summary().items()}
-        shown = {"crops": found.inputs[:_SHOWN]}
+        checks = {_WORDS[k]: f"{v:.3f}" for k, v in found.summary().items()}
+        crops = {"crops": found.inputs[:_SHOWN]}
         page.section(
             f"What speaks for {name}",
-            crop_rows(shown, list(channels), f"crops of class {name}"),
+            fill("<p><b>{verdict}</b></p>", verdict=verdict(found)),
+            crop_rows(crops, list(channels), f"crops of class {name}"),
             crop_rows({"Score-CAM": found.maps[:_SHOWN, None]}, ["map"], f"Score-CAM of class {name}"),
             _curves(found),
             definition_list(checks),
             fill(
                 '<p class="note">{variant}. A map is worth looking at only where the correlation with random '
                 "weights is far from 1, deletion lies below its random order and insertion above; and these two say "
-                "something only where the empty input is not taken for the class already (empty probability).</p>",
+                "something only where the empty input is not taken for the class already.</p>",
                 variant=variant,
             ),
         )
     radial = contrasts[contrasts.feature.str.contains("RadialDistribution")]
     other = contrasts[~contrasts.feature.str.contains("RadialDistribution")]
-    note = f"Control against treated, mean of units ({unit}); 95 % interval over units, none where a side has one unit."
+    note = (
+        f"Control against treated, mean of units ({unit}). low, high: 95 % interval of the difference over units, none "
+        "where a side has one unit. effect: the difference over the standard deviation of control units."
+    )
     page.section("Brightness from the lamina inwards", _table(radial, note))
     page.section("Condensation spots, brightness, area", _table(other, note))
     if enriched is not None:
@@ -85,7 +101,20 @@ def explanation_page(
                 text="Null: all circular shifts of the changed bins along the genome.",
             ),
         )
+    page.section(
+        "How this was made",
+        fill("<p>Remake it with</p><pre><code>{command}</code></pre>", command=command),
+        definition_list(provenance or {}),
+    )
     return page
+
+
+def verdict(found: Attribution) -> str:
+    """Say whether the maps may be looked at, and if not, why."""
+    failed = found.failures()
+    if not failed:
+        return "The maps pass their checks."
+    return f"Do not read these maps: {'; '.join(failed)}."
 
 
 def _cell(value: Any) -> str:

@@ -18,11 +18,11 @@ from image2reg.retrieval.moved import moved_features
 from image2reg.retrieval.scores import compound_similarity, group_out_ridge, neighbour_scores, ridge_grid
 from image2reg.retrieval.settings import CallSettings
 from image2reg.retrieval.significance import null_average_precision
+from image2reg.tables.profiles import Profiles
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from image2reg.tables.profiles import Profiles
 
 __all__ = ["Retrieval", "retrieve"]
 
@@ -129,6 +129,7 @@ def retrieve(
     """
     settings = settings or CallSettings()
     given: Mapping[str, Profiles] = profiles if isinstance(profiles, Mapping) else {"profiles": profiles}
+    Profiles.refuse_others(**given)
     arms, shown, reference, notes = prepared_arms(
         given, label=label, different=different, batch=batch, controls=controls, by=by, settings=settings
     )

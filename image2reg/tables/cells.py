@@ -22,11 +22,11 @@ from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
 
-__all__ = ["escape_cell", "read_csv", "restore_cell", "write_csv"]
+__all__ = ["escape_cell", "read_csv", "refuse_separator", "restore_cell", "write_csv"]
 
 # Full-width signs too: spreadsheets with East Asian input turn them into the plain ones.
 _FORMULA = re.compile(r"'*[=+\-@\uff1d\uff0b\uff0d\uff20]")
@@ -104,6 +104,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
             )
         if not header:
             raise DataError(f"{path}: the table is empty; needed is a header line with the column names.")
+        refuse_separator(header, path)
         doubled = sorted({name for name in header if header.count(name) > 1})
         if doubled:
             raise DataError(f"{path}: columns {doubled} appear more than once. Rename or remove one of each.")
@@ -135,6 +136,16 @@ def refuse_shifted(frame: pd.DataFrame, path: Path, n_columns: int) -> None:
             f"{path}: rows have more cells than the {n_columns} columns of the header. Take away the separator at the "
             "end of the lines, or the row names that have no column name."
         )
+
+
+def refuse_separator(header: Sequence[str], path: Path) -> None:
+    """Raise `DataError` when the one column's name is a header with other separators than commas."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in str(header[0]):
+            raise DataError(
+                f"{path}: its cells are separated by {name}; a table here has commas (and points in numbers). Save it "
+                "as comma-separated CSV."
+            )
 
 
 def _mapped(column: pd.Series, change: Callable[[str], str]) -> pd.Series:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
-from image2reg.tables.cells import refuse_shifted, restore_cell, write_csv
+from image2reg.tables.cells import refuse_separator, refuse_shifted, restore_cell, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,16 @@ class Profiles:
     def __init__(self, frame: pd.DataFrame, *, source: str = "profiles") -> None:
         self.source = source
         self.frame: pd.DataFrame = _typed(frame, source)
+
+    @staticmethod
+    def refuse_others(**given: object) -> None:
+        """Raise `DataError` for arguments of a function that are no profiles: a path, a DataFrame, an array."""
+        for name, value in given.items():
+            if not isinstance(value, Profiles):
+                raise DataError(
+                    f"{name} is a {type(value).__name__}, not Profiles. Read a file with "
+                    "image2reg.tables.Profiles.read(path); of a DataFrame make Profiles(frame)."
+                )
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -144,7 +154,9 @@ class Profiles:
         path = Path(path)
         name = path.name.lower()
         if not path.is_file():
-            raise DataError(f"{path}: no such file. Check the path.")
+            raise DataError(
+                f"{path}: {'is a folder, not a table' if path.is_dir() else 'no such file'}. Check the path."
+            )
         if name.endswith(".parquet"):
             frame = _read_parquet(path)
         elif name.endswith((".csv", ".csv.gz")):
@@ -257,6 +269,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         header = pd.read_csv(
             path, header=None, nrows=1, dtype=str, keep_default_na=False, encoding="utf-8-sig"
         ).iloc[0]
+        refuse_separator(list(header), path)
         text = {name: str for name in header if name.startswith(METADATA)}
         # Parsed to the last bit, so that a table from CSV is the table from Parquet.
         frame = pd.read_csv(

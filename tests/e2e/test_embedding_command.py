@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
-from drawn_nuclei import drawn_crops
+from drawn_nuclei import drawn_crops, small_recipe
 from typer.testing import CliRunner
 
 from image2reg.cli import app
 from image2reg.embedding.encoder import load_encoder
+from image2reg.embedding.training import train_encoder
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.interruption import Interrupted
 from image2reg.tables import Profiles
 
 if TYPE_CHECKING:
@@ -37,8 +42,9 @@ def test_from_crops_to_scores_bundle_and_profiles(tmp_path: Path) -> None:
             "--folds", 2, *SMALL, "--json")
     )  # fmt: skip
     assert [row["group kept whole"] for row in said["levels"]] == ["nucleus", "field", "plate"]
-    assert (tmp_path / "e-levels.csv").is_file()
-    assert "balanced accuracy" in (tmp_path / "e" / "README.md").read_text()
+    assert (tmp_path / "e" / "levels.csv").is_file()
+    card = (tmp_path / "e" / "README.md").read_text()
+    assert "balanced accuracy" in card
     out = tmp_path / "p.parquet"
     run("embed", tmp_path / "c.zarr", "--model", tmp_path / "e", "--out", out, "--origin", "generated")
     profiles = Profiles.read(out)
@@ -125,3 +131,74 @@ def test_no_result_replaces_what_it_is_made_of(tmp_path: Path, words: str) -> No
         run(*typed, "--out", tmp_path, "--overwrite")
     assert crops.is_dir()
     assert table.read_bytes() == b"numbers"
+
+
+def stop_after(n: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ctrl-C while the level or input after the first `n` is being scored; gives what was scored."""
+    from image2reg.embedding import ablation, crossvalidation, levels
+
+    seen: list[str] = []
+
+    def scored(*given: object, **named: object) -> object:
+        if len(seen) == n:
+            signal.raise_signal(signal.SIGINT)
+        seen.append(f"{named.get('variant', '')} {named['group']}".strip())
+        return crossvalidation.cross_validate(*given, **named)  # type: ignore[arg-type]
+
+    for module in (levels, ablation):
+        monkeypatch.setattr(module, "cross_validate", scored)
+    return seen
+
+
+def test_a_cross_validation_that_was_stopped_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_crops(48).write(tmp_path / "c.zarr")
+    words = [
+        "train",
+        "encoder",
+        tmp_path / "c.zarr",
+        "--label",
+        "Metadata_Treatment",
+        "--folds",
+        2,
+        *SMALL,
+        "--json",
+    ]
+    whole = json.loads(run(*words, "--ablation", "--out", tmp_path / "whole"))
+    stop_after(4, monkeypatch)
+    stopped = CliRunner().invoke(app, list(map(str, [*words, "--ablation", "--out", tmp_path / "e"])))
+    assert stopped.exit_code == 130
+    assert "3 of the levels, 1 of the ablation, kept in" in str(stopped.exception)
+    assert not (tmp_path / "e").exists()
+    seen = stop_after(-1, monkeypatch)
+    resumed = json.loads(run(*words, "--ablation", "--out", tmp_path / "e", "--resume"))
+    assert len(seen) == 7  # of 3 levels and 8 inputs
+    assert resumed["levels"] == whole["levels"]
+    assert resumed["ablation"] == whole["ablation"]
+    assert len(pd.read_csv(tmp_path / "e" / "ablation.csv")) == 8
+    # other settings: nothing is taken over; a run that begins anew leaves nothing of the old one
+    again = json.loads(
+        run(*words, "--out", tmp_path / "e", "--resume", "--overwrite", "--set=training.steps=22")
+    )
+    assert len(seen) == 7 + 3
+    assert again["levels"] != whole["levels"]
+    last = [*words[:-1], "--no-levels", "--set=n_features=12", "--out", tmp_path / "e", "--overwrite"]
+    monkeypatch.setattr("sys.argv", ["/bin/image2reg", *map(str, last)])
+    told = CliRunner().invoke(app, list(map(str, last)), catch_exceptions=False).stderr
+    assert told.startswith("levels: plate (0 of 2)\nlevels: plate, fold 1 of 2 done (1 of 2)\n")
+    card = (tmp_path / "e" / "README.md").read_text()
+    assert f"image2reg {shlex.join(map(str, last))}\n" in card
+    assert "| Nuclei_Embedding_000 … Nuclei_Embedding_011 (12) |" in card
+    assert len(pd.read_csv(tmp_path / "e" / "levels.csv")) == 1
+    assert not (tmp_path / "e" / "ablation.csv").exists()
+
+
+def test_a_network_without_a_folder_does_not_promise_to_be_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted(2, "Interrupted at step 3; stored as /tmp/x. Continue with --resume.")
+
+    monkeypatch.setattr("image2reg.embedding.training.fit", interrupted)
+    crops = drawn_crops(24)
+    with pytest.raises(Interrupted, match=r"^Interrupted; the network that was being trained is not kept\.$"):
+        train_encoder(crops, crops.column("Metadata_Treatment"), small_recipe(2))

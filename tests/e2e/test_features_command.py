@@ -123,3 +123,12 @@ def test_a_table_that_cannot_be_written_is_refused_before_the_work(
     monkeypatch.setattr(work, lambda *_, **__: pytest.fail("the work began"))
     with pytest.raises(DataError, match=r"table\.csv\.gz: profiles are written as \.csv or \.parquet"):
         run(*(word.format(plate) for word in words), "--out", plate / "table.csv.gz")
+
+
+def test_crops_of_an_odd_size_are_refused_before_any_field_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image2reg.nuclei.pairs.labelled_fields", None)
+    words = ["crops", str(tmp_path), str(tmp_path), "--size", "49", "--out", str(tmp_path.parent / "c.zarr")]
+    result = CliRunner().invoke(app, words)
+    assert str(result.exception) == "a crop of 49 px; the edge length is even and 2 or more. Take 50."

@@ -65,8 +65,11 @@ def test_the_page_holds_scores_and_genes_and_loads_nothing(linked: tuple[Path, d
         "MAP3K9",
         "TGFBR1",
         "image2reg",
+        'text-anchor="end">238<',  # the last number of the axis lies inside the drawing
+        "train mean falls below 0.5",
     ):
         assert text in page
+    assert pd.read_parquet(linked[0] / "linked" / "queries.parquet")["rank"].min() == 1
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
 
@@ -121,6 +124,21 @@ def test_without_shuffles_there_is_no_p_and_the_command_on_the_page_can_be_paste
     assert f"--out &#x27;{out}&#x27;" in (out / "report.html").read_text("utf-8")
     refused = image2reg_command(*words, "--batch", "Metadata_Plate", "--out", tmp_path / "x")
     assert "name with --replicate what replicates share" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("--dimensions 5000", "238 genes, 238 dimensions of the 5000 asked for: no more than genes (diffusion)"),
+     ("--dimensions 300 --method autoencoder", "238 genes, 300 dimensions: more than genes; --dimensions takes fewer"),
+     ("--dimensions 9", "238 genes, 9 dimensions (diffusion)")],
+)  # fmt: skip
+def test_dimensions_other_than_expected_are_said(
+    linked: tuple[Path, dict], tmp_path: Path, words: str, said: str
+) -> None:
+    done = image2reg_command(
+        "genes", "--network", linked[0] / "graph", "--out", tmp_path / "g.parquet", *words.split()
+    )
+    assert done.stdout.startswith(said)
 
 
 def test_existing_results_are_kept(linked: tuple[Path, dict]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from image2reg.errors import DataError
 from image2reg.nuclei.crops import Crops
 
 
@@ -295,3 +296,24 @@ def test_cells_that_are_real_score_as_real_and_a_table_says_so(
     again = morphgen(*words)
     assert again.code == 3
     assert "exists" in again.err
+
+
+def test_the_recorded_command_can_be_pasted(
+    morphgen: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def recorded(*_: object, command: str, **__: object) -> None:
+        told.append(command)
+        raise DataError("far enough")
+
+    for name in ("train_vae_from", "train_diffusion_from"):
+        monkeypatch.setattr(f"morphgen.runs.{name}", recorded)
+    morphgen("train", "vae", "--data", "my crops.zarr", "--out", "vae")
+    morphgen(
+        "train", "diffusion", "--data", "my crops.zarr", "--signatures", "s.gct", "--vae", "vae", "--out", "g"
+    )
+    assert told == [
+        "morphgen train vae --data 'my crops.zarr' --out vae",
+        "morphgen train diffusion --data 'my crops.zarr' --signatures s.gct --vae vae --out g",
+    ]

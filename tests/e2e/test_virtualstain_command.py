@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from image2reg.console import run
+from image2reg.errors import DataError
 from image2reg.images import Image, read, write
 
 MODEL = "phase-neuron"
@@ -187,3 +188,23 @@ def test_wrong_options_are_usage_errors(
         assert "could not be written" in err
     assert call(capsys, monkeypatch, "predict", stack)[0] == 2
     assert call(capsys, monkeypatch, "evaluate", "--model", MODEL)[0] == 2
+
+
+def test_the_recorded_command_can_be_pasted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def recorded(*_: object, command: str, **__: object) -> None:
+        told.append(command)
+        raise DataError("far enough")
+
+    monkeypatch.setattr("virtualstain.runs.train_from", recorded)
+    monkeypatch.setattr("virtualstain.runs.evaluate_model", recorded)
+    words = ("--data", "my plate", "--out", "a run")
+    call(capsys, monkeypatch, "train", *words)
+    call(capsys, monkeypatch, "evaluate", "--model", "m", *words)
+    assert told == [
+        "virtualstain train --data 'my plate' --out 'a run'",
+        "virtualstain evaluate --model m --data 'my plate' --out 'a run'",
+    ]

@@ -166,3 +166,14 @@ def test_files_that_cannot_be_read(tmp_path):
     path.write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(ConfigurationError, match="cannot be read as text"):
         load_config(Recipe, path)
+
+
+def test_settings_that_disagree_name_the_options_that_change_them():
+    from image2reg.embedding.recipe import EncoderRecipe
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(EncoderRecipe, overrides=["training.steps=20"])
+    assert str(caught.value) == (
+        "defaults with --set training.steps=20: training: warmup_steps=20 must be below steps=20. Change it with "
+        "--set training.warmup_steps=… or --set training.steps=…."
+    )

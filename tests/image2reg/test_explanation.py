@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +17,13 @@ from image2reg.embedding.contrasts import chromatin_profiles, contrast
 from image2reg.embedding.encoder import save_encoder
 from image2reg.embedding.enrichment import enrichment, read_bed, read_bins
 from image2reg.embedding.networks import build_encoder
-from image2reg.embedding.score_cam import explain_crops
+from image2reg.embedding.score_cam import Attribution, explain_crops
 from image2reg.embedding.training import TrainedEncoder, train_encoder
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.nuclei.crops import OTHER, Crops
 from image2reg.nuclei.regions import Regions
 from image2reg.nuclei.spots import measure_spots
+from image2reg.report.explanation import verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +102,41 @@ def test_a_single_image_per_side_has_no_interval() -> None:
     assert (table.n_treated == 1).all()
     with pytest.raises(DataError, match="must hold 'dmso' and something else; it holds"):
         contrast(chromatin_profiles(crops), "Metadata_Treatment", control="dmso")
+
+
+def attribution(**changed: object) -> Attribution:
+    """Maps that pass: removed first they take the class away, shown first they bring it."""
+    falls = np.linspace(1, 0, 21) ** 3 * np.ones((4, 1))
+    plain = {"maps": np.zeros((4, 2, 2)), "inputs": np.zeros((4, 1, 2, 2)), "random_correlation": np.full(4, 0.3),
+             "deletion": falls, "insertion": 1 - falls, "random_deletion": np.linspace(1, 0, 21) + 0 * falls,
+             "random_insertion": np.linspace(0, 1, 21) + 0 * falls}  # fmt: skip
+    return Attribution(**{**plain, **changed})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({}, "The maps pass their checks."),
+     ({"random_correlation": np.full(4, 0.95)}, "with random weights the map is nearly the same (correlation 0.95)"),
+     ({"insertion": np.zeros((4, 21))}, "showing the map's pixels first raises the class no more"),
+     ({"deletion": np.ones((4, 21))}, "taking the map's pixels away first lowers the class no more"),
+     ({"deletion": np.zeros((4, 21)) + 0.6 * (np.arange(21) > 19)}, "an empty input is taken for this class"),
+     ({"beside": "nucleus"}, "looks through another branch too (nucleus)")],
+)  # fmt: skip
+def test_maps_that_fail_a_check_are_not_to_be_read(changed: dict[str, object], said: str) -> None:
+    assert said in verdict(attribution(**changed))
+    assert verdict(attribution(**changed)).startswith("Do not read" if changed else "The maps pass")
+
+
+def test_without_a_model_the_page_promises_no_maps_and_one_plate_has_no_interval(tmp_path: Path) -> None:
+    crops = drawn_crops(24)
+    crops.metadata["Metadata_Plate"] = "p1"
+    crops.write(tmp_path / "c.zarr")
+    words = ["explain", str(tmp_path / "c.zarr"), "--out", str(tmp_path / "x"), "--label", "Metadata_Treatment",
+             "--control", "a", "--unit", "plate"]  # fmt: skip
+    said = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+    assert "(no interval: one plate on a side)" in said
+    assert "nan" not in said
+    assert "Score-CAM" not in (tmp_path / "x" / "report.html").read_text()
 
 
 def test_spots_are_counted_and_a_smooth_nucleus_has_none() -> None:
@@ -247,6 +284,18 @@ def test_the_command_writes_one_page(tmp_path: Path, trained: tuple[TrainedEncod
     )
     assert result.exit_code == 0
     html = (tmp_path / "x" / "report.html").read_text()
+    assert "The encoder was trained on these very nuclei" in html
+    assert "The encoder was trained on these very nuclei" in result.stdout
+    for text in (
+        "Score-CAM with its checks",
+        "How this was made",
+        "effect: the difference over the standard deviation",
+    ):
+        assert text in html
+    failed = json.loads((tmp_path / "x" / "checks.json").read_text())["b"]["failed"]
+    said = f"Do not read these maps: {'; '.join(failed)}." if failed else "The maps pass their checks."
+    assert f"<b>{said}</b>" in html
+    assert f"b: {said} (deletion " in result.stdout
     assert "random weights correlation" in html
     assert "softmax of the scores over channels" in html
     assert "Changed bins" in html

@@ -11,7 +11,9 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from image2reg.cli import app
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.genes import (
     GeneNetwork,
@@ -317,3 +319,44 @@ def test_single_cells_are_read_through_anndata(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "anndata", None)
     with pytest.raises(DataError, match=r"reading .h5ad needs anndata: pip install"):
         read_expression(str(tmp_path / "cells.h5ad"))
+
+
+def test_targets_that_are_hubs_stay_and_each_loss_has_its_reason(tmp_path: Path) -> None:
+    star = [("H", f"L{i}", 0.1) for i in range(30)] + [("G", f"L{i}", 0.1) for i in range(30)]
+    rows = [f"{a}\t{b}\t{c}" for a, b, c in [*star, ("L1", "L2", 0.1), ("X", "Y", 0.1), ("L3", "FAR", 0.9)]]
+    table = write(tmp_path / "i.tsv", "protein1\tprotein2\tcost", rows)
+    targets = write(tmp_path / "t.txt", "H  # the hub", ["# others", "L1", "L2", "g", "FAR"])
+    made = build_network(table, targets, max_cost=0.5, hubs=0.9)
+    assert made.steiner.terminals == ("H", "L1", "L2")
+    assert "G" not in made.interactome.names
+    assert made.facts["hub_targets"] == ["H"]
+    assert (made.facts["absent"], made.facts["unreached"]) == (["g"], ["FAR"])
+    result = CliRunner().invoke(app, ["network", "--interactions", str(table), "--targets", str(targets), "--max-cost",
+                                      "0.5", "--hubs", "0.9", "--out", str(tmp_path / "n")])  # fmt: skip
+    assert result.stdout.splitlines()[1:] == [
+        "lost, not among the interactions: g", "lost, no interactions up to cost 0.5 lead to them: FAR",
+        "hubs, kept as targets (--hubs 0.9): H", "Written in other capitals: 'g' (here 'G').",
+        f"written: {tmp_path / 'n'}",
+    ]  # fmt: skip
+    (tmp_path / "t.txt").write_text("l1\nl2\n")
+    with pytest.raises(DataError, match=r"Written in other capitals: 'l1' \(here 'L1'\), 'l2'"):
+        build_network(table, targets, max_cost=0.5)
+
+
+def test_targets_in_every_kind_of_list(tmp_path: Path) -> None:
+    for name, text in {
+        "a.txt": "\ufeff# mine\nTP53 # tumour\n\nAKT1\n", "a.gmt": "mine\tabout\tTP53\tAKT1\n",
+        "a.csv": "id,Symbol\n1,TP53\n2,AKT1\n", "b.csv": "Metadata_Gene,f\nTP53,1\nAKT1,2\n",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text(text)
+        assert read_targets(tmp_path / name) == ["AKT1", "TP53"]
+    for name, text, said in (
+        ("c.gmt", "a\t\tTP53\nb\t\tAKT1\n", r"2 gene sets, such as \['a', 'b'\]\. Give a file of the one"),
+        ("c.csv", "id,name\n1,TP53\n", r"no column of gene symbols; there are \['id', 'name'\]"),
+        ("d.csv", "id;gene\n1;TP53\n", "separated by semicolons"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=said):
+            read_targets(tmp_path / name)
+    with pytest.raises(DataError, match="is a folder"):
+        read_targets(tmp_path)

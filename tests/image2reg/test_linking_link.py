@@ -164,7 +164,7 @@ def test_origins_are_reported_apart_and_queries_ranked() -> None:
     assert result.table["origin"].unique().tolist() == ["real", "generated"]
     real, generated_row = (result.table[result.table["origin"] == o].iloc[0] for o in ("real", "generated"))
     assert real["auc"] > generated_row["auc"]
-    best = result.queries[(result.queries["origin"] == "real") & (result.queries["rank"] == 0)]
+    best = result.queries[(result.queries["origin"] == "real") & (result.queries["rank"] == 1)]
     assert best["Metadata_Compound"].tolist() == ["drug"]
     assert best["candidate"].tolist() == ["G007"]  # its gene was never told
 
@@ -176,6 +176,33 @@ def test_the_gene_may_stand_in_another_column() -> None:
     assert result.table.iloc[0]["auc"] > 0.99
     with pytest.raises(DataError, match="no metadata column 'Metadata_Gene'; there are"):
         i2r.link(renamed, target)
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_rows_of_one_well_without_a_gene_are_one_query_and_counted(by_row: bool) -> None:
+    source, target = planted(rows=3)
+    gene = source.column("Metadata_Gene")
+    frame = source.frame.assign(
+        Metadata_Gene=np.select([gene == "G007", gene == "G003", gene == "G004"], ["", "", "g004"], gene),
+        Metadata_Well=np.where(gene == "G007", "A01", np.where(gene == "G003", "A02", gene)),
+        Metadata_Object=np.arange(len(source)),
+    )
+    result = i2r.link(source.replace(frame), target, by_row=by_row, n_permutations=0)
+    best = result.queries[result.queries["rank"] == 1]
+    assert best["candidate"].tolist() == ["G004", "G003", "G007"]  # what names a gene comes first
+    assert best["Metadata_Count"].tolist() == ["3", "3", "3"]
+    assert best["Metadata_Well"].tolist() == ["G004", "A02", "A01"]
+    assert set(best["Metadata_Object"]) == {""}
+    assert "g004. Written in other capitals: 'g004' (here 'G004')." in result.notes[0]
+    assert "6 rows without a gene, ranked as 2 queries" in " ".join(result.notes)
+
+
+def test_ranks_begin_at_one(found: LinkResult) -> None:
+    assert found.rankings["rank"].min() == 1
+    assert (found.rankings["rank"] <= found.rankings["n_candidates"]).all()
+    assert (found.rankings.loc[found.rankings["rank"] == 1, "tied_rank"] >= 1).all()
+    first = found.rankings["best"].str.split().str[0] == found.rankings["gene"]
+    assert (first == (found.rankings["rank"] == 1)).all()
 
 
 def test_genes_absent_from_the_network_are_named_and_counted() -> None:

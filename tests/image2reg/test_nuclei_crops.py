@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert cut_crops(image, np.zeros_like(labels)) is None
     with pytest.raises(DataError, match=r"image is \(40, 50\) and its labels are \(40, 49\)"):
         cut_crops(image, labels[:, 1:])
-    with pytest.raises(ConfigurationError, match="size_px is 15"):
+    with pytest.raises(ConfigurationError, match="a crop of 15 px; the edge length is even"):
         cut_crops(image, labels, size_px=15)
     with pytest.raises(DataError, match="do not fit"):
         Crops(crops.images, crops.metadata, crops.masks, ("DNA",))

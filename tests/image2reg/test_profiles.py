@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import image2reg as i2r
 from image2reg.errors import DataError
 from image2reg.tables import Profiles
 from image2reg.tables.aggregate import aggregate
+from image2reg.tables.cells import read_csv
 
 
 def table() -> pd.DataFrame:
@@ -120,3 +122,31 @@ def test_csv_keeps_every_bit_of_a_number(tmp_path: Path) -> None:
     profiles = Profiles(pd.DataFrame(values, columns=list("abcde")).assign(Metadata_Well="A01"))
     profiles.write(tmp_path / "profiles.csv")
     np.testing.assert_array_equal(Profiles.read(tmp_path / "profiles.csv").values, values)
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_table_with_other_separators_says_so_in_a_line(tmp_path: Path, mark: str, name: str) -> None:
+    path = tmp_path / "t.csv"
+    header = ["Metadata_Well", *(f"Cells_F{i}" for i in range(300))]
+    path.write_text("\n".join([mark.join(header), mark.join(["A01", *["1,5"] * 300])]))
+    for read in (Profiles.read, read_csv):
+        with pytest.raises(
+            DataError, match=rf"t\.csv: its cells are separated by {name}; .* Save it"
+        ) as refused:
+            read(path)
+        assert len(str(refused.value)) < 300
+    with pytest.raises(DataError, match="is a folder, not a table"):
+        Profiles.read(tmp_path)
+
+
+def test_what_is_no_table_of_profiles_is_refused_at_the_door() -> None:
+    frame = pd.DataFrame({"Metadata_Gene": ["A", "B"], "f": [1.0, 2.0]})
+    hint = r"not Profiles\. Read a file with image2reg\.tables\.Profiles\.read\(path\)"
+    for call, name, kind in (
+        (lambda: i2r.link("ta.parquet", Profiles(frame)), "source", "str"),  # type: ignore[arg-type]
+        (lambda: i2r.link(Profiles(frame), frame), "target", "DataFrame"),  # type: ignore[arg-type]
+        (lambda: i2r.retrieve(frame, label="Metadata_moa"), "profiles", "DataFrame"),  # type: ignore[arg-type]
+        (lambda: i2r.retrieve({"real": "a.csv"}, label="x"), "real", "str"),  # type: ignore[dict-item]
+    ):
+        with pytest.raises(DataError, match=f"^{name} is a {kind}, {hint}"):
+            call()
