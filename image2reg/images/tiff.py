@@ -67,7 +67,7 @@ def read_tiff(
         data, letters = _in_order(data, letters)
         n_channels = dict(zip(letters, data.shape, strict=True)).get("C", 1)
         names = metadata.channels if len(metadata.channels) == n_channels else ()
-        return Image(data, letters, metadata.voxel_um, names, str(path), max_bytes)
+        return Image(data, letters, metadata.voxel_um, names, str(path), max_bytes, metadata.annotations)
 
 
 def _refuse_several(path: Path, tif: tifffile.TiffFile) -> None:
