@@ -22,11 +22,15 @@ SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".pn
 
 @dataclass
 class BatchResult:
-    """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file)."""
+    """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file).
+
+    `unit` says what the values are.
+    """
 
     written: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     failures_path: Path | None = None
+    unit: str = ""
 
 
 def _suffix(path: Path) -> str | None:
@@ -105,7 +109,7 @@ def predict_many(
     failures_path(out)
     for folder in {target.parent for _, target in jobs}:
         make_folder(folder)
-    result = BatchResult()
+    result = BatchResult(unit=model.unit)
     options: dict[str, Any] = {
         "channels": channels,
         "resample": resample,

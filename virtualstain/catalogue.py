@@ -39,7 +39,7 @@ def catalogue(*, verify: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name, path, summary, inputs, outputs, planes, voxel_um, metrics, verified, problem``.
+        ``name, path, summary, inputs, outputs, unit, offset_px, planes, voxel_um, limits, metrics, verified, problem``.
     """
     from virtualstain.model import KIND, roots
 
@@ -52,8 +52,9 @@ def catalogue(*, verify: bool = False) -> list[dict[str, Any]]:
 
 def _describe(entry: Entry, *, verify: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "name": entry.name, "path": str(entry.path), "summary": "", "inputs": [], "outputs": [], "planes": None,
-        "voxel_um": None, "metrics": [], "verified": None, "problem": entry.problem,
+        "name": entry.name, "path": str(entry.path), "summary": "", "inputs": [], "outputs": [], "unit": "",
+        "offset_px": [0, 0, 0], "planes": None, "voxel_um": None, "limits": [], "metrics": [], "verified": None,
+        "problem": entry.problem,
     }  # fmt: skip
     if entry.spec is None:
         return row
@@ -62,8 +63,11 @@ def _describe(entry: Entry, *, verify: bool) -> dict[str, Any]:
         "summary": entry.spec.summary,
         "inputs": list(port.channels),
         "outputs": list(entry.spec.outputs[0].channels),
+        "unit": entry.spec.outputs[0].transform,
+        "offset_px": list(entry.spec.outputs[0].offset_px),
         "planes": port.n_planes,
         "voxel_um": list(port.voxel_um),
+        "limits": list(entry.spec.limits),
         "metrics": [m.model_dump(mode="json") for m in entry.spec.metrics],
     }
     if not verify:
@@ -89,6 +93,8 @@ def catalogue_lines(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"  {', '.join(row['inputs'])} ({planes}, voxel {voxel} um) to {', '.join(row['outputs'])}"
         )
+        if row["unit"]:
+            lines.append(f"  values: {row['unit']}")
         scores = [m for m in row["metrics"] if m["name"] == "pearson"]
         for m in scores:
             floor = f", floor {m['floor']:.2f}" if m["floor"] is not None else ""

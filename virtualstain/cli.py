@@ -168,9 +168,12 @@ def predict(
         f"{row['source']}  ->  {row['output']}" + "".join(f"\n  note: {f}" for f in row["flags"])
         for row in done.written
     ]
+    if done.written:
+        lines.append(f"values: {done.unit}")
     if done.failures:
         lines.append(f"{len(done.failures)} failed; see {done.failures_path}")
-    emit({"written": done.written, "failures": done.failures}, "\n".join(lines), as_json=as_json)
+    result = {"written": done.written, "failures": done.failures, "unit": done.unit}
+    emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:
         sys.exit(5)
 

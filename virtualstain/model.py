@@ -20,9 +20,10 @@ from virtualstain.networks.interface import StainNetwork, deploy
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.staining import stain_field
 
-__all__ = ["KIND", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
+__all__ = ["KIND", "OUTPUT", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
 
 KIND = "stain"
+OUTPUT = "output normalisation"  # key of an annotation: `image2reg.models.spec.Normalisation` as JSON
 if TYPE_CHECKING:
     from image2reg.images.image import Image
     from virtualstain.predict import Prediction
@@ -137,6 +138,21 @@ class StainModel:
     def offset_px(self) -> tuple[int, int, int]:
         """Displacement (z, y, x) of the stain against the input on the microscope it was trained for, voxels."""
         return self.bundle.spec.outputs[0].offset_px
+
+    @property
+    def unit(self) -> str:
+        """What the values of its predictions are, in words."""
+        return self.bundle.spec.outputs[0].transform or "not stated"
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What a file with a prediction of this model says about its values (`Image.annotations`)."""
+        spec = self.bundle.spec
+        return {
+            "model": f"{spec.name} {spec.version}",
+            "unit": self.unit,
+            OUTPUT: spec.normalisation.output.model_dump_json(),
+        }
 
     def input_scale(self, stack: Any, valid: NDArray[np.bool_] | None, where: str) -> list[ChannelScale]:
         """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says.

@@ -44,7 +44,8 @@ class Prediction:
     Attributes
     ----------
     image : Image
-        float32, channels named after the stains, with the axes and voxel size of the input.
+        float32, channels named after the stains, with the axes and voxel size of the input; its annotations say
+        which model made it and in what unit.
     flags : tuple of str
         What was found on the way (padding, saturation, resampling); empty when nothing was.
     """
@@ -150,7 +151,7 @@ def predict_to(
     shape = ready.output_shape if timed else ready.output_shape[1:]
     with OmeZarrWriter(
         path, shape=shape, axes="TCZYX" if timed else "CZYX", dtype=np.dtype(np.float32), voxel_um=image.voxel_um,
-        channels=model.outputs, overwrite=overwrite,
+        channels=model.outputs, annotations=model.annotations, overwrite=overwrite,
     ) as writer:  # fmt: skip
 
         def sink(time: int, box: tuple[slice, ...], values: NDArray[np.float32]) -> None:
@@ -256,7 +257,9 @@ class _Prepared:
     def image_of(self, out: NDArray[np.float32]) -> Image:
         """Wrap the (T, K, Z, Y, X) result, back on the input's grid when it was resampled."""
         source = self.source
-        made = Image(out, "TCZYX", self.parts[0].voxel_um, self.model.outputs)
+        made = Image(
+            out, "TCZYX", self.parts[0].voxel_um, self.model.outputs, annotations=self.model.annotations
+        )
         if self.resampled:
             from image2reg.images.resampling import resample as resample_image
 

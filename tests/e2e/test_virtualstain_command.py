@@ -82,6 +82,8 @@ def test_one_stack_to_one_file(
     code, printed, err = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out)
     assert (code, err) == (0, "")
     assert str(out) in printed
+    assert "values: counts of the training set" in printed
+    assert "values: log(1 + counts), relative" in call(capsys, monkeypatch, "models")[1]
     assert read(out).sizes == {"C": 3, "Z": 1, "Y": 70, "X": 90}
     code, _, err = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out)
     assert code == 3

@@ -208,6 +208,8 @@ def test_files_hold_what_memory_holds(make_model: Factory, tmp_path: Path, name:
     back = read(tmp_path / name)
     assert back.channels == ("Hoechst", "Mito")
     assert back.voxel_um == (1.0, 0.5, 0.5)
+    assert back.annotations["model"] == "tiny 1.0.0"
+    assert back.annotations["unit"] == model.unit
     np.testing.assert_array_equal(back.to_axes("CZYX").load().data, predict(model, cells).image.data)
     with pytest.raises(DataError, match=r"already exists.*--overwrite"):
         predict_to(model, cells, tmp_path / name)
