@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import typer
 from image2reg.errors import ProjectError
 from image2reg.interruption import Interrupted
 
-__all__ = ["application", "emit", "plain", "progress_bar", "run"]
+__all__ = ["application", "command_line", "emit", "plain", "progress_bar", "run"]
 
 
 def application(name: str, summary: str) -> typer.Typer:
@@ -63,6 +64,11 @@ def run(app: Callable[..., Any]) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+
+
+def command_line(program: str) -> str:
+    """Give the running command as it can be typed again: quoted, and from its beginning (without ``--resume``)."""
+    return shlex.join([program, *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from image2reg.commands.options import AsJson, Device, Out, Overwrite, Settings, Tta
-from image2reg.console import application, emit, progress_bar, run
+from image2reg.console import application, command_line, emit, progress_bar, run
 from image2reg.errors import ConfigurationError
 
 app = application("virtualstain", "Label-free stacks (brightfield, phase) to predicted fluorescence.")
@@ -116,9 +116,9 @@ def train(
 ) -> None:
     """Train on a folder or manifest, test on held-out groups, end in a bundle and a report."""
     from virtualstain.runs import train_from
-    from virtualstain.staining_page import score_lines
+    from virtualstain.staining_page import below_floor, score_lines
 
-    command = "virtualstain " + " ".join(sys.argv[1:])
+    command = command_line("virtualstain")
     overrides = [
         *(settings or []),
         *([f"training.seed={seed}", f"split.seed={seed}"] if seed is not None else []),
@@ -128,6 +128,7 @@ def train(
         device=device, command=command,
     )  # fmt: skip
     table = score_lines(done.scores) if len(done.scores) else "no test split: nothing was scored"
+    table += "".join(f"\nnote: {note}" for note in (below_floor(done.scores) if len(done.scores) else ()))
     emit({"bundle": str(done.bundle.directory), "scores": done.scores.to_dict("records"),
           "steps": done.fit.steps_done, "seconds": done.fit.seconds},
          f"{table}\n\nmodel   {done.bundle.directory}\nreport  {out / 'report.html'}", as_json=as_json)  # fmt: skip
@@ -190,25 +191,31 @@ def evaluate(
         str,
         typer.Option("--split", help="Which split of the manifest; one without splits is scored whole."),
     ] = "test",
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for scores.csv and, with --model, report.html.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for scores.csv and report.html.")] = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a prediction against the real stain, beside floor, ceiling and interval."""
-    from virtualstain.runs import evaluate_model, evaluate_pair
+    from virtualstain.scored_runs import evaluate_model, evaluate_pair
     from virtualstain.staining_page import score_lines
 
+    command = command_line("virtualstain")
     if prediction and truth and not (model or data):
-        scores = evaluate_pair(prediction, truth, out=out, overwrite=overwrite)
+        done = evaluate_pair(prediction, truth, out=out, overwrite=overwrite, command=command)
     elif model and data and not (prediction or truth):
-        command = "virtualstain " + " ".join(sys.argv[1:])
-        scores = evaluate_model(model, data, split=split, out=out, overwrite=overwrite, command=command)
+        done = evaluate_model(
+            model, data, split=split, out=out, device=device, overwrite=overwrite, command=command
+        )
     else:
         raise ConfigurationError("evaluate: give either --prediction with --truth, or --model with --data.")
-    text = score_lines(scores, tuple(scores["metric"].unique()))
-    emit({"scores": scores.to_dict("records")}, text, as_json=as_json)
+    lines = [score_lines(done.scores, tuple(done.scores["metric"].unique()))]
+    lines += [f"note: {note}" for note in done.notes]
+    emit(
+        {"scores": done.scores.to_dict("records"), "notes": list(done.notes)},
+        "\n".join(lines),
+        as_json=as_json,
+    )
 
 
 def _numbers(text: str | None, option: str) -> tuple[float | None, float | None, float | None] | None:

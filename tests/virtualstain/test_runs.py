@@ -18,7 +18,8 @@ from virtualstain.check import check_lines, check_path
 from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
 from virtualstain.model import StainModel
 from virtualstain.recipe import Recipe, SplitSettings, stack_defaults
-from virtualstain.runs import evaluate_model, evaluate_pair, find_recipe, train_from
+from virtualstain.runs import find_recipe, train_from
+from virtualstain.scored_runs import evaluate_model, evaluate_pair
 
 QUICK = (
     "training.steps=4", "training.warmup_steps=1", "training.batch_size=2", "training.validate_every=4",
@@ -170,7 +171,7 @@ def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, t
         train_from(folder, out, **CHANNELS, overrides=QUICK)
     again = train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
     pd.testing.assert_frame_equal(again.scores, done.scores)
-    table = evaluate_model(str(out / "bundle"), _manifest(folder), split="test", out=tmp_path / "eval")
+    table = evaluate_model(str(out / "bundle"), _manifest(folder), split="test", out=tmp_path / "eval").scores
     scores = table.set_index(["channel", "metric"])["value"]
     assert scores["Hoechst", "pearson"] == pytest.approx(
         done.scores.set_index(["channel", "metric"])["value"]["Hoechst", "pearson"], abs=1e-4
@@ -227,7 +228,7 @@ def test_a_model_is_scored_on_the_voxel_size_it_was_made_for(
         with pytest.raises(DataError, match=words):
             evaluate_model(bundle, path)
     manifest.replace(manifest.frame.assign(voxel_y_um=0.5, voxel_x_um=0.5)).write(folder / "own.csv")
-    table = evaluate_model(bundle, folder / "own.csv")
+    table = evaluate_model(bundle, folder / "own.csv").scores
     assert set(table[table["metric"] == "pearson"]["level"]) == {"field in group"}  # two fields of each well
 
 
@@ -237,7 +238,7 @@ def test_a_pair_of_images_is_scored_by_channel_name(tmp_path: Path) -> None:
     made = real + rng.normal(0, 10, real.shape).astype(np.float32)
     write(Image(real, "CZYX", (1, 0.5, 0.5), ("Hoechst", "Mito")), tmp_path / "real.ome.tif")
     write(Image(made[::-1].copy(), "CZYX", (1, 0.5, 0.5), ("Mito", "Hoechst")), tmp_path / "made.ome.tif")
-    table = evaluate_pair(tmp_path / "made.ome.tif", tmp_path / "real.ome.tif")
+    table = evaluate_pair(tmp_path / "made.ome.tif", tmp_path / "real.ome.tif").scores
     for k, name in enumerate(("Hoechst", "Mito")):
         row = table[(table["channel"] == name) & (table["metric"] == "pearson")].iloc[0]
         assert row.value == pytest.approx(np.corrcoef(real[k].ravel(), made[k].ravel())[0, 1], abs=1e-5)
