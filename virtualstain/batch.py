@@ -12,6 +12,7 @@ from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
 from image2reg.tables.side_tables import failure, failures_path, write_failures
+from image2reg.wording import counted
 from virtualstain.model import StainModel, load
 from virtualstain.predict import predict, predict_to
 
@@ -73,7 +74,7 @@ def predict_many(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = False,
+    input_frame: bool = True,
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
@@ -173,7 +174,7 @@ def _predict_plate(
         )
     plate = read_plate(path)
     places, failed = list(plate), []
-    flags: list[str] = []
+    flags: dict[str, list[str]] = {}
     with PlateWriter(target, name=plate.name, overwrite=overwrite) as writer:
         for well, field_name in places:
             try:
@@ -183,11 +184,15 @@ def _predict_plate(
                 failed.append(failure(f"{path}/{well}/{field_name}", error))
                 continue
             writer.write(well, field_name, done.image)
-            flags.extend(f"{well}/{field_name}: {flag}" for flag in done.flags)
+            for flag in done.flags:
+                flags.setdefault(flag, []).append(f"{well}/{field_name}")
         if len(failed) == len(places):
             raise DataError(f"all {len(places)} fields of {path} failed; the first: {failed[0]['error']}")
     result.failures.extend(failed)
-    return tuple(flags)
+    return tuple(
+        f"{found[0] if len(found) == 1 else counted(len(found), 'field')}: {flag}"
+        for flag, found in flags.items()
+    )
 
 
 def _result_name(path: Path) -> str:

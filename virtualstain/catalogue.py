@@ -93,6 +93,9 @@ def catalogue_lines(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"  {', '.join(row['inputs'])} ({planes}, voxel {voxel} um) to {', '.join(row['outputs'])}"
         )
+        if any(row["offset_px"]):
+            y, x = row["offset_px"][1:]
+            lines.append(f"  its training microscope recorded the stain {y}, {x} pixels (y, x) off the input")
         if row["unit"]:
             lines.append(f"  values: {row['unit']}")
         scores = [m for m in row["metrics"] if m["name"] == "pearson"]

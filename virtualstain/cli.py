@@ -148,8 +148,11 @@ def predict(
     tta: Tta = False,
     input_frame: Annotated[
         bool,
-        typer.Option("--input-frame", help="Register the stain to the input, whatever the model's offset."),
-    ] = False,
+        typer.Option(
+            "--input-frame/--stain-frame",
+            help="Register the stain to the input, or to where the training microscope's stain camera records it.",
+        ),
+    ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out images whose result is there.")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,

@@ -20,9 +20,10 @@ from virtualstain.networks.interface import StainNetwork, deploy
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.staining import stain_field
 
-__all__ = ["KIND", "OUTPUT", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
+__all__ = ["FRAME", "KIND", "OUTPUT", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
 
 KIND = "stain"
+FRAME = "frame"  # key of an annotation: what a prediction of a model with an offset is registered to
 OUTPUT = "output normalisation"  # key of an annotation: `image2reg.models.spec.Normalisation` as JSON
 if TYPE_CHECKING:
     from image2reg.images.image import Image
@@ -254,8 +255,9 @@ class StainModel:
         tile : (z, y, x), optional
             Largest window; the bundle's own by default.
         input_frame : bool
-            Leave the stain registered to the input. By default it lies where the stain's camera of the training
-            microscope would record it (`offset_px`; zero for most models).
+            Leave the stain registered to the input, as `virtualstain.predict.predict` does. By default it lies where
+            the stain's camera of the training microscope would record it (`offset_px`; zero for most models), as
+            scores and golden samples need it.
         **options
             ``tta``, ``batch_size``, ``skip``, ``progress`` of `virtualstain.staining.stain_field`.
 

@@ -17,7 +17,7 @@ from image2reg.wording import counted
 from virtualstain.batch import is_plate
 from virtualstain.evaluate import ScoredField
 from virtualstain.fields import padding_mask
-from virtualstain.model import OUTPUT, shown_sizes
+from virtualstain.model import FRAME, OUTPUT, shown_sizes
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.predict import ALIASES
 
@@ -128,6 +128,11 @@ def score_pair(pair: Pair) -> ScoredPair:
     by = _normalisation(made)
     done = ScoredPair([], by is not None and by.transform == "log1p", notes)
     notes += _voxel_notes(pair)
+    if made.annotations.get(FRAME) == "input":
+        notes.append(
+            "the prediction lies on its input image; for images of the model's training microscope, whose stain camera "
+            "is off it, predict with --stain-frame"
+        )
     predicted = made.to_axes("CZYX").load().data
     stains = real.to_axes("CZYX").load().data
     for one, other in names:

@@ -15,7 +15,7 @@ from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
 from virtualstain.fields import padding_mask
-from virtualstain.model import StainModel, shown_sizes
+from virtualstain.model import FRAME, StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
 
 __all__ = ["Prediction", "predict", "predict_to"]
@@ -62,7 +62,7 @@ def predict(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = False,
+    input_frame: bool = True,
     progress: Progress | None = None,
 ) -> Prediction:
     """Predict one image into memory.
@@ -81,7 +81,7 @@ def predict(
     tta : bool
         Average over the eight turns and mirrorings of Y and X, at eight times the cost.
     input_frame : bool
-        Register the stain to the input, instead of where the training microscope's stain camera would record it
+        Register the stain to the input. False puts it where the training microscope's stain camera would record it
         (`virtualstain.model.StainModel.offset_px`; the same for models without an offset).
     progress : callable
         Called with (finished, total) tiles.
@@ -93,7 +93,7 @@ def predict(
     ResourceError
         The prediction does not fit in memory; `predict_to` with an OME-Zarr streams.
     """
-    ready = _Prepared(model, image, channels=channels, resample=resample)
+    ready = _Prepared(model, image, channels=channels, resample=resample, input_frame=input_frame)
     n_bytes = 4 * int(np.prod(ready.output_shape))
     if n_bytes > default_max_bytes():
         raise ResourceError(
@@ -106,7 +106,7 @@ def predict(
         part: tuple[Any, ...] = (time, slice(None), *box)
         out[part] = values
 
-    ready.run(sink, hold=True, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
+    ready.run(sink, hold=True, tile=tile, tta=tta, progress=progress)
     result, flags = ready.image_of(out), tuple(ready.flags)
     return Prediction(result, flags)
 
@@ -120,7 +120,7 @@ def predict_to(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = False,
+    input_frame: bool = True,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> tuple[str, ...]:
@@ -146,12 +146,12 @@ def predict_to(
         )  # fmt: skip
         done.image.write(path, overwrite=overwrite)
         return done.flags
-    ready = _Prepared(model, image, channels=channels, resample=False)
+    ready = _Prepared(model, image, channels=channels, resample=False, input_frame=input_frame)
     timed = "T" in image.axes
     shape = ready.output_shape if timed else ready.output_shape[1:]
     with OmeZarrWriter(
         path, shape=shape, axes="TCZYX" if timed else "CZYX", dtype=np.dtype(np.float32), voxel_um=image.voxel_um,
-        channels=model.outputs, annotations=model.annotations, overwrite=overwrite,
+        channels=model.outputs, annotations=ready.annotations, overwrite=overwrite,
     ) as writer:  # fmt: skip
 
         def sink(time: int, box: tuple[slice, ...], values: NDArray[np.float32]) -> None:
@@ -161,7 +161,7 @@ def predict_to(
             else:
                 writer[key] = values
 
-        ready.run(sink, hold=False, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
+        ready.run(sink, hold=False, tile=tile, tta=tta, progress=progress)
     return tuple(ready.flags)
 
 
@@ -169,10 +169,29 @@ class _Prepared:
     """An image that was checked against a model, with its channels in the model's order."""
 
     def __init__(
-        self, model: StainModel, image: Image, *, channels: Sequence[str | int], resample: bool
+        self,
+        model: StainModel,
+        image: Image,
+        *,
+        channels: Sequence[str | int],
+        resample: bool,
+        input_frame: bool,
     ) -> None:
         self.model, self.where = model, image.source or "image"
         self.flags: list[str] = []
+        self.input_frame = input_frame
+        self.annotations = dict(model.annotations)
+        if any(model.offset_px):
+            y, x = model.offset_px[1:]
+            there = (
+                f"the training microscope's stain camera, {y}, {x} pixels of the model (y, x) off the input"
+            )
+            self.annotations[FRAME] = "input" if input_frame else there
+            self.flags.append(
+                f"the stain lies on the input image, not in the frame of {there} (--stain-frame)"
+                if input_frame
+                else f"the stain lies in the frame of {there} (--input-frame lays it on the image)"
+            )
         self.source = image
         chosen = [image.find_channel(c) for c in choose_channels(model, image, channels)]
         parts = [image.select(channel=index) for index in chosen]
@@ -215,7 +234,6 @@ class _Prepared:
         hold: bool,
         tile: tuple[int, int, int] | None,
         tta: bool,
-        input_frame: bool,
         progress: Progress | None,
     ) -> None:
         """Predict every time point; `hold` reads one at once, where it fits: else each tile decodes its planes."""
@@ -239,7 +257,7 @@ class _Prepared:
                 valid=~padding if padding.any() else None,
                 tile=tile,
                 tta=tta,
-                input_frame=input_frame,
+                input_frame=self.input_frame,
                 progress=progress,
             )
 
@@ -257,9 +275,7 @@ class _Prepared:
     def image_of(self, out: NDArray[np.float32]) -> Image:
         """Wrap the (T, K, Z, Y, X) result, back on the input's grid when it was resampled."""
         source = self.source
-        made = Image(
-            out, "TCZYX", self.parts[0].voxel_um, self.model.outputs, annotations=self.model.annotations
-        )
+        made = Image(out, "TCZYX", self.parts[0].voxel_um, self.model.outputs, annotations=self.annotations)
         if self.resampled:
             from image2reg.images.resampling import resample as resample_image
 

@@ -80,7 +80,7 @@ def evaluate_model(
     if any(model.offset_px):
         y, x = model.offset_px[1:]
         notes += (
-            f"compared where the stain camera of the training microscope records: {y}, {x} px (y, x) off the input",
+            f"compared where the training microscope's stain camera records, {y}, {x} pixels (y, x) off the input",
         )
     if out is not None:
         _write(out, scored, model=model, voxel_um=model.voxel_um, notes=notes, unit=model.unit, command=command,

@@ -45,6 +45,15 @@ def test_a_plate_becomes_a_plate_and_a_bad_field_is_listed(make_model: Factory, 
     assert "constant image" in (tmp_path / "out.failures.csv").read_text()
 
 
+def test_what_holds_for_many_fields_is_said_once(make_model: Factory, tmp_path: Path) -> None:
+    write_plate(tmp_path / "plate.ome.zarr", {("A/1", str(k)): plane(k) for k in range(3)})
+    done = predict_many(
+        [tmp_path / "plate.ome.zarr"], tmp_path / "out.ome.zarr", model=make_model(offset=(4, 0))
+    )
+    (note,) = (n for n in done.written[0]["flags"] if "lies on the input" in n)
+    assert note.startswith("3 fields: ")
+
+
 def test_resuming_a_plate_that_lacks_a_field_says_so_and_keeps_the_list_of_failures(
     make_model: Factory, tmp_path: Path
 ) -> None:
