@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,11 @@ def predict_many(
     """
     model = load(model, device=device) if isinstance(model, str) else model
     images = find_images(inputs)
+    if _suffix(out) is None and re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,4}", out.suffix) and not out.is_dir():
+        raise ConfigurationError(
+            f"--out {out}: no writer for {out.suffix!r}; allowed are .ome.tif, .tif, .ome.zarr for one image (and "
+            ".tiff, .zarr), a name without such a suffix for a folder."
+        )
     single = len(images) == 1 and _suffix(out) is not None
     if len(images) > 1 and _suffix(out) is not None:
         raise ConfigurationError(

@@ -39,7 +39,8 @@ def catalogue(*, verify: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name, path, summary, inputs, outputs, unit, offset_px, planes, voxel_um, limits, metrics, verified, problem``.
+        ``name, path, summary, inputs, outputs, unit, offset_px, planes, voxel_um, voxel_tolerance, limits, metrics,
+        verified, problem``.
     """
     from virtualstain.model import KIND, roots
 
@@ -53,8 +54,8 @@ def catalogue(*, verify: bool = False) -> list[dict[str, Any]]:
 def _describe(entry: Entry, *, verify: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": entry.name, "path": str(entry.path), "summary": "", "inputs": [], "outputs": [], "unit": "",
-        "offset_px": [0, 0, 0], "planes": None, "voxel_um": None, "limits": [], "metrics": [], "verified": None,
-        "problem": entry.problem,
+        "offset_px": [0, 0, 0], "planes": None, "voxel_um": None, "voxel_tolerance": None, "limits": [],
+        "metrics": [], "verified": None, "problem": entry.problem,
     }  # fmt: skip
     if entry.spec is None:
         return row
@@ -67,6 +68,7 @@ def _describe(entry: Entry, *, verify: bool) -> dict[str, Any]:
         "offset_px": list(entry.spec.outputs[0].offset_px),
         "planes": port.n_planes,
         "voxel_um": list(port.voxel_um),
+        "voxel_tolerance": port.voxel_tolerance,
         "limits": list(entry.spec.limits),
         "metrics": [m.model_dump(mode="json") for m in entry.spec.metrics],
     }

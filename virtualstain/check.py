@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image
 from image2reg.images.checks import check_voxels
 from image2reg.images.readers import read
 from image2reg.tables import Manifest
+from image2reg.wording import counted
+from virtualstain.admission import channels_called, resamplable
 from virtualstain.catalogue import catalogue
 from virtualstain.loading import open_manifest, with_split
 from virtualstain.recipe import SplitSettings
@@ -78,12 +81,34 @@ def _check_image(path: Path) -> dict[str, Any]:
     except DataError as error:
         found["problems"].append(str(error))
     if image.voxel_um[1] is None or image.voxel_um[2] is None:
-        found["notes"].append("no voxel size in the file: pass --voxel-um Z,Y,X to predict")
-    planes = image.sizes.get("Z", 1)
-    found["models"] = [
-        row["name"] for row in catalogue() if row["planes"] in (None, 1, planes) and not row["problem"]
-    ]
+        found["notes"].append("no voxel size in the file: pass --voxel-um to predict, -,Y,X for a plane")
+    needs = {row["name"]: _needs(row, image) for row in catalogue() if not row["problem"]}
+    found["models"] = [name for name, options in needs.items() if options is not None]
+    found["options"] = {name: options for name, options in needs.items() if options}
     return found
+
+
+def _needs(row: dict[str, Any], image: Image) -> list[str] | None:
+    """Options that `predict` needs to take the image to a model of the catalogue; None where none would help."""
+    planes = image.sizes.get("Z", 1)
+    if planes == 1 if row["planes"] is None else row["planes"] not in (1, planes):
+        return None
+    if len(row["inputs"]) > len(image.channels):
+        return None
+    needed = []
+    single = len(row["inputs"]) == len(image.channels) == 1
+    if not single and any(len(channels_called(name, image)) != 1 for name in row["inputs"]):
+        needed.append("--channel")
+    for axis, want, have in zip("ZYX", row["voxel_um"], image.voxel_um, strict=True):
+        if want is None or (axis == "Z" and planes == 1):
+            continue
+        if have is None:
+            needed.append("--voxel-um")
+        elif not resamplable(have / want):
+            return None
+        elif abs(have / want - 1) > row["voxel_tolerance"]:
+            needed.append("--resample")
+    return list(dict.fromkeys(needed))
 
 
 def _describe(manifest: Manifest, out: Path | None) -> dict[str, Any]:
@@ -115,12 +140,17 @@ def check_lines(report: dict[str, Any]) -> str:
             f"  {report['axes']} {tuple(report['shape'])} {report['dtype']}, voxel (z, y, x) {voxel} um"
         )
         lines.append(f"  channels: {', '.join(report['channels'])}")
-        lines.append(f"  models for this many planes: {', '.join(report['models']) or 'none'}")
+        options = report["options"]
+        named = [f"{m} (with {' '.join(options[m])})" if m in options else m for m in report["models"]]
+        lines.append(f"  models that take it: {', '.join(named) or 'none'}")
     else:
-        lines.append(f"  {report['fields']} fields, {report['wells']} wells, {report['plates']} plates")
-        lines += [f"  {channel}: {n} fields" for channel, n in report["channels"].items()]
+        sizes = (counted(report[f"{unit}s"], unit) for unit in ("field", "well", "plate"))
+        lines.append("  " + ", ".join(sizes))
+        lines += [f"  {channel}: {counted(n, 'field')}" for channel, n in report["channels"].items()]
         if report["splits"]:
-            lines.append("  splits: " + ", ".join(f"{k} {v} rows" for k, v in report["splits"].items()))
+            lines.append(
+                "  splits: " + ", ".join(f"{k} {counted(v, 'row')}" for k, v in report["splits"].items())
+            )
     lines += [f"  note: {note}" for note in report["notes"]]
     lines += [f"  problem: {problem}" for problem in report["problems"]]
     return "\n".join(lines)

@@ -88,7 +88,7 @@ def shown_sizes(voxel_um: Sequence[float | None]) -> str:
     return " x ".join("?" if v is None else f"{v:.4g}" for v in voxel_um)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StainModel:
     """A loaded bundle.
 
@@ -101,6 +101,14 @@ class StainModel:
 
     bundle: Bundle
     network: StainNetwork
+
+    def __repr__(self) -> str:
+        """Give name, version, channels and voxel size; not the layers."""
+        spec = self.bundle.spec
+        return (
+            f"StainModel({spec.name!r} {spec.version}: {', '.join(self.inputs)} to {', '.join(self.outputs)}, "
+            f"voxel {shown_sizes(self.voxel_um)} um (z, y, x), {self.network.dims}D)"
+        )
 
     @property
     def name(self) -> str:

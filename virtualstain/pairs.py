@@ -14,12 +14,12 @@ from image2reg.images.plates import read_plate
 from image2reg.images.readers import read
 from image2reg.models.spec import Normalisation
 from image2reg.wording import counted
+from virtualstain.admission import ALIASES
 from virtualstain.batch import is_plate
 from virtualstain.evaluate import ScoredField
 from virtualstain.fields import padding_mask
 from virtualstain.model import FRAME, OUTPUT, shown_sizes
 from virtualstain.normalise import ChannelScale, measure_image_scale
-from virtualstain.predict import ALIASES
 
 __all__ = ["Pair", "ScoredPair", "open_pairs", "score_pair"]
 

@@ -14,26 +14,13 @@ from numpy.typing import NDArray
 from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
+from virtualstain.admission import COARSEST, FINEST, GIVE_VOXELS, SMALL, choose_channels, resamplable
 from virtualstain.fields import padding_mask
 from virtualstain.model import FRAME, StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
 
 __all__ = ["Prediction", "predict", "predict_to"]
 
-ALIASES = {
-    "brightfield": {
-        "brightfield",
-        "bright field",
-        "bf",
-        "transmitted",
-        "transmitted light",
-        "tl",
-        "trans",
-        "dic",
-    },
-    "phase": {"phase", "phase contrast", "ph", "phase2d", "phase3d"},
-    "darkfield": {"darkfield", "dark field", "ssc"},
-}
 Progress = Callable[[int, int], None]
 
 
@@ -177,6 +164,11 @@ class _Prepared:
         resample: bool,
         input_frame: bool,
     ) -> None:
+        if not isinstance(image, Image):
+            raise DataError(
+                f"predict takes an Image, not {type(image).__name__}: it has to know axes and voxel size. Use "
+                "read(path), or Image(array, 'YX', voxel_um=(None, 0.65, 0.65)) with letters of 'TCZYX' for the axes."
+            )
         self.model, self.where = model, image.source or "image"
         self.flags: list[str] = []
         self.input_frame = input_frame
@@ -199,6 +191,13 @@ class _Prepared:
         self.parts = parts
         self.resampled = parts[0].voxel_um != image.voxel_um
         sizes = parts[0].sizes
+        if min(sizes["Y"], sizes["X"]) < SMALL:
+            self.flags.append(
+                f"only {sizes['Y']} x {sizes['X']} pixels at the model's scale: less than it looks at around each "
+                "pixel, so expect little"
+            )
+        if sizes.get("Z", 1) == 1 and model.network.dims == 3:
+            self.flags.append(f"one plane, and model '{model.name}' was trained on stacks: expect little")
         self.times, self.planes = sizes.get("T", 1), sizes.get("Z", 1)
         z_out = model.output_planes(self.planes)
         self.output_shape = (self.times, len(model.outputs), z_out, sizes["Y"], sizes["X"])
@@ -208,10 +207,18 @@ class _Prepared:
         wanted, found = self.model.voxel_um, parts[0].voxel_um
         tolerance = self.model.bundle.spec.inputs[0].voxel_tolerance
         off = self.model.foreign_axes(
-            found, planes=parts[0].sizes.get("Z", 1), where=self.where, remedy="Pass --voxel-um Z,Y,X."
+            found, planes=parts[0].sizes.get("Z", 1), where=self.where, remedy=GIVE_VOXELS
         )
         if not off:
             return parts
+        sizes = zip("ZYX", found, wanted, strict=True)
+        if not all(resamplable(have / want) for axis, have, want in sizes if axis in off and have and want):
+            least, most = ([None if w is None else w * r for w in wanted] for r in (1 / FINEST, COARSEST))
+            raise DataError(
+                f"{self.where}: voxel size {shown_sizes(found)} um (z, y, x) is too far from the "
+                f"{shown_sizes(wanted)} um of model '{self.model.name}' along {', '.join(off)}; with --resample it "
+                f"takes {shown_sizes(least)} to {shown_sizes(most)} um. Check the voxel size, or choose another model."
+            )
         if not resample:
             raise DataError(
                 f"{self.where}: voxel size {shown_sizes(found)} um (z, y, x) is outside what model '{self.model.name}' "
@@ -283,34 +290,3 @@ class _Prepared:
             made = resample_image(made, source.voxel_um, shape=(planes, source.sizes["Y"], source.sizes["X"]))
         made = made.replace(voxel_um=source.voxel_um, source=f"{self.model.name} of {self.where}")
         return made if "T" in source.axes else made.to_axes("CZYX")
-
-
-def choose_channels(model: StainModel, image: Image, given: Sequence[str | int]) -> Sequence[str | int]:
-    """Find the model's inputs among an image's channels: as given, by name or usual alias, or the only one.
-
-    Raises
-    ------
-    DataError
-        Not found; the message lists the image's channels.
-    """
-    if given:
-        if len(given) != len(model.inputs):
-            raise DataError(
-                f"{image.source or 'image'}: {len(given)} channels were given, model '{model.name}' takes "
-                f"{len(model.inputs)}: {', '.join(model.inputs)}. Give one --channel for each, in that order."
-            )
-        return given
-    if len(model.inputs) == 1 and len(image.channels) == 1:
-        return [0]
-    found: list[str | int] = []
-    for name in model.inputs:
-        accepted = ALIASES.get(name.lower(), {name.lower()})
-        hits = [c for c in image.channels if c.lower().strip() in accepted]
-        if len(hits) != 1:
-            what = "missing" if not hits else f"there {len(hits)} times"
-            raise DataError(
-                f"{image.source or 'image'}: channel '{name}' is {what}; the image has {list(image.channels)}. "
-                f"Pass --channel NAME or its position (0 to {len(image.channels) - 1})."
-            )
-        found.append(hits[0])
-    return found

@@ -114,6 +114,9 @@ def test_all_failing_is_an_error_not_a_silent_nothing(make_model: Factory, tmp_p
 def test_what_cannot_be_named_is_refused(make_model: Factory, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="names one file for 3 images"):
         predict_many([folder], tmp_path / "one.ome.tif", model=make_model())
+    with pytest.raises(ConfigurationError, match=r"no writer for '\.npy'; allowed are \.ome\.tif"):
+        predict_many([folder], tmp_path / "one.npy", model=make_model())
+    assert not (tmp_path / "one.npy").exists()
     (tmp_path / "other").mkdir()
     write(plane(9), tmp_path / "other" / "cell0.ome.tif")
     with pytest.raises(

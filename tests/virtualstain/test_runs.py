@@ -62,6 +62,19 @@ def test_an_image_is_described_and_its_faults_named(tmp_path: Path) -> None:
     assert any("constant" in problem for problem in report["problems"])
 
 
+def test_models_are_suggested_that_would_take_the_image(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).integers(0, 999, (3, 40, 40)).astype(np.uint16)
+    cases = {
+        (0.3112, ("Brightfield",)): "  models that take it: brightfield-nuclei",
+        (0.65, ("R", "G", "B")): "  models that take it: brightfield-nuclei (with --channel --resample)",
+        (None, ("BF", "DAPI")): "  models that take it: brightfield-nuclei (with --voxel-um)",
+        (3.0, ("BF",)): "  models that take it: none",
+    }
+    for k, ((voxel, names), line) in enumerate(cases.items()):
+        write(Image(cells[: len(names)], "CYX", (None, voxel, voxel), names), tmp_path / f"{k}.ome.tif")
+        assert line in check_lines(check_path(tmp_path / f"{k}.ome.tif")).splitlines()
+
+
 def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:
     manifest = open_manifest(folder, **CHANNELS)
     drawn, group = with_split(manifest, SplitSettings())
