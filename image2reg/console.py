@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -18,6 +19,9 @@ from image2reg.errors import ProjectError
 from image2reg.interruption import Interrupted
 
 __all__ = ["application", "command_line", "emit", "plain", "progress_bar", "run"]
+
+
+LINE_SECONDS = 30.0
 
 
 def application(name: str, summary: str) -> typer.Typer:
@@ -91,13 +95,22 @@ def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 @contextmanager
 def progress_bar(label: str, *, silent: bool) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback ``(finished, total)`` that moves a bar on stderr; nothing moves where stderr is no terminal."""
+    """Give a callback ``(finished, total)`` that moves a bar on stderr.
+
+    Where stderr is no terminal there is no bar, but a line from time to time once the work has taken half a minute.
+    """
     from tqdm import tqdm
+
+    said = time.monotonic()
 
     with tqdm(desc=label, unit="tile", file=sys.stderr, disable=True if silent else None, leave=False) as bar:
 
         def report(finished: int, total: int) -> None:
+            nonlocal said
             bar.total = total
             bar.update(finished - bar.n)
+            if bar.disable and not silent and time.monotonic() - said >= LINE_SECONDS:
+                said = time.monotonic()
+                sys.stderr.write(f"{label}: {finished} of {total}\n")
 
         yield report

@@ -23,7 +23,10 @@ Channel = Annotated[
     typer.Option("--channel", help="Input channel by name or position; once per input of the model."),
 ]
 VoxelUm = Annotated[
-    str | None, typer.Option("--voxel-um", help="Voxel size Z,Y,X in um, where the file has none.")
+    str | None,
+    typer.Option(
+        "--voxel-um", help="Voxel size Z,Y,X in um, where the file has none; '-' if unknown: -,0.65,0.65."
+    ),
 ]
 Resample = Annotated[
     bool, typer.Option("--resample", help="Bring other voxel sizes to the model's, and back.")
@@ -164,7 +167,7 @@ def predict(
     with progress_bar("predicting", silent=as_json) as progress:
         done = predict_many(
             inputs, out, model=model, channels=channel or (),
-            voxel_um=_numbers(voxel_um, "--voxel-um"),
+            voxel_um=_numbers(voxel_um, "--voxel-um", "-,0.65,0.65 (a plane)"),
             resample=resample, tile=_tile(tile), tta=tta, input_frame=input_frame, device=device,
             overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
@@ -221,7 +224,9 @@ def evaluate(
     )
 
 
-def _numbers(text: str | None, option: str) -> tuple[float | None, float | None, float | None] | None:
+def _numbers(
+    text: str | None, option: str, example: str
+) -> tuple[float | None, float | None, float | None] | None:
     """Read ``Z,Y,X``; an empty place or '-' leaves that axis as the file has it."""
     if text is None:
         return None
@@ -230,17 +235,17 @@ def _numbers(text: str | None, option: str) -> tuple[float | None, float | None,
         values = tuple(None if p.strip() in ("", "-") else float(p) for p in parts)
     except ValueError as error:
         raise ConfigurationError(
-            f"{option} {text!r}: not numbers. Write three, as in {option} 0.3,0.1,0.1."
+            f"{option} {text!r}: not numbers. Write three (Z,Y,X), as in {option} {example}."
         ) from error
     if len(values) != 3:
         raise ConfigurationError(
-            f"{option} {text!r}: {len(values)} values; write three (Z,Y,X), as in 0.3,0.1,0.1."
+            f"{option} {text!r}: {len(values)} values; write three (Z,Y,X), as in {option} {example}."
         )
     return values[0], values[1], values[2]
 
 
 def _tile(text: str | None) -> Any:
-    values = _numbers(text, "--tile")
+    values = _numbers(text, "--tile", "1,512,512")
     if values is None:
         return None
     if not all(v is not None and 1 <= v < math.inf for v in values):

@@ -181,7 +181,8 @@ def _name_axes(
         if guess not in letters:
             if guess == "Z":
                 _logger.warning(
-                    "%s: its %d planes have no axis name; they are read as Z (pass axes= otherwise).",
+                    "%s: its %d planes have no axis name; they are read as Z (for channels, save it as ImageJ "
+                    "or OME-TIFF with named axes; Python: read(path, axes='CYX')).",
                     path,
                     sizes[unknown[0]],
                 )
