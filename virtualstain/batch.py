@@ -26,13 +26,14 @@ SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".pn
 class BatchResult:
     """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file).
 
-    `unit` says what the values are.
+    `unit` says what the values are, `notes` what was not looked at.
     """
 
     written: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     failures_path: Path | None = None
     unit: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def _suffix(path: Path) -> str | None:
@@ -57,12 +58,33 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
             continue
         inside = sorted(p for p in path.iterdir() if _suffix(p) and not p.name.startswith("."))
         if not inside:
+            deeper = "; ".join(_not_entered([path]))
             raise DataError(
                 f"{path}: no image in this folder; looked for {', '.join(SUFFIXES)} and saw "
-                f"{sum(1 for _ in path.iterdir())} other entries. Give the folder that holds the images."
+                f"{sum(1 for _ in path.iterdir())} other entries. {deeper or 'Give the folder that holds the images'}."
             )
         found.extend(inside)
     return found
+
+
+def _not_entered(inputs: Sequence[Path]) -> list[str]:
+    """Name the folders of images inside the folders given: their results could meet under one name."""
+    given = {path.resolve() for path in inputs}
+    notes = []
+    for path in inputs:
+        if not path.is_dir() or _suffix(path):
+            continue
+        deeper = sorted(
+            p for p in path.iterdir()
+            if p.is_dir() and not p.name.startswith(".") and not _suffix(p) and p.resolve() not in given
+            and any(_suffix(q) for q in p.iterdir())
+        )  # fmt: skip
+        if deeper:
+            notes.append(
+                f"{path}: {counted(len(deeper), 'folder')} of images in it ({', '.join(p.name for p in deeper[:5])}) "
+                "not entered: give each of them too, or with an --out of its own"
+            )
+    return notes
 
 
 def predict_many(
@@ -116,7 +138,7 @@ def predict_many(
     failures_path(out)
     for folder in {target.parent for _, target in jobs}:
         make_folder(folder)
-    result = BatchResult(unit=model.unit)
+    result = BatchResult(unit=model.unit, notes=_not_entered([path for path in inputs if path != out]))
     options: dict[str, Any] = {
         "channels": channels,
         "resample": resample,

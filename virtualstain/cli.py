@@ -177,9 +177,10 @@ def predict(
     ]
     if done.written:
         lines.append(f"values: {done.unit}")
+    lines += [f"note: {note}" for note in done.notes]
     if done.failures:
         lines.append(f"{len(done.failures)} failed; see {done.failures_path}")
-    result = {"written": done.written, "failures": done.failures, "unit": done.unit}
+    result = {"written": done.written, "failures": done.failures, "unit": done.unit, "notes": done.notes}
     emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:
         sys.exit(5)

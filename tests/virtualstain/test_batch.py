@@ -130,6 +130,19 @@ def test_what_cannot_be_named_is_refused(make_model: Factory, folder: Path, tmp_
         find_images([tmp_path / "empty"])
 
 
+def test_folders_that_were_not_entered_are_named(make_model: Factory, folder: Path, tmp_path: Path) -> None:
+    (folder / "day2").mkdir()
+    write(plane(7), folder / "day2" / "cell0.ome.tif")
+    done = predict_many([folder], tmp_path / "out", model=make_model())
+    assert len(done.written) == 3
+    assert "1 folder of images in it (day2) not entered" in done.notes[0]
+    assert predict_many([folder / "day2"], tmp_path / "out2", model=make_model()).notes == []
+    (tmp_path / "above").mkdir()
+    (folder / "day2").rename(tmp_path / "above" / "day2")
+    with pytest.raises(DataError, match=r"no image in this folder.*1 folder of images in it \(day2\)"):
+        find_images([tmp_path / "above"])
+
+
 @pytest.mark.parametrize("flags", [{"overwrite": True}, {"resume": True}])
 def test_results_never_replace_their_images(
     make_model: Factory, folder: Path, tmp_path: Path, flags: dict[str, bool]
