@@ -94,7 +94,7 @@ def read_multiscale(path: Path, attributes: dict[str, Any]) -> Multiscale:
     if "multiscales" not in said:
         kind = next((key for key in ("plate", "well") if key in said), None)
         hint = (
-            f"it is a {kind}: give row/column/field below it, or use read_plate"
+            f"it is a {kind}: give one field, {path}/row/column/field (Python: read_plate)"
             if kind
             else "export it again"
         )

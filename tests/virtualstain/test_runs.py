@@ -14,6 +14,7 @@ from small_fields import make_field
 from image2reg.config import load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
+from image2reg.images.plates import write_plate
 from virtualstain.check import check_lines, check_path
 from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
 from virtualstain.model import StainModel
@@ -73,6 +74,32 @@ def test_models_are_suggested_that_would_take_the_image(tmp_path: Path) -> None:
     for k, ((voxel, names), line) in enumerate(cases.items()):
         write(Image(cells[: len(names)], "CYX", (None, voxel, voxel), names), tmp_path / f"{k}.ome.tif")
         assert line in check_lines(check_path(tmp_path / f"{k}.ome.tif")).splitlines()
+
+
+def test_one_unreadable_image_of_a_folder_is_named_and_the_rest_described(
+    folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="found nowhere"):
+        check_path(folder, inputs=["Phase"])
+    (folder / "B02_s1_BF.tif").write_bytes((folder / "B02_s1_BF.tif").read_bytes()[:100])
+    report = check_path(folder, **CHANNELS, out=folder / "m.csv")
+    assert (report["fields"], len(report["problems"])) == (12, 2)
+    assert "left out: " in report["problems"][1]
+    assert "B02_s1_BF.tif" in report["problems"][1]
+    assert "B02_s1_BF.tif" not in (folder / "m.csv").read_text()
+
+
+def test_a_plate_is_described_by_its_first_field(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).integers(0, 999, (1, 40, 40)).astype(np.uint16)
+    field = Image(cells, "CYX", (None, 0.3, 0.3), ("Brightfield",))
+    write_plate(
+        tmp_path / "p.ome.zarr", {("A/1", "0"): field, ("A/2", "0"): field.replace(channels=("GFP",))}
+    )
+    report = check_path(tmp_path / "p.ome.zarr")
+    lines = check_lines(report)
+    assert "plate of 2 fields, 2 wells; the first, A/1/0:" in lines
+    assert "models that take it: brightfield-nuclei" in lines
+    assert "1 field with other channels, planes or voxel size, the first is A/2/0" in lines
 
 
 def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:
