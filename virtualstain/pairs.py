@@ -145,15 +145,14 @@ def score_pair(pair: Pair) -> ScoredPair:
     chosen = [real.channel_index(other) for _, other in names]
     empty = padding_mask(predicted) | padding_mask(stains[chosen])
     if empty.any():
-        notes.append(
-            f"{empty.mean():.1%} of the field is exactly zero at the border of prediction or real image: not counted"
-        )
+        notes.append("zero borders of the prediction or of the real image are not counted")
     inputs = stains[[c for c, name in enumerate(real.channels) if _label_free(name)]]
     valid = None if not empty.any() else ~empty
     for index, (one, other) in enumerate(names):
-        where = f"{real.source}: channel '{other}'"
         p = predicted[made.channel_index(one)].astype(np.float64)
-        t, scale = _in_one_unit(stains, chosen[index], by, made.channel_index(one), where, valid, notes)
+        t, scale = _in_one_unit(
+            stains, chosen[index], by, made.channel_index(one), real.source, other, valid, notes
+        )
         done.channels.append(
             ScoredField(
                 name=pair.name, group=pair.group, channel=one, inputs=inputs, truth=t, prediction=p,
@@ -166,11 +165,11 @@ def score_pair(pair: Pair) -> ScoredPair:
 
 
 def _in_one_unit(
-    stains: NDArray[np.generic], index: int, by: Normalisation | None, k: int, where: str,
+    stains: NDArray[np.generic], index: int, by: Normalisation | None, k: int, source: str, name: str,
     valid: NDArray[np.bool_] | None, notes: list[str],
 ) -> tuple[NDArray[np.float64], ChannelScale]:  # fmt: skip
     """Give a real stain in the prediction's unit, and the typical mean and spread there."""
-    t = stains[index].astype(np.float64)
+    t, where = stains[index].astype(np.float64), f"{source}: channel '{name}'"
     spread = float((t if valid is None else t[:, valid]).std())
     if not spread > 0:
         raise DataError(f"{where} is constant or not finite; nothing can be scored against it.")
@@ -181,10 +180,11 @@ def _in_one_unit(
     if transform == "log1p" and t.max() < LARGEST_LOGARITHM and stains.dtype.kind == "f":
         transform = "identity"
         notes.append(
-            f"{where} has no value above {t.max():.3g}: taken as log(1 + counts), as the prediction has them"
+            f"the real '{name}' has no value above {LARGEST_LOGARITHM:g}: taken as log(1 + counts), as the "
+            "prediction has them"
         )
     elif transform == "log1p":
-        notes.append(f"the prediction is in log(1 + counts): {where} was brought to it")
+        notes.append(f"the prediction is in log(1 + counts): the real '{name}' was brought to it")
     if by.scope == "dataset":
         own = ChannelScale(0.0, 1.0, transform)
         return np.asarray(own.apply(t), np.float64), typical
@@ -232,7 +232,7 @@ def _paired(made: Image, real: Image) -> tuple[list[tuple[str, str]], list[str]]
     ]
     if left[0]:
         notes.append(
-            f"not scored: {', '.join(left[0])}, which {real.source} has not under that name"
+            f"not scored: {', '.join(left[0])}, which the real image has not under that name"
             + (f" (it has {', '.join(left[1])})" if left[1] else "")
         )
     return pairs, notes
@@ -248,7 +248,7 @@ def _voxel_notes(pair: Pair) -> list[str]:
         return []
     return [
         f"voxel sizes differ: {shown_sizes(pair.made.voxel_um)} um (z, y, x) of the prediction, "
-        f"{shown_sizes(pair.real.voxel_um)} um of {pair.real.source}; scores hold if their voxels show the same places"
+        f"{shown_sizes(pair.real.voxel_um)} um of the real image; scores hold if their voxels show the same places"
     ]
 
 
