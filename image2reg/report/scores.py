@@ -191,7 +191,7 @@ def _drawing(row: ScoreRow, label: str = "") -> Html:
     if not math.isfinite(row.value):
         return Html("")
     known = [v for v in (row.value, row.low, row.high, row.floor, row.ceiling) if math.isfinite(v)]
-    bounded = row.metric in {"pearson", "spectral_pearson", "ssim"}
+    bounded = row.metric in {"pearson", "spectral_pearson", "ssim"} or row.metric.startswith("nuclei_")
     low, high = (min(0.0, *known), 1.0) if bounded else (min(known), max(known))
     if high <= low:
         return Html("")

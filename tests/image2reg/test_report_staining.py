@@ -13,6 +13,7 @@ import pytest
 
 from image2reg.errors import DataError
 from image2reg.report import FieldPanel, Flag, Page, ScoreRow, page, staining_report
+from image2reg.report.scores import score_table
 from image2reg.report.staining import choose_fields
 
 RNG = np.random.default_rng(0)
@@ -233,3 +234,9 @@ def test_importing_the_report_draws_nothing_in() -> None:
     code = "import sys, image2reg.report; print({'PIL', 'matplotlib', 'torch'} & set(sys.modules) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "None"
+
+
+def test_a_share_of_nuclei_found_is_drawn_on_the_way_to_all_of_them() -> None:
+    few, all_of_them = (score_table([ScoreRow("DAPI", "nuclei_f1@0.5", v, floor=0.0)]) for v in (0.1, 1.0))
+    assert 'cx="23.8"' in few.split("key:")[0]
+    assert 'cx="184.0"' in all_of_them.split("key:")[0]
