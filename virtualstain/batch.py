@@ -113,7 +113,8 @@ def predict_many(
         A file name for a single image; otherwise a folder, which keeps the images' names (``x.tif`` gives
         ``x.ome.tif``, ``x.zarr`` gives ``x.ome.zarr``).
     resume : bool
-        Leave out images whose result is already there; a plate is there with all its fields or refused.
+        Leave out images whose result is already there; a plate is there with all its fields or refused. One that was
+        interrupted goes on with the fields that are missing.
 
     Raises
     ------
@@ -155,7 +156,14 @@ def predict_many(
                     refuse_incomplete(target, list(read_plate(path)))
                     continue
                 flags = _predict_plate(
-                    model, path, target, voxel_um=voxel_um, overwrite=overwrite, result=result, **options
+                    model,
+                    path,
+                    target,
+                    voxel_um=voxel_um,
+                    overwrite=overwrite,
+                    resume=resume,
+                    result=result,
+                    **options,
                 )
             elif there:
                 continue
@@ -192,6 +200,7 @@ def _predict_plate(
     *,
     voxel_um: tuple[float | None, float | None, float | None] | None,
     overwrite: bool,
+    resume: bool,
     result: BatchResult,
     **options: Any,
 ) -> tuple[str, ...]:
@@ -203,15 +212,22 @@ def _predict_plate(
     plate = read_plate(path)
     places, failed = list(plate), []
     flags: dict[str, list[str]] = {}
-    with PlateWriter(target, name=plate.name, overwrite=overwrite) as writer:
+    about = {"source": str(path.resolve()), "model": model.identity, "voxel_um": voxel_um} | {
+        name: value for name, value in options.items() if name != "progress"
+    }
+    with PlateWriter(target, name=plate.name, overwrite=overwrite, about=about, resume=resume) as writer:
         for well, field_name in places:
+            if earlier := writer.done(well, field_name):
+                for flag in earlier["flags"]:
+                    flags.setdefault(flag, []).append(f"{well}/{field_name}")
+                continue
             try:
                 image = read(path / well / field_name, voxel_um=voxel_um)
                 done = predict(model, image, **options)
             except DataError as error:
                 failed.append(failure(f"{path}/{well}/{field_name}", error))
                 continue
-            writer.write(well, field_name, done.image)
+            writer.write(well, field_name, done.image, facts={"flags": list(done.flags)})
             for flag in done.flags:
                 flags.setdefault(flag, []).append(f"{well}/{field_name}")
         if len(failed) == len(places):

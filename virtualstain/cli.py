@@ -156,7 +156,9 @@ def predict(
             help="Register the stain to the input, or to where the training microscope's stain camera records it.",
         ),
     ] = True,
-    resume: Annotated[bool, typer.Option("--resume", help="Leave out images whose result is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out what is there; go on with an interrupted plate.")
+    ] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -163,6 +163,12 @@ class StainModel:
             OUTPUT: spec.normalisation.output.model_dump_json(),
         }
 
+    @property
+    def identity(self) -> str:
+        """Name, version and hash of the weights: equal for models that predict the same."""
+        spec = self.bundle.spec
+        return f"{spec.name} {spec.version} {spec.files.get('model.safetensors', '')}"
+
     def input_scale(self, stack: Any, valid: NDArray[np.bool_] | None, where: str) -> list[ChannelScale]:
         """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says.
 

@@ -13,6 +13,7 @@ from image2reg.images import Image, read, write
 from image2reg.images.plates import read_plate, write_plate
 from virtualstain.batch import find_images, predict_many
 from virtualstain.model import StainModel
+from virtualstain.predict import predict
 
 Factory = Callable[..., StainModel]
 
@@ -67,6 +68,44 @@ def test_resuming_a_plate_that_lacks_a_field_says_so_and_keeps_the_list_of_failu
     assert (tmp_path / "out.failures.csv").exists()
     write_plate(source, {("A/1", "0"): plane(0)}, overwrite=True)
     assert not predict_many([source], out, model=make_model(), resume=True).written
+
+
+def test_an_interrupted_plate_goes_on_with_what_is_missing(
+    make_model: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out, model = tmp_path / "plate.ome.zarr", tmp_path / "out.ome.zarr", make_model()
+    write_plate(source, {("A/1", str(k)): plane(k) for k in range(3)})
+    predict_many([source], tmp_path / "whole.ome.zarr", model=model)
+    predicted: list[str] = []
+
+    def stopping(model: StainModel, image: Image, **options: object) -> object:
+        predicted.append(image.source[-1])
+        if len(predicted) == 2:
+            raise KeyboardInterrupt
+        return predict(model, image, **options)
+
+    monkeypatch.setattr("virtualstain.batch.predict", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        predict_many([source], out, model=model)
+    assert not out.exists()
+    half = tmp_path / ".out.ome.zarr.unfinished" / "A" / "1" / "1"
+    half.mkdir(parents=True)
+    (half / "zarr.json").write_text("{")  # as a kill in the middle of a field leaves it
+    with pytest.raises(DataError, match=r"an interrupted run left 1 field of it .* Pass --resume"):
+        predict_many([source], out, model=model)
+    with pytest.raises(ConfigurationError, match="was begun with other images, model or options"):
+        predict_many([source], out, model=model, resume=True, tta=True)
+    done = predict_many([source], out, model=model, resume=True)
+    assert predicted == ["0", "1", "1", "2"]
+    assert [note[:8] for note in done.written[0]["flags"]] == [
+        "3 fields"
+    ]  # small images: of the first field too
+    for (well, name), again in zip(read_plate(out), read_plate(tmp_path / "whole.ome.zarr"), strict=True):
+        assert (well, name) == again
+        images = (read_plate(p).image(well, name).load().data for p in (out, tmp_path / "whole.ome.zarr"))
+        np.testing.assert_array_equal(*images)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert not list(out.glob(".*"))
 
 
 def test_a_plate_takes_the_voxel_size_that_is_given(make_model: Factory, tmp_path: Path) -> None:
