@@ -12,6 +12,7 @@ from image2reg.models.bundle import Bundle
 from image2reg.models.golden import verdict
 from image2reg.models.golden import verify as verify_golden
 from image2reg.models.registry import Entry, list_bundles
+from image2reg.wording import counted_level
 
 __all__ = ["catalogue", "catalogue_lines"]
 
@@ -104,6 +105,8 @@ def catalogue_lines(rows: list[dict[str, Any]]) -> str:
         for m in scores:
             floor = f", floor {m['floor']:.2f}" if m["floor"] is not None else ""
             ci = f" ({m['ci95'][0]:.2f} to {m['ci95'][1]:.2f})" if m["ci95"] else ""
-            lines.append(f"  Pearson {m['channel']} {m['value']:.2f}{ci}{floor}, n = {m['n']} {m['level']}")
+            lines.append(
+                f"  Pearson {m['channel']} {m['value']:.2f}{ci}{floor}, {counted_level(m['n'], m['level'])}"
+            )
         lines.append(f"  {row['path']}")
     return "\n".join(lines) if lines else "no model found"

@@ -83,7 +83,9 @@ def test_one_stack_to_one_file(
     assert (code, err) == (0, "")
     assert str(out) in printed
     assert "values: counts of the training set" in printed
-    assert "values: log(1 + counts), relative" in call(capsys, monkeypatch, "models")[1]
+    listed = call(capsys, monkeypatch, "models")[1]
+    assert "values: log(1 + counts), relative" in listed
+    assert "10 fields in groups" in listed
     assert read(out).sizes == {"C": 3, "Z": 1, "Y": 70, "X": 90}
     code, _, err = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out)
     assert code == 3
