@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -16,7 +18,10 @@ import typer
 from image2reg.errors import ProjectError
 from image2reg.interruption import Interrupted
 
-__all__ = ["application", "emit", "plain", "progress_bar", "run"]
+__all__ = ["application", "command_line", "emit", "plain", "progress_bar", "run"]
+
+
+LINE_SECONDS = 30.0
 
 
 def application(name: str, summary: str) -> typer.Typer:
@@ -65,6 +70,11 @@ def run(app: Callable[..., Any]) -> None:
         sys.exit(0)
 
 
+def command_line(program: str) -> str:
+    """Give the running command as it can be typed again: quoted, and from its beginning (without ``--resume``)."""
+    return shlex.join([program, *(word for word in sys.argv[1:] if word != "--resume")])
+
+
 def plain(value: Any) -> Any:
     """Give numbers, text, lists and dicts as JSON has them; it has no NaN, which becomes null."""
     if isinstance(value, dict):
@@ -85,19 +95,28 @@ def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 @contextmanager
 def progress_bar(label: str, *, silent: bool, unit: str = "tile") -> Iterator[Callable[..., None]]:
-    """Give a callback ``(finished, total)`` that moves a bar on stderr; nothing moves where stderr is no terminal.
+    """Give a callback ``(finished, total)`` that moves a bar on stderr.
 
-    A third argument says where the job is; it stands beside the bar, and makes a line of a log where there is none.
+    A third argument says where the job is; it stands beside the bar. Where stderr is no terminal there is no bar, but a
+    line for each such word, and one from time to time once the work has taken half a minute.
     """
     from tqdm import tqdm
+
+    said = time.monotonic()
 
     with tqdm(desc=label, unit=unit, file=sys.stderr, disable=True if silent else None, leave=False) as bar:
 
         def report(finished: int, total: int, what: str = "") -> None:
+            nonlocal said
             bar.total = total
             bar.update(finished - bar.n)
             bar.set_postfix_str(what, refresh=bool(what))
-            if what and bar.disable and not silent:
-                sys.stderr.write(f"{label}: {what} ({finished} of {total})\n")
+            if bar.disable and not silent and (what or time.monotonic() - said >= LINE_SECONDS):
+                said = time.monotonic()
+                sys.stderr.write(
+                    f"{label}: {what} ({finished} of {total})\n"
+                    if what
+                    else f"{label}: {finished} of {total}\n"
+                )
 
         yield report

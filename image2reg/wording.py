@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["counted", "in_other_case", "other_case"]
+__all__ = ["counted", "counted_level", "in_other_case", "other_case"]
+
+_PLURALS = {"nucleus": "nuclei", "field in group": "fields in groups"}
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:
     """Give a number with its noun: 1 and ``field`` are ``1 field``, 2000 are ``2,000 fields``."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def counted_level(n: int, level: str) -> str:
+    """Give a number with the unit that was resampled: 13 and ``nucleus`` are ``13 nuclei``."""
+    return counted(n, level, _PLURALS.get(level, ""))
 
 
 def in_other_case(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
 from image2reg.tables.side_tables import failure, failures_path, write_failures
+from image2reg.wording import counted
 from virtualstain.model import StainModel, load
 from virtualstain.predict import predict, predict_to
 
@@ -22,11 +24,16 @@ SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".pn
 
 @dataclass
 class BatchResult:
-    """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file)."""
+    """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file).
+
+    `unit` says what the values are, `notes` what was not looked at.
+    """
 
     written: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     failures_path: Path | None = None
+    unit: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def _suffix(path: Path) -> str | None:
@@ -51,12 +58,33 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
             continue
         inside = sorted(p for p in path.iterdir() if _suffix(p) and not p.name.startswith("."))
         if not inside:
+            deeper = "; ".join(_not_entered([path]))
             raise DataError(
                 f"{path}: no image in this folder; looked for {', '.join(SUFFIXES)} and saw "
-                f"{sum(1 for _ in path.iterdir())} other entries. Give the folder that holds the images."
+                f"{sum(1 for _ in path.iterdir())} other entries. {deeper or 'Give the folder that holds the images'}."
             )
         found.extend(inside)
     return found
+
+
+def _not_entered(inputs: Sequence[Path]) -> list[str]:
+    """Name the folders of images inside the folders given: their results could meet under one name."""
+    given = {path.resolve() for path in inputs}
+    notes = []
+    for path in inputs:
+        if not path.is_dir() or _suffix(path):
+            continue
+        deeper = sorted(
+            p for p in path.iterdir()
+            if p.is_dir() and not p.name.startswith(".") and not _suffix(p) and p.resolve() not in given
+            and any(_suffix(q) for q in p.iterdir())
+        )  # fmt: skip
+        if deeper:
+            notes.append(
+                f"{path}: {counted(len(deeper), 'folder')} of images in it ({', '.join(p.name for p in deeper[:5])}) "
+                "not entered: give each of them too, or with an --out of its own"
+            )
+    return notes
 
 
 def predict_many(
@@ -69,7 +97,7 @@ def predict_many(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = False,
+    input_frame: bool = True,
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
@@ -85,7 +113,8 @@ def predict_many(
         A file name for a single image; otherwise a folder, which keeps the images' names (``x.tif`` gives
         ``x.ome.tif``, ``x.zarr`` gives ``x.ome.zarr``).
     resume : bool
-        Leave out images whose result is already there; a plate is there with all its fields or refused.
+        Leave out images whose result is already there; a plate is there with all its fields or refused. One that was
+        interrupted goes on with the fields that are missing.
 
     Raises
     ------
@@ -95,6 +124,11 @@ def predict_many(
     """
     model = load(model, device=device) if isinstance(model, str) else model
     images = find_images(inputs)
+    if _suffix(out) is None and re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,4}", out.suffix) and not out.is_dir():
+        raise ConfigurationError(
+            f"--out {out}: no writer for {out.suffix!r}; allowed are .ome.tif, .tif, .ome.zarr for one image (and "
+            ".tiff, .zarr), a name without such a suffix for a folder."
+        )
     single = len(images) == 1 and _suffix(out) is not None
     if len(images) > 1 and _suffix(out) is not None:
         raise ConfigurationError(
@@ -105,7 +139,7 @@ def predict_many(
     failures_path(out)
     for folder in {target.parent for _, target in jobs}:
         make_folder(folder)
-    result = BatchResult()
+    result = BatchResult(unit=model.unit, notes=_not_entered([path for path in inputs if path != out]))
     options: dict[str, Any] = {
         "channels": channels,
         "resample": resample,
@@ -122,7 +156,14 @@ def predict_many(
                     refuse_incomplete(target, list(read_plate(path)))
                     continue
                 flags = _predict_plate(
-                    model, path, target, voxel_um=voxel_um, overwrite=overwrite, result=result, **options
+                    model,
+                    path,
+                    target,
+                    voxel_um=voxel_um,
+                    overwrite=overwrite,
+                    resume=resume,
+                    result=result,
+                    **options,
                 )
             elif there:
                 continue
@@ -159,6 +200,7 @@ def _predict_plate(
     *,
     voxel_um: tuple[float | None, float | None, float | None] | None,
     overwrite: bool,
+    resume: bool,
     result: BatchResult,
     **options: Any,
 ) -> tuple[str, ...]:
@@ -169,21 +211,32 @@ def _predict_plate(
         )
     plate = read_plate(path)
     places, failed = list(plate), []
-    flags: list[str] = []
-    with PlateWriter(target, name=plate.name, overwrite=overwrite) as writer:
+    flags: dict[str, list[str]] = {}
+    about = {"source": str(path.resolve()), "model": model.identity, "voxel_um": voxel_um} | {
+        name: value for name, value in options.items() if name != "progress"
+    }
+    with PlateWriter(target, name=plate.name, overwrite=overwrite, about=about, resume=resume) as writer:
         for well, field_name in places:
+            if earlier := writer.done(well, field_name):
+                for flag in earlier["flags"]:
+                    flags.setdefault(flag, []).append(f"{well}/{field_name}")
+                continue
             try:
                 image = read(path / well / field_name, voxel_um=voxel_um)
                 done = predict(model, image, **options)
             except DataError as error:
                 failed.append(failure(f"{path}/{well}/{field_name}", error))
                 continue
-            writer.write(well, field_name, done.image)
-            flags.extend(f"{well}/{field_name}: {flag}" for flag in done.flags)
+            writer.write(well, field_name, done.image, facts={"flags": list(done.flags)})
+            for flag in done.flags:
+                flags.setdefault(flag, []).append(f"{well}/{field_name}")
         if len(failed) == len(places):
             raise DataError(f"all {len(places)} fields of {path} failed; the first: {failed[0]['error']}")
     result.failures.extend(failed)
-    return tuple(flags)
+    return tuple(
+        f"{found[0] if len(found) == 1 else counted(len(found), 'field')}: {flag}"
+        for flag, found in flags.items()
+    )
 
 
 def _result_name(path: Path) -> str:

@@ -12,6 +12,7 @@ from image2reg.models.bundle import Bundle
 from image2reg.models.golden import verdict
 from image2reg.models.golden import verify as verify_golden
 from image2reg.models.registry import Entry, list_bundles
+from image2reg.wording import counted_level
 
 __all__ = ["catalogue", "catalogue_lines"]
 
@@ -39,7 +40,8 @@ def catalogue(*, verify: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name, path, summary, inputs, outputs, planes, voxel_um, metrics, verified, problem``.
+        ``name, path, summary, inputs, outputs, unit, offset_px, planes, voxel_um, voxel_tolerance, limits, metrics,
+        verified, problem``.
     """
     from virtualstain.model import KIND, roots
 
@@ -52,8 +54,9 @@ def catalogue(*, verify: bool = False) -> list[dict[str, Any]]:
 
 def _describe(entry: Entry, *, verify: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "name": entry.name, "path": str(entry.path), "summary": "", "inputs": [], "outputs": [], "planes": None,
-        "voxel_um": None, "metrics": [], "verified": None, "problem": entry.problem,
+        "name": entry.name, "path": str(entry.path), "summary": "", "inputs": [], "outputs": [], "unit": "",
+        "offset_px": [0, 0, 0], "planes": None, "voxel_um": None, "voxel_tolerance": None, "limits": [],
+        "metrics": [], "verified": None, "problem": entry.problem,
     }  # fmt: skip
     if entry.spec is None:
         return row
@@ -62,8 +65,12 @@ def _describe(entry: Entry, *, verify: bool) -> dict[str, Any]:
         "summary": entry.spec.summary,
         "inputs": list(port.channels),
         "outputs": list(entry.spec.outputs[0].channels),
+        "unit": entry.spec.outputs[0].transform,
+        "offset_px": list(entry.spec.outputs[0].offset_px),
         "planes": port.n_planes,
         "voxel_um": list(port.voxel_um),
+        "voxel_tolerance": port.voxel_tolerance,
+        "limits": list(entry.spec.limits),
         "metrics": [m.model_dump(mode="json") for m in entry.spec.metrics],
     }
     if not verify:
@@ -89,10 +96,17 @@ def catalogue_lines(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"  {', '.join(row['inputs'])} ({planes}, voxel {voxel} um) to {', '.join(row['outputs'])}"
         )
+        if any(row["offset_px"]):
+            y, x = row["offset_px"][1:]
+            lines.append(f"  its training microscope recorded the stain {y}, {x} pixels (y, x) off the input")
+        if row["unit"]:
+            lines.append(f"  values: {row['unit']}")
         scores = [m for m in row["metrics"] if m["name"] == "pearson"]
         for m in scores:
             floor = f", floor {m['floor']:.2f}" if m["floor"] is not None else ""
             ci = f" ({m['ci95'][0]:.2f} to {m['ci95'][1]:.2f})" if m["ci95"] else ""
-            lines.append(f"  Pearson {m['channel']} {m['value']:.2f}{ci}{floor}, n = {m['n']} {m['level']}")
+            lines.append(
+                f"  Pearson {m['channel']} {m['value']:.2f}{ci}{floor}, {counted_level(m['n'], m['level'])}"
+            )
         lines.append(f"  {row['path']}")
     return "\n".join(lines) if lines else "no model found"

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image
 from image2reg.images.checks import check_voxels
+from image2reg.images.plates import read_plate
 from image2reg.images.readers import read
-from image2reg.tables import Manifest
+from image2reg.tables import Manifest, from_folder
+from image2reg.wording import counted
+from virtualstain.admission import channels_called, resamplable
+from virtualstain.batch import is_plate
 from virtualstain.catalogue import catalogue
 from virtualstain.loading import open_manifest, with_split
 from virtualstain.recipe import SplitSettings
@@ -41,7 +46,7 @@ def check_path(
     Returns
     -------
     dict
-        ``kind`` (image or manifest), what was found, ``notes`` and ``problems`` (empty when all is well).
+        ``kind`` (image, plate or manifest), what was found, ``notes`` and ``problems`` (empty when all is well).
 
     Raises
     ------
@@ -51,6 +56,8 @@ def check_path(
     if not path.exists():
         raise DataError(f"{path}: no such file or folder (seen from {Path.cwd()}). Check the path.")
     is_table = path.suffix.lower() in (".csv", ".parquet")
+    if not is_table and is_plate(path):
+        return _check_plate(path)
     if not is_table and (path.is_file() or path.name.lower().endswith(".zarr")):
         return _check_image(path)
     if not is_table and not inputs:
@@ -58,12 +65,67 @@ def check_path(
             f"{path}: say which channel is the input, as in --input Brightfield or --input Brightfield=BF (and "
             "--target Hoechst=DAPI); a name is looked for in file names, folder names and channel names."
         )
-    manifest = open_manifest(path, inputs=inputs, targets=targets)
+    manifest, unreadable = _readable(path, inputs, targets)
     if split_by:
         manifest, _ = with_split(manifest, SplitSettings(group=split_by))
     if out is not None:
         manifest.write(out, overwrite=overwrite)
-    return _describe(manifest, out)
+    report = _describe(manifest, out)
+    report["problems"] += unreadable
+    return report
+
+
+def _readable(path: Path, inputs: Sequence[str], targets: Sequence[str]) -> tuple[Manifest, list[str]]:
+    """Open a manifest; of a folder, without the images that cannot be read and with what is wrong with each."""
+    try:
+        return open_manifest(path, inputs=inputs, targets=targets), []
+    except DataError:
+        if not path.is_dir():
+            raise
+        manifest = from_folder(path, inputs=list(inputs), targets=list(targets), strict=False)
+        wrong = {name: error for name in manifest.frame["path"].unique() if (error := _why_not(path / name))}
+        if not wrong:
+            raise
+    left = manifest.frame[~manifest.frame["path"].isin(list(wrong))]
+    if not len(left):
+        raise DataError(f"{path}: no image of it can be read; the first: {next(iter(wrong.values()))}")
+    return manifest.replace(left), [f"left out: {error}" for error in wrong.values()]
+
+
+def _why_not(path: Path) -> str:
+    try:
+        read(path)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _check_plate(path: Path) -> dict[str, Any]:
+    """Describe a plate by its first field, and name the fields that cannot be read or are not like it."""
+    plate = read_plate(path)
+    places = list(plate)
+    problems, images = [], {}
+    for well, name in places:
+        try:
+            images[f"{well}/{name}"] = plate.image(well, name)
+        except DataError as error:
+            problems.append(str(error))
+    if not images:
+        raise DataError(
+            f"{path}: none of its {counted(len(places), 'field')} can be read; the first: {problems[0]}"
+        )
+    first = next(iter(images))
+    like = [(image.channels, image.voxel_um, image.sizes.get("Z", 1)) for image in images.values()]
+    unlike = [name for name, this in zip(images, like, strict=True) if this != like[0]]
+    report = _check_image(path / first)
+    if unlike:
+        report["notes"].append(
+            f"{counted(len(unlike), 'field')} with other channels, planes or voxel size, the first is {unlike[0]}"
+        )
+    return report | {
+        "kind": "plate", "path": str(path), "wells": len(plate.fields), "fields": len(places), "first": first,
+        "problems": problems + report["problems"],
+    }  # fmt: skip
 
 
 def _check_image(path: Path) -> dict[str, Any]:
@@ -78,12 +140,34 @@ def _check_image(path: Path) -> dict[str, Any]:
     except DataError as error:
         found["problems"].append(str(error))
     if image.voxel_um[1] is None or image.voxel_um[2] is None:
-        found["notes"].append("no voxel size in the file: pass --voxel-um Z,Y,X to predict")
-    planes = image.sizes.get("Z", 1)
-    found["models"] = [
-        row["name"] for row in catalogue() if row["planes"] in (None, 1, planes) and not row["problem"]
-    ]
+        found["notes"].append("no voxel size in the file: pass --voxel-um to predict, -,Y,X for a plane")
+    needs = {row["name"]: _needs(row, image) for row in catalogue() if not row["problem"]}
+    found["models"] = [name for name, options in needs.items() if options is not None]
+    found["options"] = {name: options for name, options in needs.items() if options}
     return found
+
+
+def _needs(row: dict[str, Any], image: Image) -> list[str] | None:
+    """Options that `predict` needs to take the image to a model of the catalogue; None where none would help."""
+    planes = image.sizes.get("Z", 1)
+    if planes == 1 if row["planes"] is None else row["planes"] not in (1, planes):
+        return None
+    if len(row["inputs"]) > len(image.channels):
+        return None
+    needed = []
+    single = len(row["inputs"]) == len(image.channels) == 1
+    if not single and any(len(channels_called(name, image)) != 1 for name in row["inputs"]):
+        needed.append("--channel")
+    for axis, want, have in zip("ZYX", row["voxel_um"], image.voxel_um, strict=True):
+        if want is None or (axis == "Z" and planes == 1):
+            continue
+        if have is None:
+            needed.append("--voxel-um")
+        elif not resamplable(have / want):
+            return None
+        elif abs(have / want - 1) > row["voxel_tolerance"]:
+            needed.append("--resample")
+    return list(dict.fromkeys(needed))
 
 
 def _describe(manifest: Manifest, out: Path | None) -> dict[str, Any]:
@@ -109,18 +193,26 @@ def _describe(manifest: Manifest, out: Path | None) -> dict[str, Any]:
 def check_lines(report: dict[str, Any]) -> str:
     """Print a report for a terminal."""
     lines = [report["path"]]
-    if report["kind"] == "image":
+    if report["kind"] != "manifest":
+        if report["kind"] == "plate":
+            sizes = (counted(report[f"{unit}s"], unit) for unit in ("field", "well"))
+            lines.append(f"  plate of {', '.join(sizes)}; the first, {report['first']}:")
         voxel = " x ".join("?" if v is None else f"{v:g}" for v in report["voxel_um"])
         lines.append(
             f"  {report['axes']} {tuple(report['shape'])} {report['dtype']}, voxel (z, y, x) {voxel} um"
         )
         lines.append(f"  channels: {', '.join(report['channels'])}")
-        lines.append(f"  models for this many planes: {', '.join(report['models']) or 'none'}")
+        options = report["options"]
+        named = [f"{m} (with {' '.join(options[m])})" if m in options else m for m in report["models"]]
+        lines.append(f"  models that take it: {', '.join(named) or 'none'}")
     else:
-        lines.append(f"  {report['fields']} fields, {report['wells']} wells, {report['plates']} plates")
-        lines += [f"  {channel}: {n} fields" for channel, n in report["channels"].items()]
+        sizes = (counted(report[f"{unit}s"], unit) for unit in ("field", "well", "plate"))
+        lines.append("  " + ", ".join(sizes))
+        lines += [f"  {channel}: {counted(n, 'field')}" for channel, n in report["channels"].items()]
         if report["splits"]:
-            lines.append("  splits: " + ", ".join(f"{k} {v} rows" for k, v in report["splits"].items()))
+            lines.append(
+                "  splits: " + ", ".join(f"{k} {counted(v, 'row')}" for k, v in report["splits"].items())
+            )
     lines += [f"  note: {note}" for note in report["notes"]]
     lines += [f"  problem: {problem}" for problem in report["problems"]]
     return "\n".join(lines)

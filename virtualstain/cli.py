@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from image2reg.commands.options import AsJson, Device, Out, Overwrite, Settings, Tta
-from image2reg.console import application, emit, progress_bar, run
+from image2reg.console import application, command_line, emit, progress_bar, run
 from image2reg.errors import ConfigurationError
 
 app = application("virtualstain", "Label-free stacks (brightfield, phase) to predicted fluorescence.")
@@ -24,7 +23,10 @@ Channel = Annotated[
     typer.Option("--channel", help="Input channel by name or position; once per input of the model."),
 ]
 VoxelUm = Annotated[
-    str | None, typer.Option("--voxel-um", help="Voxel size Z,Y,X in um, where the file has none.")
+    str | None,
+    typer.Option(
+        "--voxel-um", help="Voxel size Z,Y,X in um, where the file has none; '-' if unknown: -,0.65,0.65."
+    ),
 ]
 Resample = Annotated[
     bool, typer.Option("--resample", help="Bring other voxel sizes to the model's, and back.")
@@ -117,9 +119,9 @@ def train(
 ) -> None:
     """Train on a folder or manifest, test on held-out groups, end in a bundle and a report."""
     from virtualstain.runs import train_from
-    from virtualstain.staining_page import score_lines
+    from virtualstain.staining_page import below_floor, score_lines
 
-    command = shlex.join(["virtualstain", *sys.argv[1:]])
+    command = command_line("virtualstain")
     overrides = [
         *(settings or []),
         *([f"training.seed={seed}", f"split.seed={seed}"] if seed is not None else []),
@@ -129,6 +131,7 @@ def train(
         device=device, command=command,
     )  # fmt: skip
     table = score_lines(done.scores) if len(done.scores) else "no test split: nothing was scored"
+    table += "".join(f"\nnote: {note}" for note in (below_floor(done.scores) if len(done.scores) else ()))
     emit({"bundle": str(done.bundle.directory), "scores": done.scores.to_dict("records"),
           "steps": done.fit.steps_done, "seconds": done.fit.seconds},
          f"{table}\n\nmodel   {done.bundle.directory}\nreport  {out / 'report.html'}", as_json=as_json)  # fmt: skip
@@ -148,9 +151,14 @@ def predict(
     tta: Tta = False,
     input_frame: Annotated[
         bool,
-        typer.Option("--input-frame", help="Register the stain to the input, whatever the model's offset."),
+        typer.Option(
+            "--input-frame/--stain-frame",
+            help="Register the stain to the input, or to where the training microscope's stain camera records it.",
+        ),
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out what is there; go on with an interrupted plate.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Leave out images whose result is there.")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -161,7 +169,7 @@ def predict(
     with progress_bar("predicting", silent=as_json) as progress:
         done = predict_many(
             inputs, out, model=model, channels=channel or (),
-            voxel_um=_numbers(voxel_um, "--voxel-um"),
+            voxel_um=_numbers(voxel_um, "--voxel-um", "-,0.65,0.65 (a plane)"),
             resample=resample, tile=_tile(tile), tta=tta, input_frame=input_frame, device=device,
             overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
@@ -169,9 +177,13 @@ def predict(
         f"{row['source']}  ->  {row['output']}" + "".join(f"\n  note: {f}" for f in row["flags"])
         for row in done.written
     ]
+    if done.written:
+        lines.append(f"values: {done.unit}")
+    lines += [f"note: {note}" for note in done.notes]
     if done.failures:
         lines.append(f"{len(done.failures)} failed; see {done.failures_path}")
-    emit({"written": done.written, "failures": done.failures}, "\n".join(lines), as_json=as_json)
+    result = {"written": done.written, "failures": done.failures, "unit": done.unit, "notes": done.notes}
+    emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:
         sys.exit(5)
 
@@ -188,28 +200,36 @@ def evaluate(
         str,
         typer.Option("--split", help="Which split of the manifest; one without splits is scored whole."),
     ] = "test",
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for scores.csv and, with --model, report.html.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for scores.csv and report.html.")] = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a prediction against the real stain, beside floor, ceiling and interval."""
-    from virtualstain.runs import evaluate_model, evaluate_pair
+    from virtualstain.scored_runs import evaluate_model, evaluate_pair
     from virtualstain.staining_page import score_lines
 
+    command = command_line("virtualstain")
     if prediction and truth and not (model or data):
-        scores = evaluate_pair(prediction, truth, out=out, overwrite=overwrite)
+        done = evaluate_pair(prediction, truth, out=out, overwrite=overwrite, command=command)
     elif model and data and not (prediction or truth):
-        command = shlex.join(["virtualstain", *sys.argv[1:]])
-        scores = evaluate_model(model, data, split=split, out=out, overwrite=overwrite, command=command)
+        done = evaluate_model(
+            model, data, split=split, out=out, device=device, overwrite=overwrite, command=command
+        )
     else:
         raise ConfigurationError("evaluate: give either --prediction with --truth, or --model with --data.")
-    text = score_lines(scores, tuple(scores["metric"].unique()))
-    emit({"scores": scores.to_dict("records")}, text, as_json=as_json)
+    lines = [score_lines(done.scores, tuple(done.scores["metric"].unique()))]
+    lines += [f"note: {note}" for note in done.notes]
+    emit(
+        {"scores": done.scores.to_dict("records"), "notes": list(done.notes)},
+        "\n".join(lines),
+        as_json=as_json,
+    )
 
 
-def _numbers(text: str | None, option: str) -> tuple[float | None, float | None, float | None] | None:
+def _numbers(
+    text: str | None, option: str, example: str
+) -> tuple[float | None, float | None, float | None] | None:
     """Read ``Z,Y,X``; an empty place or '-' leaves that axis as the file has it."""
     if text is None:
         return None
@@ -218,17 +238,17 @@ def _numbers(text: str | None, option: str) -> tuple[float | None, float | None,
         values = tuple(None if p.strip() in ("", "-") else float(p) for p in parts)
     except ValueError as error:
         raise ConfigurationError(
-            f"{option} {text!r}: not numbers. Write three, as in {option} 0.3,0.1,0.1."
+            f"{option} {text!r}: not numbers. Write three (Z,Y,X), as in {option} {example}."
         ) from error
     if len(values) != 3:
         raise ConfigurationError(
-            f"{option} {text!r}: {len(values)} values; write three (Z,Y,X), as in 0.3,0.1,0.1."
+            f"{option} {text!r}: {len(values)} values; write three (Z,Y,X), as in {option} {example}."
         )
     return values[0], values[1], values[2]
 
 
 def _tile(text: str | None) -> Any:
-    values = _numbers(text, "--tile")
+    values = _numbers(text, "--tile", "1,512,512")
     if values is None:
         return None
     if not all(v is not None and 1 <= v < math.inf for v in values):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,12 +149,20 @@ def block_interval(item: ScoredField, *, block: int = 96, seed: int = 0) -> Inte
     return bootstrap_interval(np.arange(len(sums), dtype=float), statistic=pooled, seed=seed)
 
 
-def score_table(scored: Sequence[ScoredField], *, seed: int = 0) -> pd.DataFrame:
-    """Score predicted fields: `summarise`, with block intervals for a channel that only one field has."""
-    table = summarise([score_field(item) for item in scored], seed=seed)
-    for channel, n in Counter(item.channel for item in scored).items():
-        if n == 1:
-            interval = block_interval(next(i for i in scored if i.channel == channel), seed=seed)
+def score_table(scored: Iterable[ScoredField], *, seed: int = 0) -> pd.DataFrame:
+    """Score predicted fields: `summarise`, with block intervals for a channel that only one field has.
+
+    Fields are taken one by one; of each channel the first is kept until there is a second.
+    """
+    rows: list[dict[str, Any]] = []
+    alone: dict[str, ScoredField | None] = {}
+    for item in scored:
+        rows.append(score_field(item))
+        alone[item.channel] = None if item.channel in alone else item
+    table = summarise(rows, seed=seed)
+    for channel, single in alone.items():
+        if single is not None:
+            interval = block_interval(single, seed=seed)
             row = (table["channel"] == channel) & (table["metric"] == "pearson")
             for name, value in (
                 ("low", interval.low),

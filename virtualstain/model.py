@@ -20,9 +20,11 @@ from virtualstain.networks.interface import StainNetwork, deploy
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.staining import stain_field
 
-__all__ = ["KIND", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
+__all__ = ["FRAME", "KIND", "OUTPUT", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
 
 KIND = "stain"
+FRAME = "frame"  # key of an annotation: what a prediction of a model with an offset is registered to
+OUTPUT = "output normalisation"  # key of an annotation: `image2reg.models.spec.Normalisation` as JSON
 if TYPE_CHECKING:
     from image2reg.images.image import Image
     from virtualstain.predict import Prediction
@@ -86,7 +88,7 @@ def shown_sizes(voxel_um: Sequence[float | None]) -> str:
     return " x ".join("?" if v is None else f"{v:.4g}" for v in voxel_um)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StainModel:
     """A loaded bundle.
 
@@ -99,6 +101,14 @@ class StainModel:
 
     bundle: Bundle
     network: StainNetwork
+
+    def __repr__(self) -> str:
+        """Give name, version, channels and voxel size; not the layers."""
+        spec = self.bundle.spec
+        return (
+            f"StainModel({spec.name!r} {spec.version}: {', '.join(self.inputs)} to {', '.join(self.outputs)}, "
+            f"voxel {shown_sizes(self.voxel_um)} um (z, y, x), {self.network.dims}D)"
+        )
 
     @property
     def name(self) -> str:
@@ -137,6 +147,27 @@ class StainModel:
     def offset_px(self) -> tuple[int, int, int]:
         """Displacement (z, y, x) of the stain against the input on the microscope it was trained for, voxels."""
         return self.bundle.spec.outputs[0].offset_px
+
+    @property
+    def unit(self) -> str:
+        """What the values of its predictions are, in words."""
+        return self.bundle.spec.outputs[0].transform or "not stated"
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What a file with a prediction of this model says about its values (`Image.annotations`)."""
+        spec = self.bundle.spec
+        return {
+            "model": f"{spec.name} {spec.version}",
+            "unit": self.unit,
+            OUTPUT: spec.normalisation.output.model_dump_json(),
+        }
+
+    @property
+    def identity(self) -> str:
+        """Name, version and hash of the weights: equal for models that predict the same."""
+        spec = self.bundle.spec
+        return f"{spec.name} {spec.version} {spec.files.get('model.safetensors', '')}"
 
     def input_scale(self, stack: Any, valid: NDArray[np.bool_] | None, where: str) -> list[ChannelScale]:
         """Scale of each input channel, measured on this stack or taken from the training set, as the bundle says.
@@ -238,8 +269,9 @@ class StainModel:
         tile : (z, y, x), optional
             Largest window; the bundle's own by default.
         input_frame : bool
-            Leave the stain registered to the input. By default it lies where the stain's camera of the training
-            microscope would record it (`offset_px`; zero for most models).
+            Leave the stain registered to the input, as `virtualstain.predict.predict` does. By default it lies where
+            the stain's camera of the training microscope would record it (`offset_px`; zero for most models), as
+            scores and golden samples need it.
         **options
             ``tta``, ``batch_size``, ``skip``, ``progress`` of `virtualstain.staining.stain_field`.
 

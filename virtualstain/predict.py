@@ -14,26 +14,13 @@ from numpy.typing import NDArray
 from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
+from virtualstain.admission import COARSEST, FINEST, GIVE_VOXELS, SMALL, choose_channels, resamplable
 from virtualstain.fields import padding_mask
-from virtualstain.model import StainModel, shown_sizes
+from virtualstain.model import FRAME, StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
 
 __all__ = ["Prediction", "predict", "predict_to"]
 
-ALIASES = {
-    "brightfield": {
-        "brightfield",
-        "bright field",
-        "bf",
-        "transmitted",
-        "transmitted light",
-        "tl",
-        "trans",
-        "dic",
-    },
-    "phase": {"phase", "phase contrast", "ph", "phase2d", "phase3d"},
-    "darkfield": {"darkfield", "dark field", "ssc"},
-}
 Progress = Callable[[int, int], None]
 
 
@@ -44,7 +31,8 @@ class Prediction:
     Attributes
     ----------
     image : Image
-        float32, channels named after the stains, with the axes and voxel size of the input.
+        float32, channels named after the stains, with the axes and voxel size of the input; its annotations say
+        which model made it and in what unit.
     flags : tuple of str
         What was found on the way (padding, saturation, resampling); empty when nothing was.
     """
@@ -61,7 +49,7 @@ def predict(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = False,
+    input_frame: bool = True,
     progress: Progress | None = None,
 ) -> Prediction:
     """Predict one image into memory.
@@ -80,7 +68,7 @@ def predict(
     tta : bool
         Average over the eight turns and mirrorings of Y and X, at eight times the cost.
     input_frame : bool
-        Register the stain to the input, instead of where the training microscope's stain camera would record it
+        Register the stain to the input. False puts it where the training microscope's stain camera would record it
         (`virtualstain.model.StainModel.offset_px`; the same for models without an offset).
     progress : callable
         Called with (finished, total) tiles.
@@ -92,7 +80,7 @@ def predict(
     ResourceError
         The prediction does not fit in memory; `predict_to` with an OME-Zarr streams.
     """
-    ready = _Prepared(model, image, channels=channels, resample=resample)
+    ready = _Prepared(model, image, channels=channels, resample=resample, input_frame=input_frame)
     n_bytes = 4 * int(np.prod(ready.output_shape))
     if n_bytes > default_max_bytes():
         raise ResourceError(
@@ -105,7 +93,7 @@ def predict(
         part: tuple[Any, ...] = (time, slice(None), *box)
         out[part] = values
 
-    ready.run(sink, hold=True, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
+    ready.run(sink, hold=True, tile=tile, tta=tta, progress=progress)
     result, flags = ready.image_of(out), tuple(ready.flags)
     return Prediction(result, flags)
 
@@ -119,7 +107,7 @@ def predict_to(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = False,
+    input_frame: bool = True,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> tuple[str, ...]:
@@ -145,12 +133,12 @@ def predict_to(
         )  # fmt: skip
         done.image.write(path, overwrite=overwrite)
         return done.flags
-    ready = _Prepared(model, image, channels=channels, resample=False)
+    ready = _Prepared(model, image, channels=channels, resample=False, input_frame=input_frame)
     timed = "T" in image.axes
     shape = ready.output_shape if timed else ready.output_shape[1:]
     with OmeZarrWriter(
         path, shape=shape, axes="TCZYX" if timed else "CZYX", dtype=np.dtype(np.float32), voxel_um=image.voxel_um,
-        channels=model.outputs, overwrite=overwrite,
+        channels=model.outputs, annotations=ready.annotations, overwrite=overwrite,
     ) as writer:  # fmt: skip
 
         def sink(time: int, box: tuple[slice, ...], values: NDArray[np.float32]) -> None:
@@ -160,7 +148,7 @@ def predict_to(
             else:
                 writer[key] = values
 
-        ready.run(sink, hold=False, tile=tile, tta=tta, input_frame=input_frame, progress=progress)
+        ready.run(sink, hold=False, tile=tile, tta=tta, progress=progress)
     return tuple(ready.flags)
 
 
@@ -168,10 +156,34 @@ class _Prepared:
     """An image that was checked against a model, with its channels in the model's order."""
 
     def __init__(
-        self, model: StainModel, image: Image, *, channels: Sequence[str | int], resample: bool
+        self,
+        model: StainModel,
+        image: Image,
+        *,
+        channels: Sequence[str | int],
+        resample: bool,
+        input_frame: bool,
     ) -> None:
+        if not isinstance(image, Image):
+            raise DataError(
+                f"predict takes an Image, not {type(image).__name__}: it has to know axes and voxel size. Use "
+                "read(path), or Image(array, 'YX', voxel_um=(None, 0.65, 0.65)) with letters of 'TCZYX' for the axes."
+            )
         self.model, self.where = model, image.source or "image"
         self.flags: list[str] = []
+        self.input_frame = input_frame
+        self.annotations = dict(model.annotations)
+        if any(model.offset_px):
+            y, x = model.offset_px[1:]
+            there = (
+                f"the training microscope's stain camera, {y}, {x} pixels of the model (y, x) off the input"
+            )
+            self.annotations[FRAME] = "input" if input_frame else there
+            self.flags.append(
+                f"the stain lies on the input image, not in the frame of {there} (--stain-frame)"
+                if input_frame
+                else f"the stain lies in the frame of {there} (--input-frame lays it on the image)"
+            )
         self.source = image
         chosen = [image.find_channel(c) for c in choose_channels(model, image, channels)]
         parts = [image.select(channel=index) for index in chosen]
@@ -179,6 +191,13 @@ class _Prepared:
         self.parts = parts
         self.resampled = parts[0].voxel_um != image.voxel_um
         sizes = parts[0].sizes
+        if min(sizes["Y"], sizes["X"]) < SMALL:
+            self.flags.append(
+                f"only {sizes['Y']} x {sizes['X']} pixels at the model's scale: less than it looks at around each "
+                "pixel, so expect little"
+            )
+        if sizes.get("Z", 1) == 1 and model.network.dims == 3:
+            self.flags.append(f"one plane, and model '{model.name}' was trained on stacks: expect little")
         self.times, self.planes = sizes.get("T", 1), sizes.get("Z", 1)
         z_out = model.output_planes(self.planes)
         self.output_shape = (self.times, len(model.outputs), z_out, sizes["Y"], sizes["X"])
@@ -188,10 +207,18 @@ class _Prepared:
         wanted, found = self.model.voxel_um, parts[0].voxel_um
         tolerance = self.model.bundle.spec.inputs[0].voxel_tolerance
         off = self.model.foreign_axes(
-            found, planes=parts[0].sizes.get("Z", 1), where=self.where, remedy="Pass --voxel-um Z,Y,X."
+            found, planes=parts[0].sizes.get("Z", 1), where=self.where, remedy=GIVE_VOXELS
         )
         if not off:
             return parts
+        sizes = zip("ZYX", found, wanted, strict=True)
+        if not all(resamplable(have / want) for axis, have, want in sizes if axis in off and have and want):
+            least, most = ([None if w is None else w * r for w in wanted] for r in (1 / FINEST, COARSEST))
+            raise DataError(
+                f"{self.where}: voxel size {shown_sizes(found)} um (z, y, x) is too far from the "
+                f"{shown_sizes(wanted)} um of model '{self.model.name}' along {', '.join(off)}; with --resample it "
+                f"takes {shown_sizes(least)} to {shown_sizes(most)} um. Check the voxel size, or choose another model."
+            )
         if not resample:
             raise DataError(
                 f"{self.where}: voxel size {shown_sizes(found)} um (z, y, x) is outside what model '{self.model.name}' "
@@ -214,7 +241,6 @@ class _Prepared:
         hold: bool,
         tile: tuple[int, int, int] | None,
         tta: bool,
-        input_frame: bool,
         progress: Progress | None,
     ) -> None:
         """Predict every time point; `hold` reads one at once, where it fits: else each tile decodes its planes."""
@@ -238,7 +264,7 @@ class _Prepared:
                 valid=~padding if padding.any() else None,
                 tile=tile,
                 tta=tta,
-                input_frame=input_frame,
+                input_frame=self.input_frame,
                 progress=progress,
             )
 
@@ -256,7 +282,7 @@ class _Prepared:
     def image_of(self, out: NDArray[np.float32]) -> Image:
         """Wrap the (T, K, Z, Y, X) result, back on the input's grid when it was resampled."""
         source = self.source
-        made = Image(out, "TCZYX", self.parts[0].voxel_um, self.model.outputs)
+        made = Image(out, "TCZYX", self.parts[0].voxel_um, self.model.outputs, annotations=self.annotations)
         if self.resampled:
             from image2reg.images.resampling import resample as resample_image
 
@@ -264,34 +290,3 @@ class _Prepared:
             made = resample_image(made, source.voxel_um, shape=(planes, source.sizes["Y"], source.sizes["X"]))
         made = made.replace(voxel_um=source.voxel_um, source=f"{self.model.name} of {self.where}")
         return made if "T" in source.axes else made.to_axes("CZYX")
-
-
-def choose_channels(model: StainModel, image: Image, given: Sequence[str | int]) -> Sequence[str | int]:
-    """Find the model's inputs among an image's channels: as given, by name or usual alias, or the only one.
-
-    Raises
-    ------
-    DataError
-        Not found; the message lists the image's channels.
-    """
-    if given:
-        if len(given) != len(model.inputs):
-            raise DataError(
-                f"{image.source or 'image'}: {len(given)} channels were given, model '{model.name}' takes "
-                f"{len(model.inputs)}: {', '.join(model.inputs)}. Give one --channel for each, in that order."
-            )
-        return given
-    if len(model.inputs) == 1 and len(image.channels) == 1:
-        return [0]
-    found: list[str | int] = []
-    for name in model.inputs:
-        accepted = ALIASES.get(name.lower(), {name.lower()})
-        hits = [c for c in image.channels if c.lower().strip() in accepted]
-        if len(hits) != 1:
-            what = "missing" if not hits else f"there {len(hits)} times"
-            raise DataError(
-                f"{image.source or 'image'}: channel '{name}' is {what}; the image has {list(image.channels)}. "
-                f"Pass --channel NAME or its position (0 to {len(image.channels) - 1})."
-            )
-        found.append(hits[0])
-    return found

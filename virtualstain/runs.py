@@ -1,4 +1,4 @@
-"""What the commands `train` and `evaluate` do: data in, a run directory or a score table out."""
+"""What the command `train` does: data in, a run directory out."""
 
 from __future__ import annotations
 
@@ -8,31 +8,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from image2reg.atomic import atomic_file, make_folder, refuse_existing
+from image2reg.atomic import atomic_file, make_folder
 from image2reg.config import dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.images.image import Image
-from image2reg.images.readers import read
 from image2reg.models.spec import DataSource
 from image2reg.models.train import FREE
 from image2reg.provenance import run_record, write_run
 from virtualstain.bundling import Facts
-from virtualstain.evaluate import ScoredField, score_table
-from virtualstain.loading import evaluable_fields, open_manifest, split_fields, with_split
-from virtualstain.model import from_bundle, load, roots
-from virtualstain.objects import NUCLEAR, score_nuclei
+from virtualstain.loading import open_manifest, split_fields, with_split
+from virtualstain.model import from_bundle, roots
 from virtualstain.recipe import Recipe, stack_defaults
 from virtualstain.requirements import refuse_misfits
-from virtualstain.scoring import stain_fields
-from virtualstain.staining_page import write_report
+from virtualstain.staining_page import below_floor, write_report
 from virtualstain.train import TrainedStain, train
 
-__all__ = ["evaluate_model", "evaluate_pair", "find_recipe", "train_from"]
-
-NUCLEUS_UM = 15.0  # typical Hoechst nucleus of a cultured human cell
+__all__ = ["find_recipe", "train_from"]
 
 
 def find_recipe(config: str) -> Path | None:
@@ -139,6 +129,7 @@ def train_from(
             done.scores.to_csv(partial, index=False)
         write_report(
             out / "report.html", from_bundle(done.bundle), done.scored, done.scores, command=facts.command,
+            flags=below_floor(done.scores),
             provenance={"data": str(data), "split": facts.split}, overwrite=True,
         )  # fmt: skip
     inputs_used = {"manifest.csv": out / "manifest.csv"}
@@ -181,129 +172,3 @@ def _name(given: str) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64] or "stain"
-
-
-def evaluate_model(
-    name: str,
-    data: Path,
-    *,
-    split: str = "test",
-    out: Path | None = None,
-    overwrite: bool = False,
-    command: str = "",
-) -> pd.DataFrame:
-    """Predict the fields of one split and score them; with `out`, also write ``scores.csv`` and ``report.html``.
-
-    Fields without any real stain are left out; a manifest without splits is scored whole.
-
-    Raises
-    ------
-    DataError
-        No field has a real stain, or the model would refuse to predict one (another voxel size, other planes).
-    """
-    if out is not None:
-        refuse_existing(out, overwrite=overwrite)
-    model = load(name)
-    manifest = open_manifest(data, inputs=model.inputs, targets=model.outputs)
-    if (manifest.frame["split"] != "").any():
-        manifest = manifest.where(split=split)
-    fields = evaluable_fields(model, manifest)
-    if not fields:
-        raise DataError(
-            f"{data}: no field of split '{split}' has a real {' or '.join(model.outputs)} to score against."
-        )
-    scored = stain_fields(model, fields)
-    table = score_table([item for row in scored for item in row])
-    pixel = model.voxel_um[2]
-    log = model.bundle.spec.normalisation.output.transform == "log1p"
-    table = pd.concat([table, _nuclear_rows(scored, pixel, log=log)], ignore_index=True)
-    if out is not None:
-        make_folder(out)
-        with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
-            table.to_csv(partial, index=False)
-        write_report(
-            out / "report.html",
-            model,
-            scored,
-            table,
-            command=command,
-            provenance={"data": str(data)},
-            overwrite=overwrite,
-        )
-    return table
-
-
-def evaluate_pair(
-    prediction: Path, truth: Path, *, out: Path | None = None, overwrite: bool = False
-) -> pd.DataFrame:
-    """Score one predicted image against the real one; channels are paired by name, or the only ones with each other.
-
-    There is no training set here: the range of SSIM, PSNR and NRMSE is six standard deviations of the real image,
-    their floor its mean.
-    """
-    if out is not None:
-        refuse_existing(out, overwrite=overwrite)
-    made, real = read(prediction), read(truth)
-    if made.sizes.get("T", 1) > 1 or real.sizes.get("T", 1) > 1:
-        raise DataError(f"{prediction}: has several time points; score them one by one.")
-    scored = [_pair(name, a, b, truth) for name, a, b in _paired(made, real)]
-    table = score_table(scored)
-    table = pd.concat([table, _nuclear_rows([scored], real.voxel_um[2], log=False)], ignore_index=True)
-    if out is not None:
-        make_folder(out)
-        with atomic_file(out / "scores.csv", overwrite=overwrite) as partial:
-            table.to_csv(partial, index=False)
-    return table
-
-
-def _paired(made: Image, real: Image) -> list[tuple[str, Image, Image]]:
-    common = [name for name in real.channels if name in made.channels]
-    if not common and len(made.channels) == len(real.channels) == 1:
-        return [(made.channels[0], made, real)]
-    if not common:
-        raise DataError(
-            f"{made.source}: channels {list(made.channels)} share no name with {list(real.channels)} of {real.source}. "
-            "Name the channels of the real image as the prediction's."
-        )
-    return [(name, made.select(channel=name), real.select(channel=name)) for name in common]
-
-
-def _pair(name: str, made: Image, real: Image, where: Path) -> ScoredField:
-    p, t = (image.to_axes("CZYX").load().data[0].astype(np.float64) for image in (made, real))
-    if p.shape != t.shape:
-        raise DataError(
-            f"{where}: channel '{name}' is {t.shape} (Z, Y, X), the prediction {p.shape}. They must be of one shape; "
-            "crop or resample one of them."
-        )
-    spread = float(t.std())
-    if not np.isfinite(spread) or spread == 0:
-        raise DataError(
-            f"{where}: channel '{name}' is constant or not finite; nothing can be scored against it."
-        )
-    empty = np.zeros((0, *t.shape))
-    return ScoredField(
-        where.name, where.name, name, empty, t, p, np.ones(t.shape, bool), 6 * spread, float(t.mean())
-    )
-
-
-def _nuclear_rows(
-    scored: Sequence[Sequence[ScoredField]], pixel_um: float | None, *, log: bool
-) -> pd.DataFrame:
-    """Rows for nuclei found in the predicted against those found in the real stain, where the pixel size is known."""
-    rows: list[dict[str, Any]] = []
-    if pixel_um is None:
-        return pd.DataFrame(rows)
-    items = [item for row in scored for item in row if item.channel.lower() in NUCLEAR]
-    if items:
-        found = score_nuclei(items, diameter_px=NUCLEUS_UM / pixel_um, intensity="log" if log else "linear")
-        pooled = found["predicted_against_real"]
-        rows = [
-            {
-                "channel": items[0].channel, "metric": f"nuclei_{name}@{threshold:g}",
-                "value": float(getattr(pooled, name)[index]), "low": np.nan, "high": np.nan, "n": pooled.n_true,
-                "level": "nucleus", "floor": 0.0, "ceiling": np.nan, "median": np.nan,
-            }
-            for index, threshold in enumerate(pooled.thresholds)
-            for name in ("f1", "ap")
-        ]  # fmt: skip
-    return pd.DataFrame(rows)

@@ -13,12 +13,12 @@ from image2reg.images.lazy import LazyView
 from image2reg.images.limits import refuse_oversized
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from image2reg.images.units import VoxelSize
 
-__all__ = ["AXES", "Image"]
+__all__ = ["AXES", "Image", "own_annotations"]
 
 AXES = "TCZYX"
 
@@ -41,6 +41,8 @@ class Image:
         File the image came from; named in error messages.
     max_bytes : int, optional
         Limit that `load` keeps, a quarter of the physical memory when None.
+    annotations : mapping of str to str
+        What else has to be known about the values (their unit, the model that made them); kept in the file.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class Image:
     channels: tuple[str, ...] = ()
     source: str = ""
     max_bytes: int | None = None
+    annotations: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the parts fit together; give channels without a name one."""
@@ -281,3 +284,9 @@ class Image:
 
 def _changed(image: Image, data: Any, axes: str, channels: tuple[str, ...]) -> Image:
     return dataclasses.replace(image, data=data, axes=axes, channels=channels)
+
+
+def own_annotations(value: Any) -> dict[str, str]:
+    """`Image.annotations` as this package's JSON has them in a file; nothing where it is something else."""
+    held = value if isinstance(value, dict) else {}
+    return {str(key): text for key, text in held.items() if isinstance(text, str)}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["OmeDescription", "compose", "pixel_type", "read_description"]
 
 _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+# Of the annotations that this package writes; those of others are not read.
+_OWN = "virtualstain"
 _MAX_CHARACTERS = 64 * 2**20
 _PIXEL_TYPES = {
     "int8": "int8", "int16": "int16", "int32": "int32",
@@ -42,6 +44,8 @@ class OmeDescription:
         Empty where the file names none.
     n_planes : int, optional
         Planes of all images together; None when some of them are in other files.
+    annotations : dict of str to str
+        Those that this package wrote.
     """
 
     sizes: dict[str, int]
@@ -49,6 +53,7 @@ class OmeDescription:
     voxel_um: VoxelSize
     channels: tuple[str, ...]
     n_planes: int | None
+    annotations: dict[str, str]
 
 
 def _local(tag: str) -> str:
@@ -101,7 +106,14 @@ def read_description(path: object, xml: str) -> OmeDescription:
         first.get("Type", ""), first.get("Type", "")
     )
     named = tuple(name or f"channel_{index}" for index, name in enumerate(names)) if any(names) else ()
-    return OmeDescription(sizes, dtype, (z, y, x), named, _n_planes(path, root))
+    return OmeDescription(sizes, dtype, (z, y, x), named, _n_planes(path, root), _annotations(root))
+
+
+def _annotations(root: ET.Element) -> dict[str, str]:
+    """Key and value pairs of our own map annotations."""
+    maps = [element for element in root.iter() if _local(element.tag) == "MapAnnotation"]
+    values = [value for m in maps if m.get("Namespace") == _OWN for value in _children(m, "Value")]
+    return {m.get("K", ""): m.text or "" for value in values for m in _children(value, "M")}
 
 
 def _sizes(path: object, pixels: ET.Element) -> dict[str, int]:
@@ -164,12 +176,24 @@ def compose(path: object, image: Image) -> str:
             attributes |= {f"PhysicalSize{letter}": repr(size), f"PhysicalSize{letter}Unit": "µm"}
     pixels = ET.SubElement(element, f"{{{_NAMESPACE}}}Pixels", attributes)
     for index, name in enumerate(image.channels):
-        if not name.isprintable():
-            raise DataError(
-                f"{path}: channel name {name!r} has control characters; OME-XML cannot hold it. Rename it."
-            )
+        _refuse_unprintable(path, "channel name", name)
         channel = {"ID": f"Channel:0:{index}", "Name": name, "SamplesPerPixel": "1"}
         ET.SubElement(pixels, f"{{{_NAMESPACE}}}Channel", channel)
     planes = sizes["T"] * sizes["C"] * sizes["Z"]
     ET.SubElement(pixels, f"{{{_NAMESPACE}}}TiffData", {"IFD": "0", "PlaneCount": str(planes)})
+    if image.annotations:
+        ET.SubElement(element, f"{{{_NAMESPACE}}}AnnotationRef", {"ID": "Annotation:0"})
+        held = ET.SubElement(root, f"{{{_NAMESPACE}}}StructuredAnnotations")
+        about = {"ID": "Annotation:0", "Namespace": _OWN}
+        value = ET.SubElement(
+            ET.SubElement(held, f"{{{_NAMESPACE}}}MapAnnotation", about), f"{{{_NAMESPACE}}}Value"
+        )
+        for key, text in image.annotations.items():
+            _refuse_unprintable(path, "annotation", key + text)
+            ET.SubElement(value, f"{{{_NAMESPACE}}}M", {"K": key}).text = text
     return '<?xml version="1.0" encoding="UTF-8"?>' + ET.tostring(root, encoding="unicode")
+
+
+def _refuse_unprintable(path: object, what: str, text: str) -> None:
+    if not text.isprintable():
+        raise DataError(f"{path}: {what} {text!r} has control characters; OME-XML cannot hold it. Rename it.")

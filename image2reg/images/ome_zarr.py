@@ -18,7 +18,7 @@ from image2reg.images.streaming import pieces
 from image2reg.images.zarr_store import ChunkWriter, ZarrArray, create_array, create_group, group_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import DTypeLike, NDArray
@@ -49,7 +49,7 @@ def read_ome_zarr(path: Path, *, max_bytes: int | None = None) -> Image:
         axes = "".join(letter for letter in AXES if letter in said.axes)
         if axes != said.axes and len(said.axes) == data.ndim:
             data = LazyView(data, [said.axes.index(letter) for letter in axes])
-        return Image(data, axes, said.voxel_um, said.channels, str(path), max_bytes)
+        return Image(data, axes, said.voxel_um, said.channels, str(path), max_bytes, said.annotations)
 
 
 def default_chunks(shape: Sequence[int], axes: str) -> tuple[int, ...]:
@@ -101,6 +101,8 @@ class OmeZarrWriter:
     voxel_um : (z, y, x), micrometres, None where unknown
     channels : sequence of str
         One name per channel.
+    annotations : mapping of str to str, optional
+        As `Image.annotations`.
     chunks : lengths, optional
         `default_chunks` when None. Pieces that are whole chunks write fastest.
     overwrite : bool
@@ -129,11 +131,20 @@ class OmeZarrWriter:
         dtype: DTypeLike,
         voxel_um: VoxelSize,
         channels: Sequence[str],
+        annotations: Mapping[str, str] | None = None,
         chunks: Sequence[int] | None = None,
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.image = Image(_Unwritten(shape, np.dtype(dtype)), axes, voxel_um, tuple(channels), str(path))
+        self.image = Image(
+            _Unwritten(shape, np.dtype(dtype)),
+            axes,
+            voxel_um,
+            tuple(channels),
+            str(path),
+            None,
+            annotations or {},
+        )
         self._chunks, self._overwrite = chunks, overwrite
         self._exit = contextlib.ExitStack()
         self._array: ChunkWriter | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from image2reg.errors import DataError
+from image2reg.images.image import own_annotations
 from image2reg.images.units import VoxelSize, micrometres, voxel_size
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "Multiscale", "image_attributes", "inner_path", "read_multiscale", "version_of"]
 
 VERSION = "0.5"
+_OWN = "virtualstain"  # beside "ome": what this package says about an image's values
 _READABLE = ("0.4", "0.5")
 _TYPES = {"T": "time", "C": "channel"}
 # Display colours by position: white alone, else distinguishable in red-green blindness.
@@ -31,12 +33,13 @@ _COLOURS = ("FFFFFF", "00FFFF", "FF00FF", "FFFF00", "0080FF", "FF8000", "00FF80"
 
 @dataclasses.dataclass(frozen=True)
 class Multiscale:
-    """What an image group says: axes as stored, path of the full resolution, voxel size, channel names."""
+    """What an image group says: axes as stored, path of the full resolution, voxel size, names, annotations."""
 
     axes: str
     path: str
     voxel_um: VoxelSize
     channels: tuple[str, ...]
+    annotations: dict[str, str]
 
 
 def version_of(path: Path, attributes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -91,7 +94,7 @@ def read_multiscale(path: Path, attributes: dict[str, Any]) -> Multiscale:
     if "multiscales" not in said:
         kind = next((key for key in ("plate", "well") if key in said), None)
         hint = (
-            f"it is a {kind}: give row/column/field below it, or use read_plate"
+            f"it is a {kind}: give one field, {path}/row/column/field (Python: read_plate)"
             if kind
             else "export it again"
         )
@@ -117,7 +120,8 @@ def read_multiscale(path: Path, attributes: dict[str, Any]) -> Multiscale:
         tuple(str(label) or f"channel_{index}" for index, label in enumerate(labels)) if any(labels) else ()
     )
     inner = inner_path(path, dataset["path"])
-    return Multiscale(letters, inner, voxel_size(sizes.get("Z"), sizes.get("Y"), sizes.get("X")), named)
+    voxel = voxel_size(sizes.get("Z"), sizes.get("Y"), sizes.get("X"))
+    return Multiscale(letters, inner, voxel, named, own_annotations(attributes.get(_OWN)))
 
 
 def _window(dtype: np.dtype) -> dict[str, float]:
@@ -154,4 +158,5 @@ def image_attributes(image: Image, name: str, array: str = "0") -> dict[str, Any
     ]
     if not all(math.isfinite(size) for size in scale):
         raise DataError(f"{name}: voxel size {image.voxel_um} cannot be written.")
-    return {"ome": {"version": VERSION, "multiscales": [multiscale], "omero": {"channels": channels}}}
+    said = {"ome": {"version": VERSION, "multiscales": [multiscale], "omero": {"channels": channels}}}
+    return said | ({_OWN: dict(image.annotations)} if image.annotations else {})

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import re
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from image2reg.atomic import atomic_directory
+from image2reg.atomic import atomic_directory, atomic_file, refuse_existing
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.door import reading
 from image2reg.images.ome_zarr import copy_voxels, image_store, read_ome_zarr
 from image2reg.images.ome_zarr_metadata import VERSION, inner_path, version_of
 from image2reg.images.zarr_store import ChunkWriter, create_group, group_attributes
+from image2reg.locking import run_lock
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plate", "PlateWriter", "read_plate", "refuse_incomplete", "write_plate"]
 
+# In the folder of an unfinished plate: a file per field that is complete, and what the fields are made of.
+_DONE, _ABOUT = ".done", ".about.json"
 _NAME = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -118,6 +123,11 @@ class PlateWriter:
     name : str, optional
         Name of the plate; the file's name when empty.
     overwrite : bool
+    about : mapping, optional
+        What the fields are made of and how (JSON). Then what `write` completed outlives an interruption, in a hidden
+        folder beside `path`, and a writer of the same `about` can go on from there.
+    resume : bool
+        Go on from such a folder. Without it, and without `overwrite`, one with complete fields is refused.
 
     Examples
     --------
@@ -125,8 +135,17 @@ class PlateWriter:
     ...     plate.write("B/03", "0", image)
     """
 
-    def __init__(self, path: Path | str, *, name: str = "", overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        name: str = "",
+        overwrite: bool = False,
+        about: Mapping[str, Any] | None = None,
+        resume: bool = False,
+    ) -> None:
         self.path = Path(path)
+        self._about, self._resume = about, resume
         self.name = name or self.path.name.removesuffix(".zarr").removesuffix(".ome")
         self._overwrite = overwrite
         self._fields: dict[tuple[str, str], list[str]] = {}
@@ -134,9 +153,47 @@ class PlateWriter:
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> PlateWriter:
-        """Make the temporary directory."""
-        self._directory = self._exit.enter_context(atomic_directory(self.path, overwrite=self._overwrite))
+        """Make the temporary directory, or take up the one that an interrupted writer left."""
+        with contextlib.ExitStack() as stack:
+            if self._about is None:
+                self._directory = stack.enter_context(atomic_directory(self.path, overwrite=self._overwrite))
+            else:
+                self._directory = self._take_up(stack, json.dumps(self._about, sort_keys=True, default=str))
+            self._exit = stack.pop_all()
         return self
+
+    def _take_up(self, stack: contextlib.ExitStack, about: str) -> Path:
+        refuse_existing(self.path, overwrite=self._overwrite)
+        work = self.path.parent / f".{self.path.name}.unfinished"
+        stack.enter_context(run_lock(work))
+        done, begun = len(list((work / _DONE).glob("*"))), work / _ABOUT
+        if done and not self._resume and not self._overwrite:
+            raise DataError(
+                f"{self.path}: an interrupted run left {counted(done, 'field')} of it in {work}. Pass --resume to go "
+                "on from there, or --overwrite to begin anew."
+            )
+        if done and self._resume and begun.read_text(encoding="utf-8") != about:
+            raise ConfigurationError(
+                f"--resume: {self.path} was begun with other images, model or options ({begun} has them). Repeat "
+                "those, or pass --overwrite without --resume to begin anew."
+            )
+        if not (done and self._resume):
+            _empty(work)
+        with atomic_file(begun, overwrite=True) as partial:
+            partial.write_text(about, encoding="utf-8")
+        return work
+
+    def done(self, well: str, field: str) -> dict[str, Any] | None:
+        """Give the facts of a field that an interrupted writer completed; None for one that is to be written."""
+        marker = self._marker(well, field)
+        if self._about is None or not marker.is_file():
+            return None
+        row, _, column = well.partition("/")
+        self._fields.setdefault((row, column), []).append(field)
+        return json.loads(marker.read_text(encoding="utf-8"))
+
+    def _marker(self, well: str, field: str) -> Path:
+        return (self._directory or self.path) / _DONE / f"{well.replace('/', '-')}-{field}"
 
     def field(
         self, well: str, field: str, image: Image, *, chunks: tuple[int, ...] | None = None
@@ -163,9 +220,16 @@ class PlateWriter:
         written.append(field)
         return image_store(self._directory / row / column / field, image, f"{well}/{field}", chunks)
 
-    def write(self, well: str, field: str, image: Image) -> None:
-        """Write one field; a lazy image is streamed."""
+    def write(self, well: str, field: str, image: Image, *, facts: Mapping[str, Any] | None = None) -> None:
+        """Write one field; a lazy image is streamed. What `done` says of it later are its `facts` (JSON)."""
+        if self._about is not None and self._directory is not None:
+            shutil.rmtree(
+                self._directory / well / field, ignore_errors=True
+            )  # half-written by a run that was killed
         copy_voxels(image, self.field(well, field, image))
+        if self._about is not None:
+            with atomic_file(self._marker(well, field), overwrite=True) as partial:
+                partial.write_text(json.dumps(dict(facts or {}), default=float), encoding="utf-8")
 
     def _finish(self, directory: Path) -> None:
         rows = sorted({row for row, _ in self._fields})
@@ -191,6 +255,13 @@ class PlateWriter:
         }
         create_group(directory, {"ome": {"version": VERSION, "plate": plate}})
 
+    def _publish(self, work: Path) -> None:
+        with atomic_directory(self.path, overwrite=self._overwrite) as directory:
+            for child in work.iterdir():
+                if not child.name.startswith("."):
+                    child.rename(directory / child.name)
+        shutil.rmtree(work, ignore_errors=True)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -198,11 +269,28 @@ class PlateWriter:
         with self._exit:
             directory, self._directory = self._directory, None
             if error is not None:
+                if (
+                    self._about is not None
+                    and directory is not None
+                    and not any((directory / _DONE).glob("*"))
+                ):
+                    shutil.rmtree(directory, ignore_errors=True)
                 raise error
             if not self._fields:
                 raise ConfigurationError(f"{self.path}: a plate needs at least one field.")
             if directory is not None:
                 self._finish(directory)
+                if self._about is not None:
+                    self._publish(directory)
+
+
+def _empty(work: Path) -> None:
+    """Remove all but the lock that is held there."""
+    for child in work.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name == _ABOUT:
+            child.unlink()
 
 
 def write_plate(

@@ -67,7 +67,7 @@ def read_tiff(
         data, letters = _in_order(data, letters)
         n_channels = dict(zip(letters, data.shape, strict=True)).get("C", 1)
         names = metadata.channels if len(metadata.channels) == n_channels else ()
-        return Image(data, letters, metadata.voxel_um, names, str(path), max_bytes)
+        return Image(data, letters, metadata.voxel_um, names, str(path), max_bytes, metadata.annotations)
 
 
 def _refuse_several(path: Path, tif: tifffile.TiffFile) -> None:
@@ -181,7 +181,8 @@ def _name_axes(
         if guess not in letters:
             if guess == "Z":
                 _logger.warning(
-                    "%s: its %d planes have no axis name; they are read as Z (pass axes= otherwise).",
+                    "%s: its %d planes have no axis name; they are read as Z (for channels, save it as ImageJ "
+                    "or OME-TIFF with named axes; Python: read(path, axes='CYX')).",
                     path,
                     sizes[unknown[0]],
                 )

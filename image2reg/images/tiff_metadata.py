@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import DataError
+from image2reg.images.image import own_annotations
 from image2reg.images.ome_xml import read_description
 from image2reg.images.units import VoxelSize, micrometres, voxel_size
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
     import tifffile
 
-__all__ = ["TiffMetadata", "describe"]
+__all__ = ["INFO", "TiffMetadata", "describe"]
+
+INFO = "virtualstain: "  # begins our line of ImageJ's Info
 
 _INCH, _CENTIMETRE = 2, 3
 # Resolution tags of coarser pixels than this come from printers' settings (72, 300, 2400 dpi), not from
@@ -39,6 +43,8 @@ class TiffMetadata:
     dtype : str, optional
     voxel_um : (z, y, x), micrometres
     channels : tuple of str
+    annotations : dict of str to str
+        Those that this package wrote.
     """
 
     kind: str
@@ -47,6 +53,7 @@ class TiffMetadata:
     dtype: str | None = None
     voxel_um: VoxelSize = (None, None, None)
     channels: tuple[str, ...] = ()
+    annotations: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def describe(path: Path, tif: tifffile.TiffFile, n_pages: int) -> TiffMetadata:
@@ -73,7 +80,9 @@ def describe(path: Path, tif: tifffile.TiffFile, n_pages: int) -> TiffMetadata:
                 f"{path}: its OME-XML describes {ome.n_planes} planes, but the file has {n_pages} pages. "
                 "It was edited or damaged; export it again."
             )
-        return TiffMetadata("OME-XML", ome.sizes, None, ome.dtype, ome.voxel_um, ome.channels)
+        return TiffMetadata(
+            "OME-XML", ome.sizes, None, ome.dtype, ome.voxel_um, ome.channels, ome.annotations
+        )
     if path.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf8", ".ome.tf2")):
         raise DataError(
             f"{path}: named OME-TIFF, but it holds no readable OME-XML: damaged, or another kind of TIFF. "
@@ -91,6 +100,7 @@ def describe(path: Path, tif: tifffile.TiffFile, n_pages: int) -> TiffMetadata:
         n_planes=n_planes,
         voxel_um=said or voxel_size(None, *_resolution(page)),
         channels=_names(shaped.get("channel_names")),
+        annotations=own_annotations(shaped.get("annotations")),
     )
 
 
@@ -126,7 +136,20 @@ def _imagej(tif: tifffile.TiffFile, page: Any) -> TiffMetadata:
     n_images = said.get("images")
     samples = page.samplesperpixel
     n_planes = int(n_images) * samples if isinstance(n_images, int) else None
-    return TiffMetadata("ImageJ", n_planes=n_planes, voxel_um=(z, y, x), channels=_channel_labels(said))
+    return TiffMetadata(
+        "ImageJ", n_planes=n_planes, voxel_um=(z, y, x), channels=_channel_labels(said),
+        annotations=_from_info(said.get("Info")),
+    )  # fmt: skip
+
+
+def _from_info(text: Any) -> dict[str, str]:
+    """Read the line of ImageJ's Info in which `image2reg.images.write` keeps annotations."""
+    lines = text.splitlines() if isinstance(text, str) else []
+    found = [line.removeprefix(INFO) for line in lines if line.startswith(INFO)]
+    try:
+        return own_annotations(json.loads(found[0])) if found else {}
+    except ValueError:
+        return {}
 
 
 def _channel_labels(said: dict[str, Any]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.limits import n_bytes
 from image2reg.images.ome_xml import compose
 from image2reg.images.streaming import chunks_of
+from image2reg.images.tiff_metadata import INFO
 from image2reg.images.tiff_structure import LENGTH_TAG, WIDTH_TAG, directories
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ def refuse_unwritable(path: Path) -> None:
     """Raise `ConfigurationError` for a name that `write` knows no format for; to be asked before the work."""
     if not path.name.lower().endswith((".zarr", ".tif", ".tiff")):
         raise ConfigurationError(
-            f"{path}: no writer for {path.suffix or 'a name without suffix'!r}; allowed are .ome.tiff, "
-            ".tif, .zarr. "
-            "Choose one of these for --out."
+            f"{path}: no writer for {path.suffix or 'a name without suffix'!r}; allowed are .ome.tif, "
+            ".tif, .ome.zarr (and .tiff, .zarr). Choose one of these for --out."
         )
 
 
@@ -142,12 +142,21 @@ def _imagej_metadata(image: Image, axes: str) -> dict[str, Any]:
             metadata["spacing"] = z
     if image.channels != tuple(f"channel_{index}" for index in range(len(image.channels))):
         metadata["Labels"] = list(image.channels) * (image.sizes.get("T", 1) * image.sizes.get("Z", 1))
+    if image.annotations:
+        metadata["Info"] = INFO + json.dumps(dict(image.annotations))
     return metadata
 
 
 def _json_description(image: Image, shape: tuple[int, ...], axes: str) -> dict[str, Any]:
     """Options for types ImageJ does not know: tifffile's JSON, and resolution tags for other programs."""
-    said = {"shape": shape, "axes": axes, "channel_names": image.channels, "voxel_um": image.voxel_um}
+    said: dict[str, Any] = {
+        "shape": shape,
+        "axes": axes,
+        "channel_names": image.channels,
+        "voxel_um": image.voxel_um,
+    }
+    if image.annotations:
+        said["annotations"] = dict(image.annotations)
     options: dict[str, Any] = {"description": json.dumps(said), "metadata": None}
     if image.voxel_um[1] and image.voxel_um[2]:
         x, y = _resolution(image)

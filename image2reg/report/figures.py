@@ -45,8 +45,8 @@ class FieldPanel:
     Attributes
     ----------
     name : str
-    input : (Y, X) or (Z, Y, X) array
-        What the model saw. A stack over flat stains is shown by its middle plane.
+    input : (Y, X) or (Z, Y, X) array, or None
+        What the model saw, where that is known. A stack over flat stains is shown by its middle plane.
     predicted : mapping of channel name to (Y, X) or (Z, Y, X) array
     real : mapping of channel name to array of the same shape
         May lack channels, or be empty: then nothing is compared.
@@ -59,7 +59,7 @@ class FieldPanel:
     """
 
     name: str
-    input: NDArray
+    input: NDArray | None
     predicted: Mapping[str, NDArray]
     real: Mapping[str, NDArray] = field(default_factory=dict)
     voxel_um: tuple[float | None, float | None, float | None] | None = None
@@ -85,7 +85,7 @@ class FieldPanel:
         if not self.predicted:
             raise DataError(f"report: field {self.name!r} has no predicted channel. Pass at least one.")
         plane = next(iter(self.predicted.values())).shape[-2:]
-        if self.input.ndim not in {2, 3} or self.input.shape[-2:] != plane:
+        if self.input is not None and (self.input.ndim not in {2, 3} or self.input.shape[-2:] != plane):
             raise DataError(
                 f"report: field {self.name!r}: input is {self.input.shape}, the stains {plane} in (Y, X). "
                 "Pass (Y, X) or (Z, Y, X) of the same width and height."

@@ -75,7 +75,12 @@ class _Strip:
         self.cut = one_cut(truth)
         source = "predicted" if self.real is None else "real"
         self.limits = contrast_limits(truth, self.cut, percentiles=_STAIN_PERCENTILES, of=source)
-        self.seen = contrast_limits(panel.input, self.cut, percentiles=_INPUT_PERCENTILES, of="this plane")
+        self.seen = contrast_limits(
+            truth if panel.input is None else panel.input,
+            self.cut,
+            percentiles=_INPUT_PERCENTILES,
+            of="this plane",
+        )
         reduced = max(truth.shape[-2:]) > max_side and min(truth.shape[-2:]) > 2 * _DETAIL_PX
         self.window = busiest_window(truth, self.cut, _DETAIL_PX) if reduced else None
         self.is_detail = False
@@ -89,7 +94,7 @@ class _Strip:
 
         small = dataclasses.replace(
             self.panel,
-            input=crop(self.panel.input),
+            input=None if self.panel.input is None else crop(self.panel.input),
             predicted={self.channel: crop(self.predicted)},
             real={} if self.real is None else {self.channel: crop(self.real)},
         )
@@ -115,14 +120,12 @@ class _Strip:
             if self.cut.row is not None:
                 words.append("XZ below each picture, cut along the dashed line, top up")
             words.append(f"contrast {self.limits.origin}")
-        images = [self.panel.input, self.predicted] + ([] if self.real is None else [self.real])
+            if self.panel.units:
+                words.append(f"in {self.panel.units}")
+        images = [i for i in (self.panel.input, self.predicted, self.real) if i is not None]
         if any(np.isnan(image).any() for image in images if np.issubdtype(image.dtype, np.floating)):
             words.append("mid-grey where there is no value")
         return " · ".join(words)
-
-    @property
-    def _unit(self) -> str:
-        return f" {self.panel.units}" if self.panel.units else ""
 
     def _alt(self, what: str) -> str:
         return f"{what}, field {self.panel.name}{', detail' if self.is_detail else ''}"
@@ -136,15 +139,18 @@ class _Strip:
         return draw_grey(image, self.cut, limits, max_side=self.max_side, z_stretch=self._stretch)
 
     def _input(self) -> Html:
-        name, n = self.panel.input_name, self.panel.input.shape[0] if self.panel.input.ndim == 3 else 1
+        name, seen = self.panel.input_name, self.panel.input
+        if seen is None:
+            return _figure(name, "", fill('<div class="none">{text}</div>', text="not given"), Html(""))
+        n = seen.shape[0] if seen.ndim == 3 else 1
         same = self.cut.plane is not None and n == self.cut.n_planes
         note = f"middle plane, {n // 2 + 1} of {n}" if n > 1 and not same else ""
-        view = self._view(self._grey(self.panel.input, self.seen), self._alt(name), marks=True)
+        view = self._view(self._grey(seen, self.seen), self._alt(name), marks=True)
         return _figure(name, note, view, _key(_GREY, _number(self.seen.low), _number(self.seen.high)))
 
     def _stain(self, name: str, image: NDArray[Any]) -> Html:
         view = self._view(self._grey(image, self.limits), self._alt(f"{self.channel} {name}"))
-        ends = _number(self.limits.low), f"{_number(self.limits.high)}{self._unit}"
+        ends = _number(self.limits.low), _number(self.limits.high)
         return _figure(name, "", view, _key(_GREY, *ends))
 
     def _compared(self) -> list[Html]:
@@ -157,7 +163,7 @@ class _Strip:
         )
         note = f"mean {_number(bias)}, {100 * beyond:.1f} % off scale"
         view = self._view(picture, self._alt(f"{self.channel} predicted minus real"), ruler=False)
-        key = _key(_DIVERGING, _number(-full), f"+{_number(full)}{self._unit}")
+        key = _key(_DIVERGING, _number(-full), f"+{_number(full)}")
         return [self._stain("real", self.real), _figure("error", note, view, key)]
 
     def _view(self, picture: Picture, alt: str, *, marks: bool = False, ruler: bool = True) -> Html:

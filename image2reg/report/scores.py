@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import DataError
 from image2reg.report.page import Html, fill, join
+from image2reg.wording import counted_level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,11 +131,11 @@ def headline(rows: Sequence[ScoreRow], metric: str) -> Html:
 
 def _interval(row: ScoreRow) -> str:
     known = math.isfinite(row.low) and math.isfinite(row.high)
-    return f"{row.number(row.low)}\N{EN DASH}{row.number(row.high)}" if known else "no interval"
+    return f"{row.number(row.low)} to {row.number(row.high)}" if known else "no interval"
 
 
 def _units(row: ScoreRow) -> str:
-    return f"{row.n} {row.level}{'' if row.n == 1 or ' ' in row.level else 's'}" if row.n else "n not given"
+    return counted_level(row.n, row.level) if row.n else "n not given"
 
 
 def score_table(rows: Sequence[ScoreRow]) -> Html:
@@ -190,7 +191,7 @@ def _drawing(row: ScoreRow, label: str = "") -> Html:
     if not math.isfinite(row.value):
         return Html("")
     known = [v for v in (row.value, row.low, row.high, row.floor, row.ceiling) if math.isfinite(v)]
-    bounded = row.metric in {"pearson", "spectral_pearson", "ssim"}
+    bounded = row.metric in {"pearson", "spectral_pearson", "ssim"} or row.metric.startswith("nuclei_")
     low, high = (min(0.0, *known), 1.0) if bounded else (min(known), max(known))
     if high <= low:
         return Html("")

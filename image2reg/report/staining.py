@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from image2reg.report.figures import FieldPanel
 
-__all__ = ["Flag", "choose_fields", "staining_report"]
+__all__ = ["Flag", "choose_fields", "shown_fields", "staining_report"]
 
 _SIDES_PX = (512, 384, 256, 192, 128, 96)  # tried in turn until the page is small enough
 _SEVERITIES = ("error", "warning", "info")
@@ -46,6 +46,7 @@ def staining_report(
     flags: Iterable[Flag] = (),
     provenance: Mapping[str, Any] | None = None,
     subtitle: str = "",
+    n_fields: int | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write one HTML page that opens offline: input | predicted | real | error, and what stands behind it.
@@ -62,6 +63,8 @@ def staining_report(
     scores : DataFrame or rows
         ``channel, metric, value`` and, where known, ``low, high, n, level, floor, ceiling``.
     flags : iterable of Flag
+    n_fields : int, optional
+        How many fields had a score, where `fields` are only those that `shown_fields` chose among them.
     provenance : mapping
         Shown as name and value; a nested mapping (versions, for instance) gets a column of its own.
     overwrite : bool
@@ -80,7 +83,7 @@ def staining_report(
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
     rows = score_rows(scores)
-    shown, how = choose_fields(fields)
+    shown, how = choose_fields(fields, n_fields)
     page = Page(title, subtitle)
     for max_side in _SIDES_PX:
         page = Page(title, subtitle)
@@ -100,14 +103,24 @@ def staining_report(
     return page.write(path, overwrite=overwrite)
 
 
-def choose_fields(fields: Sequence[FieldPanel]) -> tuple[list[tuple[str, FieldPanel]], str]:
-    """Fields to show with their role, and the sentence that says how they were chosen."""
+def shown_fields(scores: Sequence[float]) -> list[int]:
+    """Positions of the fields to show among many: the worst, the median and the best of those that have a score."""
+    known = [i for i, score in enumerate(scores) if math.isfinite(score)]
+    if len(known) <= 3:
+        return known or list(range(len(scores)))[:3]
+    order = sorted(known, key=scores.__getitem__)
+    return [order[0], order[(len(order) - 1) // 2], order[-1]]
+
+
+def choose_fields(
+    fields: Sequence[FieldPanel], n_fields: int | None = None
+) -> tuple[list[tuple[str, FieldPanel]], str]:
+    """Fields to show with their role, and the sentence that says how they were chosen (from `n_fields` in all)."""
     scored = [f for f in fields if f.score is not None and math.isfinite(f.score)]
-    n = len(fields)
+    n = n_fields or len(fields)
     if n <= 1:
         return [("", f) for f in fields], "The only field." if n else ""
-    if len(scored) < n:
-        missing = n - len(scored)
+    if missing := len(fields) - len(scored):
         return (
             [("", f) for f in fields[:3]],
             f"The first {min(n, 3)} of {n} fields in the order given: {missing} of them had no score.",
@@ -116,7 +129,7 @@ def choose_fields(fields: Sequence[FieldPanel]) -> tuple[list[tuple[str, FieldPa
     name = ranked[0].score_name
     if n == 2:
         return [("worst", ranked[0]), ("best", ranked[1])], f"Both fields, by {name}."
-    picked = [("worst", ranked[0]), ("median", ranked[(n - 1) // 2]), ("best", ranked[-1])]
+    picked = [("worst", ranked[0]), ("median", ranked[(len(ranked) - 1) // 2]), ("best", ranked[-1])]
     return picked, f"The worst, the median and the best of {n} fields by {name}, not a selection by eye."
 
 

@@ -19,8 +19,8 @@ MAY_IMPORT = {
 }
 
 # What people look at: commands, pages, windows. Nothing that computes may need one; they import each other.
-# `staining_page`, `demo`, `runs`: what the command line of virtualstain shows, in modules of their own.
-FACES = {"cli", "commands", "report", "napari", "web", "staining_page", "demo", "runs"}
+# `staining_page`, `demo`, `runs`, `scored_runs`: what the command line of virtualstain shows, in modules of their own.
+FACES = {"cli", "commands", "report", "napari", "web", "staining_page", "demo", "runs", "scored_runs"}
 
 CATCH_ALL = {
     "base", "common", "core", "functions", "general", "generic", "helper", "helpers", "lib", "misc", "mixins", "other",

@@ -19,6 +19,7 @@ from small_nuclei import discs, field, grid
 
 from image2reg.cli import main
 from image2reg.images import Image, read, read_plate, write_plate
+from image2reg.nuclei.segmenters import batch
 
 
 @dataclass
@@ -149,6 +150,31 @@ def test_a_plate_becomes_a_plate_of_labels(tmp_path) -> None:
     made = labels.image("B/02", "0")
     assert made.load().data.max() == 4
     assert made.voxel_um[1:] == (0.5, 0.5)
+
+
+def test_an_interrupted_plate_of_labels_goes_on_with_what_is_missing(tmp_path, monkeypatch) -> None:
+    image, _ = discs((120, 120), grid(2))
+    plain = Image(image, "YX")
+    write_plate(tmp_path / "plate.zarr", {(f"A/0{n}", "0"): plain for n in (1, 2, 3)})
+    labelled, segment = [], batch.segment_image
+
+    def stopping(segmenter, image, **options):
+        assert image.voxel_um[1:] == (0.5, 0.5)  # what is given holds for a plate too
+        labelled.append(Path(image.source).parent.name)
+        if len(labelled) == 2:
+            raise KeyboardInterrupt
+        return segment(segmenter, image, **options)
+
+    monkeypatch.setattr(batch, "segment_image", stopping)
+    words = ("segment", tmp_path / "plate.zarr", "--model", "classical", "--out", tmp_path / "l.zarr")
+    image2reg(*words, "--voxel-um", 0.5, code=130)
+    assert not (tmp_path / "l.zarr").exists()
+    assert "--resume to go on" in image2reg(*words, "--voxel-um", 0.5, code=3).stderr.replace("\n", " ")
+    image2reg(*words, "--resume", "--voxel-um", 0.6, code=2)
+    image2reg(*words, "--resume", "--voxel-um", 0.5)
+    assert labelled == ["01", "02", "02", "03"]
+    assert len(list(read_plate(tmp_path / "l.zarr"))) == 3
+    assert len((tmp_path / "l.fields.csv").read_text().splitlines()) == 4
 
 
 def test_stacks_and_time_points_keep_their_axes(tmp_path) -> None:

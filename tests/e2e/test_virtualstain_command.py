@@ -83,12 +83,19 @@ def test_one_stack_to_one_file(
     code, printed, err = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out)
     assert (code, err) == (0, "")
     assert str(out) in printed
+    assert "values: counts of the training set" in printed
+    listed = call(capsys, monkeypatch, "models")[1]
+    assert "values: log(1 + counts), relative" in listed
+    assert "10 fields in groups" in listed
     assert read(out).sizes == {"C": 3, "Z": 1, "Y": 70, "X": 90}
     code, _, err = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out)
     assert code == 3
     assert "already exists" in err
     assert "--overwrite" in err
     assert call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out, "--overwrite")[0] == 0
+    monkeypatch.setattr("image2reg.console.LINE_SECONDS", 0)  # work that takes long, in a script or a log
+    again = call(capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", out, "--overwrite")
+    assert again[2] == "predicting: 1 of 1\n"
 
 
 def test_many_images_go_on_after_a_failure(
@@ -173,6 +180,8 @@ def test_wrong_options_are_usage_errors(
     code, _, err = call(capsys, monkeypatch, *common, "--tile", "0,64,64")
     assert code == 2
     assert "at least 1 voxel" in err
+    code, _, err = call(capsys, monkeypatch, *common, "--tile", "100")
+    assert (code, "as in --tile 1,512,512" in err) == (2, True)
     assert call(capsys, monkeypatch, *common, "--tile", "inf,64,64")[0] == 2
     code, _, err = call(capsys, monkeypatch, *common, "--device", "gpu")
     assert code == 2

@@ -71,6 +71,17 @@ def test_unknown_voxel_size_stays_unknown(name, tmp_path):
     assert (y, x) == pytest.approx((0.2, 0.2), rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.tif", "a.ome.zarr"])
+def test_what_is_known_about_the_values_comes_back(dtype, name, tmp_path):
+    said = {"model": "small 1.0.0", "unit": 'log(1 + counts), <relative> & "Höchst"'}
+    image = Image(np.ones((2, 3, 4, 5), dtype), "CZYX", (1.0, 0.5, 0.5), ("A", "B"), annotations=said)
+    image.write(tmp_path / name)
+    back = read(tmp_path / name)
+    assert dict(back.annotations) == said
+    assert (back.channels, back.select(channel="B").annotations) == (("A", "B"), said)
+
+
 @pytest.mark.parametrize("limit", [2**25, 2**26])
 def test_bigtiff_above_two_gib(image, tmp_path, monkeypatch, limit):
     """With the limit lowered: directories need room too, so 32 MiB are kept for them."""
@@ -119,7 +130,9 @@ def test_an_error_on_the_way_leaves_what_was_there(image, tmp_path, name):
 
 
 def test_an_unknown_suffix_is_refused(image, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"no writer for '.jpg'; allowed are .ome.tiff, .tif, .zarr"):
+    with pytest.raises(
+        ConfigurationError, match=r"no writer for '.jpg'; allowed are .ome.tif, .tif, .ome.zarr"
+    ):
         write(image, tmp_path / "a.jpg")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from image2reg.errors import DataError
 from image2reg.report import FieldPanel, Flag, Page, ScoreRow, page, staining_report
+from image2reg.report.scores import score_table
 from image2reg.report.staining import choose_fields
 
 RNG = np.random.default_rng(0)
@@ -81,7 +82,7 @@ def test_page_states_limits_scores_bounds_interval_level_and_command(tmp_path) -
     out = write(tmp_path / "r.html", flags=flags, provenance={"Seed": 7, "Versions": {"torch": "2.13.0"}})
     text = read(out).text
     for words in (
-        *("0.660", "0.610\N{EN DASH}0.700", "floor 0.210 · ceiling 0.930", "9 fields", "21.4", "no interval"),
+        *("0.660", "0.610 to 0.700", "floor 0.210 · ceiling 0.930", "9 fields", "21.4", "no interval"),
         *("virtualstain demo", "Seed", "torch", "2.13.0", "62 % of the way"),
         *(
             "brightfield",
@@ -114,7 +115,7 @@ def test_predicted_and_real_state_the_same_limits_and_the_error_its_own(tmp_path
     assert len(grey) == 4, ends
     assert grey[1] == grey[2]
     assert grey[3][0].startswith("\N{MINUS SIGN}")
-    assert grey[3][1] == "+" + grey[3][0][1:] + " counts"
+    assert grey[3][1] == "+" + grey[3][0][1:]
     assert "mean 5," in reader.text
 
 
@@ -233,3 +234,9 @@ def test_importing_the_report_draws_nothing_in() -> None:
     code = "import sys, image2reg.report; print({'PIL', 'matplotlib', 'torch'} & set(sys.modules) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "None"
+
+
+def test_a_share_of_nuclei_found_is_drawn_on_the_way_to_all_of_them() -> None:
+    few, all_of_them = (score_table([ScoreRow("DAPI", "nuclei_f1@0.5", v, floor=0.0)]) for v in (0.1, 1.0))
+    assert 'cx="23.8"' in few.split("key:")[0]
+    assert 'cx="184.0"' in all_of_them.split("key:")[0]

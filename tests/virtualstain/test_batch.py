@@ -13,6 +13,7 @@ from image2reg.images import Image, read, write
 from image2reg.images.plates import read_plate, write_plate
 from virtualstain.batch import find_images, predict_many
 from virtualstain.model import StainModel
+from virtualstain.predict import predict
 
 Factory = Callable[..., StainModel]
 
@@ -45,6 +46,15 @@ def test_a_plate_becomes_a_plate_and_a_bad_field_is_listed(make_model: Factory, 
     assert "constant image" in (tmp_path / "out.failures.csv").read_text()
 
 
+def test_what_holds_for_many_fields_is_said_once(make_model: Factory, tmp_path: Path) -> None:
+    write_plate(tmp_path / "plate.ome.zarr", {("A/1", str(k)): plane(k) for k in range(3)})
+    done = predict_many(
+        [tmp_path / "plate.ome.zarr"], tmp_path / "out.ome.zarr", model=make_model(offset=(4, 0))
+    )
+    (note,) = (n for n in done.written[0]["flags"] if "lies on the input" in n)
+    assert note.startswith("3 fields: ")
+
+
 def test_resuming_a_plate_that_lacks_a_field_says_so_and_keeps_the_list_of_failures(
     make_model: Factory, tmp_path: Path
 ) -> None:
@@ -58,6 +68,44 @@ def test_resuming_a_plate_that_lacks_a_field_says_so_and_keeps_the_list_of_failu
     assert (tmp_path / "out.failures.csv").exists()
     write_plate(source, {("A/1", "0"): plane(0)}, overwrite=True)
     assert not predict_many([source], out, model=make_model(), resume=True).written
+
+
+def test_an_interrupted_plate_goes_on_with_what_is_missing(
+    make_model: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out, model = tmp_path / "plate.ome.zarr", tmp_path / "out.ome.zarr", make_model()
+    write_plate(source, {("A/1", str(k)): plane(k) for k in range(3)})
+    predict_many([source], tmp_path / "whole.ome.zarr", model=model)
+    predicted: list[str] = []
+
+    def stopping(model: StainModel, image: Image, **options: object) -> object:
+        predicted.append(image.source[-1])
+        if len(predicted) == 2:
+            raise KeyboardInterrupt
+        return predict(model, image, **options)
+
+    monkeypatch.setattr("virtualstain.batch.predict", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        predict_many([source], out, model=model)
+    assert not out.exists()
+    half = tmp_path / ".out.ome.zarr.unfinished" / "A" / "1" / "1"
+    half.mkdir(parents=True)
+    (half / "zarr.json").write_text("{")  # as a kill in the middle of a field leaves it
+    with pytest.raises(DataError, match=r"an interrupted run left 1 field of it .* Pass --resume"):
+        predict_many([source], out, model=model)
+    with pytest.raises(ConfigurationError, match="was begun with other images, model or options"):
+        predict_many([source], out, model=model, resume=True, tta=True)
+    done = predict_many([source], out, model=model, resume=True)
+    assert predicted == ["0", "1", "1", "2"]
+    assert [note[:8] for note in done.written[0]["flags"]] == [
+        "3 fields"
+    ]  # small images: of the first field too
+    for (well, name), again in zip(read_plate(out), read_plate(tmp_path / "whole.ome.zarr"), strict=True):
+        assert (well, name) == again
+        images = (read_plate(p).image(well, name).load().data for p in (out, tmp_path / "whole.ome.zarr"))
+        np.testing.assert_array_equal(*images)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert not list(out.glob(".*"))
 
 
 def test_a_plate_takes_the_voxel_size_that_is_given(make_model: Factory, tmp_path: Path) -> None:
@@ -105,6 +153,9 @@ def test_all_failing_is_an_error_not_a_silent_nothing(make_model: Factory, tmp_p
 def test_what_cannot_be_named_is_refused(make_model: Factory, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="names one file for 3 images"):
         predict_many([folder], tmp_path / "one.ome.tif", model=make_model())
+    with pytest.raises(ConfigurationError, match=r"no writer for '\.npy'; allowed are \.ome\.tif"):
+        predict_many([folder], tmp_path / "one.npy", model=make_model())
+    assert not (tmp_path / "one.npy").exists()
     (tmp_path / "other").mkdir()
     write(plane(9), tmp_path / "other" / "cell0.ome.tif")
     with pytest.raises(
@@ -116,6 +167,19 @@ def test_what_cannot_be_named_is_refused(make_model: Factory, folder: Path, tmp_
     (tmp_path / "empty" / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"no image in this folder; looked for .* and saw 1 other entries"):
         find_images([tmp_path / "empty"])
+
+
+def test_folders_that_were_not_entered_are_named(make_model: Factory, folder: Path, tmp_path: Path) -> None:
+    (folder / "day2").mkdir()
+    write(plane(7), folder / "day2" / "cell0.ome.tif")
+    done = predict_many([folder], tmp_path / "out", model=make_model())
+    assert len(done.written) == 3
+    assert "1 folder of images in it (day2) not entered" in done.notes[0]
+    assert predict_many([folder / "day2"], tmp_path / "out2", model=make_model()).notes == []
+    (tmp_path / "above").mkdir()
+    (folder / "day2").rename(tmp_path / "above" / "day2")
+    with pytest.raises(DataError, match=r"no image in this folder.*1 folder of images in it \(day2\)"):
+        find_images([tmp_path / "above"])
 
 
 @pytest.mark.parametrize("flags", [{"overwrite": True}, {"resume": True}])

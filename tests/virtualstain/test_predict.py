@@ -148,7 +148,32 @@ def test_a_stain_of_a_resampled_image_lies_where_the_image_does(make_model: Fact
 
 
 def test_a_voxel_size_within_tolerance_passes_as_it_is(make_model: Factory) -> None:
-    assert predict(make_model(), image((1, 20, 20), "CYX", voxel=0.52)).flags == ()
+    assert predict(make_model(), image((1, 40, 40), "CYX", voxel=0.52)).flags == ()
+
+
+@pytest.mark.parametrize("voxel", [0.05, 1.6])
+def test_a_scale_at_which_nothing_could_be_seen_is_refused_even_to_be_resampled(
+    make_model: Factory, voxel: float
+) -> None:
+    for resample in (True, False):
+        with pytest.raises(
+            DataError, match=r"too far from .* it takes \? x 0\.1 x 0\.1 to \? x 1\.25 x 1\.25 um"
+        ):
+            predict(make_model(), image((1, 40, 40), "CYX", voxel=voxel), resample=resample)
+
+
+def test_images_that_a_model_can_say_little_about_are_called_so(make_model: Factory) -> None:
+    small = predict(make_model(), image((1, 9, 12), "CYX"))
+    assert "only 9 x 12 pixels" in small.flags[0]
+    flat = predict(make_model(planes=8, flat=False), image((1, 40, 40), "CYX"))
+    assert "one plane, and model 'tiny' was trained on stacks" in flat.flags[0]
+
+
+def test_an_array_is_no_image_and_a_model_is_described_in_a_line(make_model: Factory) -> None:
+    with pytest.raises(DataError, match=r"takes an Image, not ndarray.*Use read\(path\), or Image\(array"):
+        make_model().predict(np.zeros((40, 40)))
+    assert repr(make_model()).startswith("StainModel('tiny' 1.0.0: Brightfield to Hoechst, Mito, voxel")
+    assert "\n" not in repr(make_model())
 
 
 def test_a_stack_of_another_number_of_planes_is_refused(make_model: Factory) -> None:
@@ -193,9 +218,13 @@ def test_saturation_is_flagged(make_model: Factory) -> None:
 
 def test_the_offset_of_the_training_microscope_moves_the_stain(make_model: Factory) -> None:
     cells = image((1, 40, 40), "CYX")
-    moved, plain = predict(make_model(offset=(4, 0)), cells), predict(make_model(), cells)
-    asked = predict(make_model(offset=(4, 0)), cells, input_frame=True)
-    np.testing.assert_array_equal(asked.image.data, plain.image.data)
+    moved = predict(make_model(offset=(4, 0)), cells, input_frame=False)
+    plain, usual = predict(make_model(), cells), predict(make_model(offset=(4, 0)), cells)
+    np.testing.assert_array_equal(usual.image.data, plain.image.data)
+    assert plain.flags == ()
+    assert "the stain lies on the input image" in usual.flags[0]
+    assert "4, 0 pixels of the model (y, x) off the input" in moved.flags[0]
+    assert usual.image.annotations["frame"] == "input"
     np.testing.assert_allclose(
         moved.image.data[..., 16:36, 8:32], plain.image.data[..., 12:32, 8:32], rtol=0.2, atol=60
     )
@@ -208,6 +237,8 @@ def test_files_hold_what_memory_holds(make_model: Factory, tmp_path: Path, name:
     back = read(tmp_path / name)
     assert back.channels == ("Hoechst", "Mito")
     assert back.voxel_um == (1.0, 0.5, 0.5)
+    assert back.annotations["model"] == "tiny 1.0.0"
+    assert back.annotations["unit"] == model.unit
     np.testing.assert_array_equal(back.to_axes("CZYX").load().data, predict(model, cells).image.data)
     with pytest.raises(DataError, match=r"already exists.*--overwrite"):
         predict_to(model, cells, tmp_path / name)

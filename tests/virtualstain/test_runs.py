@@ -14,11 +14,13 @@ from small_fields import make_field
 from image2reg.config import load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
+from image2reg.images.plates import write_plate
 from virtualstain.check import check_lines, check_path
 from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
 from virtualstain.model import StainModel
 from virtualstain.recipe import Recipe, SplitSettings, stack_defaults
-from virtualstain.runs import evaluate_model, evaluate_pair, find_recipe, train_from
+from virtualstain.runs import find_recipe, train_from
+from virtualstain.scored_runs import evaluate_model, evaluate_pair
 
 QUICK = (
     "training.steps=4", "training.warmup_steps=1", "training.batch_size=2", "training.validate_every=4",
@@ -59,6 +61,45 @@ def test_an_image_is_described_and_its_faults_named(tmp_path: Path) -> None:
     assert report["axes"] == "ZYX"
     assert any("no voxel size" in note for note in report["notes"])
     assert any("constant" in problem for problem in report["problems"])
+
+
+def test_models_are_suggested_that_would_take_the_image(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).integers(0, 999, (3, 40, 40)).astype(np.uint16)
+    cases = {
+        (0.3112, ("Brightfield",)): "  models that take it: brightfield-nuclei",
+        (0.65, ("R", "G", "B")): "  models that take it: brightfield-nuclei (with --channel --resample)",
+        (None, ("BF", "DAPI")): "  models that take it: brightfield-nuclei (with --voxel-um)",
+        (3.0, ("BF",)): "  models that take it: none",
+    }
+    for k, ((voxel, names), line) in enumerate(cases.items()):
+        write(Image(cells[: len(names)], "CYX", (None, voxel, voxel), names), tmp_path / f"{k}.ome.tif")
+        assert line in check_lines(check_path(tmp_path / f"{k}.ome.tif")).splitlines()
+
+
+def test_one_unreadable_image_of_a_folder_is_named_and_the_rest_described(
+    folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="found nowhere"):
+        check_path(folder, inputs=["Phase"])
+    (folder / "B02_s1_BF.tif").write_bytes((folder / "B02_s1_BF.tif").read_bytes()[:100])
+    report = check_path(folder, **CHANNELS, out=folder / "m.csv")
+    assert (report["fields"], len(report["problems"])) == (12, 2)
+    assert "left out: " in report["problems"][1]
+    assert "B02_s1_BF.tif" in report["problems"][1]
+    assert "B02_s1_BF.tif" not in (folder / "m.csv").read_text()
+
+
+def test_a_plate_is_described_by_its_first_field(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).integers(0, 999, (1, 40, 40)).astype(np.uint16)
+    field = Image(cells, "CYX", (None, 0.3, 0.3), ("Brightfield",))
+    write_plate(
+        tmp_path / "p.ome.zarr", {("A/1", "0"): field, ("A/2", "0"): field.replace(channels=("GFP",))}
+    )
+    report = check_path(tmp_path / "p.ome.zarr")
+    lines = check_lines(report)
+    assert "plate of 2 fields, 2 wells; the first, A/1/0:" in lines
+    assert "models that take it: brightfield-nuclei" in lines
+    assert "1 field with other channels, planes or voxel size, the first is A/2/0" in lines
 
 
 def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:
@@ -170,7 +211,7 @@ def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, t
         train_from(folder, out, **CHANNELS, overrides=QUICK)
     again = train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
     pd.testing.assert_frame_equal(again.scores, done.scores)
-    table = evaluate_model(str(out / "bundle"), _manifest(folder), split="test", out=tmp_path / "eval")
+    table = evaluate_model(str(out / "bundle"), _manifest(folder), split="test", out=tmp_path / "eval").scores
     scores = table.set_index(["channel", "metric"])["value"]
     assert scores["Hoechst", "pearson"] == pytest.approx(
         done.scores.set_index(["channel", "metric"])["value"]["Hoechst", "pearson"], abs=1e-4
@@ -227,7 +268,7 @@ def test_a_model_is_scored_on_the_voxel_size_it_was_made_for(
         with pytest.raises(DataError, match=words):
             evaluate_model(bundle, path)
     manifest.replace(manifest.frame.assign(voxel_y_um=0.5, voxel_x_um=0.5)).write(folder / "own.csv")
-    table = evaluate_model(bundle, folder / "own.csv")
+    table = evaluate_model(bundle, folder / "own.csv").scores
     assert set(table[table["metric"] == "pearson"]["level"]) == {"field in group"}  # two fields of each well
 
 
@@ -237,7 +278,7 @@ def test_a_pair_of_images_is_scored_by_channel_name(tmp_path: Path) -> None:
     made = real + rng.normal(0, 10, real.shape).astype(np.float32)
     write(Image(real, "CZYX", (1, 0.5, 0.5), ("Hoechst", "Mito")), tmp_path / "real.ome.tif")
     write(Image(made[::-1].copy(), "CZYX", (1, 0.5, 0.5), ("Mito", "Hoechst")), tmp_path / "made.ome.tif")
-    table = evaluate_pair(tmp_path / "made.ome.tif", tmp_path / "real.ome.tif")
+    table = evaluate_pair(tmp_path / "made.ome.tif", tmp_path / "real.ome.tif").scores
     for k, name in enumerate(("Hoechst", "Mito")):
         row = table[(table["channel"] == name) & (table["metric"] == "pearson")].iloc[0]
         assert row.value == pytest.approx(np.corrcoef(real[k].ravel(), made[k].ravel())[0, 1], abs=1e-5)

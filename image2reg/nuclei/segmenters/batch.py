@@ -163,7 +163,8 @@ def segment_many(
         A file name (``.tif``, ``.zarr``) for one image; a ``.zarr`` for one plate; otherwise a folder, which keeps
         the images' names.
     resume : bool
-        Leave out images whose labels are already there; a plate is there with all its fields or refused.
+        Leave out images whose labels are already there; a plate is there with all its fields or refused. One that was
+        interrupted goes on with the fields that are missing.
     progress : callable, optional
         ``progress(n_done, n_images)``; images left out count as done.
 
@@ -185,7 +186,8 @@ def segment_many(
     result = Segmented()
     if len(inputs) == 1 and _is_plate(inputs[0]):
         _segment_plate(
-            inputs[0], out, segmenter, channel, size, result, overwrite=overwrite, resume=resume, progress=progress,
+            inputs[0], out, segmenter, channel, size, result, voxel_um=voxel_um, overwrite=overwrite, resume=resume,
+            progress=progress,
         )  # fmt: skip
         return result
     jobs = _jobs(inputs, out)
@@ -248,7 +250,8 @@ def _jobs(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
 
 def _segment_plate(
     path: Path, out: Path, segmenter: Segmenter, channel: str | int | None, size: dict[str, Any], result: Segmented,
-    *, overwrite: bool, resume: bool, progress: Callable[[int, int], None] | None,
+    *, voxel_um: tuple[float | None, float | None, float | None] | None, overwrite: bool, resume: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> None:  # fmt: skip
     """Label every field into a plate of the same wells and fields; a field that fails is listed and left out."""
     if not out.name.lower().endswith(".zarr"):
@@ -262,15 +265,22 @@ def _segment_plate(
         refuse_incomplete(out, places)
         result.n_present, result.table = len(places), table.path if table.path.exists() else None
         return
-    with PlateWriter(out, name=plate.name, overwrite=overwrite) as writer:
+    about = {
+        "source": str(path.resolve()), "segmenter": getattr(segmenter, "identity", segmenter.name),
+        "channel": channel, "voxel_um": voxel_um, **size,
+    }  # fmt: skip
+    with PlateWriter(out, name=plate.name, overwrite=overwrite, about=about, resume=resume) as writer:
         for n_done, (well, name) in enumerate(places, start=1):
             source = f"{path}/{well}/{name}"
             try:
-                labels, facts = segment_image(segmenter, plate.image(well, name), channel=channel, **size)
+                facts = writer.done(well, name)
+                if facts is None:
+                    image = read(path / well / name, voxel_um=voxel_um)
+                    labels, facts = segment_image(segmenter, image, channel=channel, **size)
+                    writer.write(well, name, labels, facts=facts)
             except ProjectError as error:
                 result.failures.append(failure(source, error))
             else:
-                writer.write(well, name, labels)
                 result.written.append({"source": source, "output": f"{out}/{well}/{name}", **facts})
                 table.add(source, out / well / name, facts)
             if progress is not None:

@@ -53,10 +53,12 @@ class NetworkSegmenter:
         One of `image2reg.nuclei.segmenters.designs.NAMES`.
     network : nn.Module
         In evaluation mode.
+    identity : str, optional
+        Equal for those that label alike: name, version, weights and poses; the name when empty.
     """
 
-    def __init__(self, name: str, design: str, network: nn.Module) -> None:
-        self.name, self.network = name, network
+    def __init__(self, name: str, design: str, network: nn.Module, *, identity: str = "") -> None:
+        self.name, self.network, self.identity = name, network, identity or name
         self._design = find_design(design)
 
     def segment(
@@ -178,7 +180,9 @@ def load_network(bundle: Bundle, *, device: str = "auto", tta: bool = False) -> 
         network = deploy(network)
     if tta:
         network = _in_eight_poses(network, name)
-    return NetworkSegmenter(bundle.spec.name, name, network.to(_device(device)))
+    spec = bundle.spec
+    identity = f"{spec.name} {spec.version} {spec.files.get('model.safetensors', '')}{' tta' if tta else ''}"
+    return NetworkSegmenter(spec.name, name, network.to(_device(device)), identity=identity)
 
 
 def _in_eight_poses(network: nn.Module, design: str) -> nn.Module:

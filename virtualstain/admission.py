@@ -1,0 +1,85 @@
+"""Which images a model is given: which of their channels, at which scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from image2reg.errors import DataError
+from image2reg.images.image import Image
+from virtualstain.model import StainModel
+
+__all__ = [
+    "ALIASES",
+    "COARSEST",
+    "FINEST",
+    "GIVE_VOXELS",
+    "SMALL",
+    "channels_called",
+    "choose_channels",
+    "resamplable",
+]
+
+ALIASES = {
+    "brightfield": {
+        "brightfield",
+        "bright field",
+        "bf",
+        "transmitted",
+        "transmitted light",
+        "tl",
+        "trans",
+        "dic",
+    },
+    "phase": {"phase", "phase contrast", "ph", "phase2d", "phase3d"},
+    "darkfield": {"darkfield", "dark field", "ssc"},
+}
+# Pixels so many times coarser than the model's no longer hold what it looks for; of those so many times finer, an
+# image shows a few cells at another optical resolution.
+COARSEST, FINEST = 2.5, 5.0
+SMALL = 32  # pixels of the model: less than what it looks at around each pixel
+
+GIVE_VOXELS = (
+    "Pass --voxel-um Z,Y,X in micrometres, '-' where an axis is not known: a plane of 0.65 um pixels is "
+    "--voxel-um -,0.65,0.65 (Python: read(path, voxel_um=(None, 0.65, 0.65)))."
+)
+
+
+def resamplable(ratio: float) -> bool:
+    """Whether pixels this many times larger than a model's may be resampled to them."""
+    return 1 / FINEST <= ratio <= COARSEST
+
+
+def channels_called(name: str, image: Image) -> list[str]:
+    """Channels of an image with the name of a model's input, or a usual alias of it."""
+    accepted = ALIASES.get(name.lower(), {name.lower()})
+    return [c for c in image.channels if c.lower().strip() in accepted]
+
+
+def choose_channels(model: StainModel, image: Image, given: Sequence[str | int]) -> Sequence[str | int]:
+    """Find the model's inputs among an image's channels: as given, by name or usual alias, or the only one.
+
+    Raises
+    ------
+    DataError
+        Not found; the message lists the image's channels.
+    """
+    if given:
+        if len(given) != len(model.inputs):
+            raise DataError(
+                f"{image.source or 'image'}: {len(given)} channels were given, model '{model.name}' takes "
+                f"{len(model.inputs)}: {', '.join(model.inputs)}. Give one --channel for each, in that order."
+            )
+        return given
+    if len(model.inputs) == 1 and len(image.channels) == 1:
+        return [0]
+    found: list[str | int] = []
+    for name in model.inputs:
+        hits = channels_called(name, image)
+        if len(hits) != 1:
+            what = "missing" if not hits else f"there {len(hits)} times"
+            raise DataError(
+                f"{image.source or 'image'}: channel '{name}' is {what}; the image has {list(image.channels)}. "
+                f"Pass --channel NAME or its position (0 to {len(image.channels) - 1})."
+            )
+        found.append(hits[0])
+    return found
