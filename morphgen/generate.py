@@ -17,7 +17,7 @@ from image2reg.nuclei.crops import Crops, write_crops
 from image2reg.tables.profiles import Profiles
 from morphgen.crop_features import crop_features
 from morphgen.crop_loading import refuse_unlike
-from morphgen.sample import MorphologyGenerator
+from morphgen.sample import MorphologyGenerator, signature_names
 
 __all__ = ["generate_to", "shard_name"]
 
@@ -80,6 +80,7 @@ def generate_to(
         raise ConfigurationError(
             f"--shard {shard.index}/{shard.of}: no signature of {len(signatures)} is in this part."
         )
+    signature_names(signatures)  # refused in every part, not only in the one that holds both
     chosen = signatures.rows(np.arange(rows.start, rows.stop))
     total, tables = n * len(chosen), []
     with warnings.catch_warnings(record=True) as caught:

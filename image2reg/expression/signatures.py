@@ -221,9 +221,7 @@ def _of_table(
     is_text |= np.array([kind.kind not in "fiub" for kind in frame.dtypes])
     texts = {place: as_text(frame.iloc[:, place]) for place in np.flatnonzero(is_text)}
     metadata, numbers = pd.DataFrame(texts, index=frame.index), frame.loc[:, ~is_text]
-    metadata.columns = pd.Index(
-        [METADATA + str(name).removeprefix(METADATA) for name in frame.columns[is_text]]
-    )
+    metadata.columns = _metadata_names(frame.columns[is_text])
     refuse_text(path, metadata, numbers, wanted)
     places = np.flatnonzero(is_text) if is_text.any() else [0]
     labels = {f"column {frame.columns[place]!r}": frame.iloc[:, place] for place in places}
@@ -242,6 +240,17 @@ def _of_table(
             raise DataError(f"{path}: no signature {listed(absent)}; it has {listed(metadata[SIGNATURE])}.")
         values, metadata = values[places], metadata.iloc[places].reset_index(drop=True)
     return values, metadata, alignment
+
+
+def _metadata_names(columns: pd.Index) -> pd.Index:
+    """Prefix metadata columns; one called "signature", else a first one without a name, holds the signatures' ids."""
+    names = [str(name).removeprefix(METADATA) for name in columns]
+    own = SIGNATURE.removeprefix(METADATA)
+    if own not in names:
+        place = next((i for i, name in enumerate(names) if name.lower() == own.lower()), 0)
+        if names and names[place].lower() in {"", "unnamed: 0", own.lower()}:
+            names[place] = own
+    return pd.Index([METADATA + (name or f"Unnamed{i + 1}") for i, name in enumerate(names)])
 
 
 def _frame(path: Path) -> pd.DataFrame:

@@ -205,6 +205,14 @@ def test_no_signature_is_filled_by_more_than_half(tmp_path):
         read_signatures(written(tmp_path, one), missing="zero")
 
 
+@pytest.mark.parametrize("name", ["", "signature", "Metadata_Signature"])
+def test_the_column_of_names_is_metadata_once(tmp_path, name):
+    path = written(tmp_path, wide(n=2).rename(columns={"Metadata_pert": name}))
+    found = read_signatures(path).profiles
+    assert list(found.metadata.columns) == ["Metadata_Signature"]
+    assert found.column("Metadata_Signature").tolist() == ["p0", "p1"]
+
+
 def test_probe_ids_for_symbols_are_refused_when_symbols_were_promised(tmp_path):
     path = written(tmp_path, wide("probe"))
     with pytest.raises(

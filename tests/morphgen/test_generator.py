@@ -415,6 +415,18 @@ def test_parts_hold_the_images_of_one_call(model, tmp_path) -> None:
     assert any(name.startswith("Nuclei_AreaShape") for name in table.features)
 
 
+def test_signatures_of_one_name_are_refused_in_every_part(model, tmp_path) -> None:
+    frame = SIGNATURES.frame.copy()
+    frame.iloc[1, : len(SIGNATURES.metadata.columns)] = frame.iloc[0, : len(SIGNATURES.metadata.columns)]
+    same = Profiles(frame)
+    for shard in (None, Shard(1, 3), Shard(3, 3)):
+        with pytest.raises(DataError, match=r"nothing tells 2 of 3 signatures apart, which are called '"):
+            generate_to(tmp_path / "out", model, same, n=2, shard=shard)
+    with pytest.raises(DataError, match="nothing tells 2 of 3 signatures apart"):
+        model.generate(same, n=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_existing_output_is_refused(model, tmp_path) -> None:
     generate_to(tmp_path / "out", model, SIGNATURES, n=1)
     with pytest.raises(DataError, match="already exists"):
