@@ -229,6 +229,41 @@ def test_crops_are_scored_beside_every_floor_where_the_signatures_ids_name_the_p
         assert "2 of 978 genes are missing" in made["notes"][0]
 
 
+def test_what_was_generated_is_scored_where_both_sides_have_nuclei_and_the_rest_is_named(
+    morphgen: Callable[..., Done], table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from morphgen import planted
+
+    data = planted.dataset("unseen", n_per_signature=16)
+    names = data.signatures.column("Metadata_Perturbation")[data.signature_index]
+    shown = data.signature_index >= 1  # the first is generated only, those beyond the second are real only
+    shown &= data.signature_index < 5
+    metadata = pd.DataFrame({"Metadata_Perturbation": names[shown]})
+    Crops(data.images[shown], metadata, voxel_um=(0.656, 0.656)).write(tmp_path / "real.zarr")
+    drawn = ("--model", "planted-nuclei", "--signatures", table, "--n", 8, "--steps", 2, "--corrections", 0)
+    assert morphgen("generate", *drawn, "--out", tmp_path / "drawn").code == 0
+    words = (
+        "evaluate", "--real", tmp_path / "real.zarr", "--generated", tmp_path / "drawn" / "crops.zarr",
+        "--signatures", table,
+    )  # fmt: skip
+    done = morphgen(*words, "--json")
+    assert done.code == 0, done.err
+    notes = json.loads(done.out)["notes"]
+    assert notes[0].startswith("1 of 5 perturbations left out (generated only): ")
+    assert notes[1].startswith("3 of 5 perturbations left out (real only): ")
+
+    monkeypatch.setattr("morphgen.runs.measure_cells", lambda *_, **__: pytest.fail("nuclei were measured"))
+    frame = pd.read_csv(table)
+    frame.loc[[0, 1, 1]].to_csv(tmp_path / "twice.csv", index=False)
+    twice = morphgen(*words[:-1], tmp_path / "twice.csv")
+    assert (twice.code, "1 perturbations have several signatures" in twice.err) == (3, True)
+    few = Crops.read(tmp_path / "real.zarr").rows(np.arange(15))
+    few.write(tmp_path / "few.zarr")
+    none = morphgen("evaluate", "--real", tmp_path / "few.zarr", *words[3:5])
+    assert none.code == 3
+    assert "no perturbation has 16 real crops and 8 generated ones" in none.err
+
+
 def test_training_crops_of_another_size_are_refused_and_a_report_that_is_there_before_any_work(
     morphgen: Callable[..., Done], cells: Path, table: Path, tmp_path: Path
 ) -> None:
