@@ -45,12 +45,13 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for images, tables and the report.")] = Path(
         "morphgen-demo"
     ),
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Three held-out genes to images, beside controls and real (planted) nuclei, scored in a report."""
     from morphgen.demo import run_demo
 
-    done = run_demo(out)
+    done = run_demo(out, overwrite=overwrite)
     emit({**done, "report": str(done["report"])}, done["text"], as_json=as_json)
 
 

@@ -121,8 +121,26 @@ def test_the_demo_shows_scores_beside_floors_and_ceiling(
     page = (tmp_path / "demo" / "report.html").read_text("utf-8")
     assert "PLANTED" in page
     assert 'src="http' not in page
+    from morphgen.planted import signature_table
+
+    headings = [part.partition(" over-expressed")[0] for part in page.split("<h2>")[1:4]]
+    assert len(set(headings)) == 3
+    assert set(headings) <= set(signature_table("unseen").column("Metadata_Gene"))
+    assert "Nearest training" not in page  # no such column here
+    assert "Follow: " in page
     scores = pd.read_csv(tmp_path / "demo" / "scores.csv")
     assert len(scores) >= 4
+    before = (tmp_path / "demo" / "scores.csv").read_bytes()
+    again = morphgen("demo", "--out", tmp_path / "demo")
+    assert again.code == 3
+    assert "already exists" in again.err
+    assert (tmp_path / "demo" / "scores.csv").read_bytes() == before
+
+
+def test_a_models_score_says_its_interval_and_of_what_it_is(morphgen: Callable[..., Done]) -> None:
+    text = morphgen("models").out
+    assert " to " in text.split("planted_r2")[1].splitlines()[0]
+    assert "signatures of validation genes" in text
 
 
 TINY_VAE = (
