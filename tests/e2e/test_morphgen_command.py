@@ -196,6 +196,9 @@ def test_crops_and_signatures_become_a_generator_as_the_readme_types_it(
     done = morphgen(*diffusion)
     assert done.code == 0, done.err
     model = Path(json.loads(done.out)["bundle"])
+    logs = [tmp_path / "generator" / name for name in ("metrics.jsonl", "prior/metrics.jsonl")]
+    counted = sum(json.loads(log.read_text().splitlines()[-1])["seconds"] for log in logs)
+    assert 60 * json.loads(done.out)["minutes"] >= counted - 0.3  # rounded to a hundredth of a minute
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     before = weights.read_bytes()
     other = morphgen(

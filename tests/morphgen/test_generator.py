@@ -314,8 +314,13 @@ def test_one_cell_per_perturbation_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match=r"6 of 6 perturbations have fewer than 2 cells \(median 1\)"):
         train_diffusion(crops, None, vae, diffusion_recipe(), tmp_path / "d", facts=FACTS, device="cpu")
     named = replace(small_crops(), channels=("ER",))
-    with pytest.raises(DataError, match=r"channels \['ER'\], the autoencoder has \['DNA'\]"):
-        train_diffusion(named, None, vae, diffusion_recipe(), tmp_path / "e", facts=FACTS, device="cpu")
+    finer = replace(small_crops(), voxel_um=(None, 0.3, 0.3))
+    for other, said in (
+        (named, r"channels \['ER'\]; the autoencoder's"),
+        (finer, r"0\.3, 0\.3\) um each; the auto"),
+    ):
+        with pytest.raises(DataError, match=said):
+            train_diffusion(other, None, vae, diffusion_recipe(), tmp_path / "e", facts=FACTS, device="cpu")
 
 
 def test_crops_of_mixed_size_and_channel_count_are_refused() -> None:
