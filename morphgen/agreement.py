@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from image2reg.errors import DataError
+from morphgen.crop_features import channels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +157,7 @@ def compare_features(
     table = pd.DataFrame(
         {
             "feature": usable,
-            "channel": [next((c for c in channels if f"_{c}" in name), "shape") for name in usable],
+            "channel": [next(iter(channels_of(name, channels)), "shape") for name in usable],
             "ks_mean": distances.mean(axis=0),
             "ks_share": kept_tests.mean(axis=0),
             "r2_means": r2,

@@ -94,6 +94,8 @@ def catalogue_lines(rows: list[dict[str, Any]]) -> str:
         for m in row["metrics"]:
             floor = f", floor {m['floor']:.2f}" if m["floor"] is not None else ""
             ceiling = f", ceiling {m['ceiling']:.2f}" if m["ceiling"] is not None else ""
-            lines.append(f"  {m['name']} {m['value']:.3g}{floor}{ceiling}, n = {m['n']} {m['level']}")
+            ci = " ({:.3g} to {:.3g})".format(*m["ci95"]) if m["ci95"] else ""
+            lines.append(f"  {m['name']} {m['value']:.3g}{ci}{floor}{ceiling}, n = {m['n']} {m['level']}")
+            lines += [f"    {m['note']}"] if m["note"] else []
         lines.append(f"  {row['path']}")
     return "\n".join(lines) if lines else "no model found"

@@ -46,12 +46,13 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for images, tables and the report.")] = Path(
         "morphgen-demo"
     ),
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Three held-out genes to images, beside controls and real (planted) nuclei, scored in a report."""
     from morphgen.demo import run_demo
 
-    done = run_demo(out)
+    done = run_demo(out, overwrite=overwrite)
     emit({**done, "report": str(done["report"])}, done["text"], as_json=as_json)
 
 
@@ -198,11 +199,12 @@ def generate(
             out, generator, found.profiles, n=n, control=open_crops(control) if control else None, shard=part,
             strict=strict, overwrite=overwrite, progress=progress, seed=seed, batch=batch, **chosen,
         )  # fmt: skip
-    lines = [f"warning: {text}" for text in done["warnings"]] + [f"note: {note}" for note in found.notes]
+    notes = [*found.notes, *done["notes"]]
+    lines = [f"warning: {text}" for text in done["warnings"]] + [f"note: {note}" for note in notes]
     lines += [f"{done['n_images']} images of {done['n_signatures']} signatures", f"crops     {done['crops']}"]
     lines += [f"profiles  {done['profiles']}"]
     emit(
-        {**done, "crops": str(done["crops"]), "profiles": str(done["profiles"]), "notes": list(found.notes)},
+        {**done, "crops": str(done["crops"]), "profiles": str(done["profiles"]), "notes": notes},
         "\n".join(lines),
         as_json=as_json,
     )

@@ -13,7 +13,7 @@ from image2reg.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["central_masks", "checked_crops", "crop_features", "nucleus_masks"]
+__all__ = ["central_masks", "channels_of", "checked_crops", "crop_features", "nucleus_masks"]
 
 _BATCH, _PER_ROW = 1024, 32
 # The plateau of the nucleus is the median of its brightest pixels, and its outline lies where the brightness above
@@ -154,6 +154,22 @@ def crop_features(
         for start in range(0, n, _BATCH)
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def channels_of(feature: str, channels: Sequence[str]) -> list[str]:
+    """Give the channels whose whole name stands in that of a feature; none for a feature of shape.
+
+    Examples
+    --------
+    >>> channels_of("Nuclei_Intensity_MeanIntensity_DNA_2", ["DNA", "DNA_2"])
+    ['DNA_2']
+    """
+    rest, found = f"_{feature}_", set()
+    for name in sorted(channels, key=len, reverse=True):
+        if f"_{name}_" in rest:
+            found.add(name)
+            rest = rest.replace(f"_{name}_", "__")
+    return [name for name in channels if name in found]
 
 
 def _measured(crops: NDArray[np.float32], masks: NDArray[np.bool_], channels: Sequence[str]) -> pd.DataFrame:

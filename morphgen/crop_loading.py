@@ -24,12 +24,12 @@ _PIXEL_TOLERANCE = 0.1
 
 
 def open_crops(path: Path, *, size_px: int = 64) -> Crops:
-    """Read a ``.zarr`` of crops, or cut them from the images and label masks of a manifest.
+    """Read a ``.zarr`` of crops, or cut them, where they lie whole in the field, from images and masks of a manifest.
 
     Raises
     ------
     DataError
-        Missing, or a manifest whose fields have no mask; or crops of mixed size or channels.
+        Missing, or a manifest whose fields have no mask or no nucleus; or crops of mixed size or channels.
     """
     if not path.exists():
         raise DataError(f"{path}: no such crops or manifest. Check the path.")
@@ -53,34 +53,38 @@ def open_crops(path: Path, *, size_px: int = 64) -> Crops:
         )
         labels = np.asarray(next(iter(item.masks.values())).open().to_axes("YX").load().data).astype(np.int64)
         metadata = {k: v for k, v in item.metadata.items() if k.startswith("Metadata_")}
-        cut = cut_crops(image, labels, size_px=size_px, metadata=metadata)
+        cut = cut_crops(image, labels, size_px=size_px, metadata=metadata, whole=True)
         parts += [cut] if cut is not None else []
     return replace(Crops.concat(parts), source=str(path))
 
 
 def refuse_unlike(
-    crops: Crops,
+    crops: Crops | CropSet,
     *,
     channels: tuple[str, ...],
-    size_px: tuple[int, ...],
     voxel_um: tuple[float | None, ...],
     of: str,
+    size_px: tuple[int, ...] | None = None,
 ) -> None:
-    """Refuse crops of other channels, another size or, where both are known, another size of pixels than those `of`.
+    """Refuse crops of other channels, another size (if given) or, where both are known, other pixels than those `of`.
 
     Raises
     ------
     DataError
     """
-    seen = f"{crops.source}: crops of {crops.images.shape[2:]} px with channels {list(crops.channels)}"
+    size_px = size_px or crops.images.shape[2:]
+    source = crops.source if isinstance(crops, Crops) else crops.name
+    seen = f"{source}: crops of {crops.images.shape[2:]} px with channels {list(crops.channels)}"
     if crops.channels != channels or crops.images.shape[2:] != size_px:
+        names = " ".join(f"--channel {name}" for name in channels)
         raise DataError(
-            f"{seen}; {of} have {tuple(size_px)} px and {list(channels)}. Give crops of one size and the same channels."
+            f"{seen}; {of} have {tuple(size_px)} px and {list(channels)}. Cut crops of that size, and where they show "
+            f"the same stains, name those alike, in order: image2reg crops --size {size_px[-1]} {names}."
         )
     pairs = [(a, b) for a, b in zip(crops.voxel_um, voxel_um, strict=True) if a and b]
     if any(abs(a / b - 1) > _PIXEL_TOLERANCE for a, b in pairs):
         raise DataError(
-            f"{seen} of {crops.voxel_um} um each; {of} have pixels of {tuple(voxel_um)} um (y, x), and sizes in pixels "
+            f"{seen} of {crops.voxel_um} um each; {of} have pixels of {tuple(voxel_um)} um, and sizes in pixels "
             "cannot be compared. Resample the images to one pixel size and cut the crops anew."
         )
 

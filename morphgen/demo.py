@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from image2reg.atomic import refuse_existing
 from image2reg.nuclei.crops import write_crops
 from morphgen import planted
 from morphgen.fidelity import evaluate, measure_cells, shuffled
@@ -22,16 +23,27 @@ MODEL = "planted-nuclei"
 GENES, N_FOLLOWED, N_CELLS, N_SHOWN = 3, 16, 16, 10
 
 
-def run_demo(out: Path) -> dict[str, Any]:
+def run_demo(out: Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Draw nuclei under held-out signatures, beside controls and real (planted) nuclei; score and report.
 
-    Files of an earlier demo in `out` are replaced: ``crops.zarr``, ``scores.csv``, ``report.html``.
+    Parameters
+    ----------
+    out : Path
+        Folder of ``crops.zarr``, ``scores.csv`` and ``report.html``.
+    overwrite : bool
+        Replace those three in a folder that is there.
 
     Returns
     -------
     dict
-        ``scores``, ``report`` (path), ``genes``, ``text``.
+        ``scores``, ``report`` (path), ``genes`` (symbols of those shown), ``text``.
+
+    Raises
+    ------
+    DataError
+        `out` exists.
     """
+    refuse_existing(out, overwrite=overwrite)
     every = planted.dataset("unseen", n_per_signature=1)
     names = every.signatures.column("Metadata_Perturbation")
     # The three genes whose phenotypes differ most from a control's come first: they show what following looks like.
@@ -59,8 +71,11 @@ def run_demo(out: Path) -> dict[str, Any]:
     write_crops(out / "crops.zarr", [crops], n=len(crops), overwrite=True)
     pd.DataFrame(rows).to_csv(out / "scores.csv", index=False)
     top = float(np.quantile(real.images, 0.999))
-    pictures = {}
-    for name in chosen[:GENES]:
+    pictures, symbols = {}, dict(zip(groups, real.signatures.column("Metadata_Gene"), strict=True))
+    shown: dict[str, str] = {}
+    for name in chosen:  # of each gene the reading frame that changes most
+        shown.setdefault(symbols[name], name)
+    for gene, name in list(shown.items())[:GENES]:
         own = np.flatnonzero(groups[real.signature_index] == name)[:N_SHOWN]
         drawn = np.flatnonzero(crops.column("Metadata_Perturbation") == name)[:N_SHOWN]
         same = model.generate(
@@ -70,7 +85,7 @@ def run_demo(out: Path) -> dict[str, Any]:
             seed=0,
             **FROM_CONTROL,
         )
-        pictures[f"{name} over-expressed (signature never trained on)"] = [
+        pictures[f"{gene} over-expressed (signature {name}, never trained on)"] = [
             ("control nuclei", mosaic(real.controls[own, 0], top=top)),
             ("the same nuclei with the planted phenotype", mosaic(real.images[own, 0], top=top)),
             (
@@ -92,4 +107,4 @@ def run_demo(out: Path) -> dict[str, Any]:
         "(planted phenotypes, not biology)\n\n"
         f"{arm_lines(rows)}\n\ncrops   {out / 'crops.zarr'}\nreport  {report}  (open it in a browser)"
     )
-    return {"scores": rows, "genes": list(chosen[:GENES]), "report": report, "text": text}
+    return {"scores": rows, "genes": list(shown)[:GENES], "report": report, "text": text}

@@ -22,7 +22,7 @@ from morphgen.follow import LEAST_PERTURBATIONS, Follow, follow_test
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Arm", "Cells", "evaluate", "floors", "measure_cells", "shuffled"]
+__all__ = ["Arm", "Cells", "evaluate", "floors", "measure_cells", "one_each", "shuffled"]
 
 _MEMORY_SIDE = 16
 
@@ -166,7 +166,7 @@ def evaluate(
     names = sorted(set(real.groups.tolist()))
     vectors = None
     if signatures is not None:
-        vectors = _one_each(signatures, names).to_numpy(np.float64)
+        vectors = one_each(signatures, names).to_numpy(np.float64)
     held_out = held_out or real
     results = {}
     for name, arm in arms.items():
@@ -188,7 +188,7 @@ def evaluate(
     return results
 
 
-def _one_each(signatures: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
+def one_each(signatures: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
     """Signatures of the named perturbations, in their order; `DataError` where one has none, or several."""
     counts = signatures.index.value_counts().reindex(names, fill_value=0)
     for wrong, what in ((counts == 0, "no signature"), (counts > 1, "several signatures")):
@@ -243,7 +243,7 @@ def floors(
         training_signatures = training_signatures[with_nuclei]
     if signatures is not None and training_signatures is not None and len(training_signatures):
         known = list(training_signatures.index)
-        wanted, there = (_unit_rows(t) for t in (_one_each(signatures, names), training_signatures))
+        wanted, there = (_unit_rows(t) for t in (one_each(signatures, names), training_signatures))
         best = dict(zip(names, (known[i] for i in (wanted @ there.T).argmax(axis=1)), strict=True))
         rows = [rng.choice(np.flatnonzero(training.groups == best[name])) for name in real.groups.tolist()]
         arms["nearest training signature"] = training.take(np.array(rows), real.groups)

@@ -15,9 +15,9 @@ from image2reg.engine import Shard
 from image2reg.errors import ConfigurationError
 from image2reg.nuclei.crops import Crops, write_crops
 from image2reg.tables.profiles import Profiles
+from morphgen.controls import fitting_controls
 from morphgen.crop_features import crop_features
-from morphgen.crop_loading import refuse_unlike
-from morphgen.sample import MorphologyGenerator
+from morphgen.sample import MorphologyGenerator, signature_names
 
 __all__ = ["generate_to", "shard_name"]
 
@@ -51,7 +51,7 @@ def generate_to(
     n : int
         Images per signature.
     control : Crops, optional
-        Begin at these nuclei instead of noise.
+        Begin at these nuclei instead of noise; see `morphgen.controls.fitting_controls` for those in other units.
     shard : Shard, optional
         Only this part of the signatures. Parts together hold the very images of one call.
     strict : bool
@@ -62,7 +62,8 @@ def generate_to(
     Returns
     -------
     dict
-        ``crops, profiles`` (paths), ``n_images``, ``n_signatures``, ``outside`` (names of signatures out of range).
+        ``crops, profiles`` (paths), ``n_images``, ``n_signatures``, ``warnings`` (signatures out of range),
+        ``notes`` (on the controls).
 
     Raises
     ------
@@ -80,14 +81,16 @@ def generate_to(
         raise ConfigurationError(
             f"--shard {shard.index}/{shard.of}: no signature of {len(signatures)} is in this part."
         )
+    signature_names(signatures)  # refused in every part, not only in the one that holds both
     chosen = signatures.rows(np.arange(rows.start, rows.stop))
     total, tables = n * len(chosen), []
+    begin, notes = (None, []) if control is None else fitting_controls(control, model)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         stream = model.stream(
             chosen,
             n=n,
-            control=None if control is None else _control_of(control, model),
+            control=begin,
             strict=strict,
             **sampling,
         )
@@ -111,12 +114,5 @@ def generate_to(
     return {
         "crops": folder / "crops.zarr", "profiles": folder / "profiles.parquet", "n_images": total,
         "n_signatures": len(chosen), "warnings": [str(w.message) for w in caught if w.category is UserWarning],
+        "notes": notes,
     }  # fmt: skip
-
-
-def _control_of(control: Crops, model: MorphologyGenerator) -> Any:
-    size, voxel = model.crop_size, model.voxel_um[1:]
-    refuse_unlike(
-        control, channels=model.channels, size_px=size, voxel_um=voxel, of="those the model was trained on"
-    )
-    return control.load().images

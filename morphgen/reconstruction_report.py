@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from morphgen.autoencoder import MorphologyAutoencoder
-from morphgen.crop_features import crop_features
+from morphgen.crop_features import channels_of, crop_features
 from morphgen.crops import IntensityRange
 
 __all__ = ["jpeg_round_trip", "quantised_round_trip", "reconstruction_table", "round_trip"]
@@ -138,7 +138,7 @@ def reconstruction_table(
             "feature_error": np.nan, "feature_r": np.nan,
         }  # fmt: skip
         rows.append(row)
-        own = [f for f in tables[0] if f"_{name}" in f or (c == 0 and "AreaShape" in f)]
+        own = [f for f in tables[0] if name in channels_of(f, channels) or (c == 0 and "AreaShape" in f)]
         a, b = (t[own].to_numpy(np.float64) for t in tables)
         found = np.isfinite(a).all(1) & np.isfinite(b).all(1)
         if found.sum() < 2:

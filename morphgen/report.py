@@ -26,12 +26,20 @@ COLUMNS = {
     "follow_signature": "follow r",
     "follow_signature_p": "p",
 }
-_EXPLAINED = (
-    "KS share: features whose distribution cannot be told from the real one's (Kolmogorov-Smirnov, FDR 5 %), over "
-    "perturbations; grows as cells get fewer. R² of means: of feature means over perturbations. Fréchet, KID: distance "
-    "in feature space, 0 is best. Nearest training: distance to the closest training image over that of real nuclei; "
-    "far below 1 would be memorised. Follow: distance correlation of signatures and feature means with a permutation p."
-)
+_EXPLAINED = {
+    "ks_share": "KS share: features whose distribution cannot be told from the real one's (Kolmogorov-Smirnov, FDR "
+    "5 %), over perturbations; grows as cells get fewer.",
+    "r2_means": "R² of means: of feature means over perturbations.",
+    "frechet": "Fréchet, KID: distance in feature space, 0 is best.",
+    "coverage": "Coverage: share of real nuclei with one of the arm's in their neighbourhood.",
+    "nearest_training_ratio": "Nearest training: distance to the closest training image over that of real nuclei; far "
+    "below 1 would be memorised.",
+    "follow_signature": "Follow: distance correlation of signatures and feature means with a permutation p.",
+}
+
+
+def _shown(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {k: v for k, v in COLUMNS.items() if any(np.isfinite(row.get(k, np.nan)) for row in rows)}
 
 
 def arm_rows(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
@@ -41,7 +49,7 @@ def arm_rows(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
 
 def arm_lines(rows: Sequence[Mapping[str, Any]]) -> str:
     """Print the table of arms for a terminal."""
-    shown = {k: v for k, v in COLUMNS.items() if any(np.isfinite(row.get(k, np.nan)) for row in rows)}
+    shown = _shown(rows)
     width = max(len(str(row["arm"])) for row in rows)
     lines = ["  ".join([" " * width, *(f"{head:>16}" for head in shown.values())])]
     for row in rows:
@@ -64,7 +72,7 @@ def mosaic(crops: NDArray[np.floating], *, top: float) -> bytes:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Html:
-    shown = {k: v for k, v in COLUMNS.items() if any(np.isfinite(row.get(k, np.nan)) for row in rows)}
+    shown = _shown(rows)
     head = join(fill('<th class="number">{name}</th>', name=name) for name in shown.values())
     body = join(
         fill(
@@ -77,7 +85,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Html:
     return fill(
         '<div class="tablebox"><table><thead><tr><th>arm</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         '<p class="note">{explained}</p>',
-        head=head, body=body, explained=_EXPLAINED,
+        head=head, body=body, explained=" ".join(text for key, text in _EXPLAINED.items() if key in shown),
     )  # fmt: skip
 
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from image2reg.atomic import atomic_file, refuse_existing
 from image2reg.config import dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError, ProjectError
+from image2reg.expression.labels import listed
 from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
@@ -22,9 +25,10 @@ from image2reg.models.spec import DataSource
 from image2reg.nuclei.crops import Crops
 from image2reg.provenance import run_record, write_run
 from image2reg.tables.profiles import Profiles
+from morphgen.agreement import LEAST_CELLS
 from morphgen.bundling import DIFFUSION_KIND, VAE, VAE_KIND, Facts, refuse_kind
 from morphgen.crop_loading import crop_set, open_crops, refuse_unlike, split_crops
-from morphgen.fidelity import evaluate, floors, measure_cells, shuffled
+from morphgen.fidelity import evaluate, floors, measure_cells, one_each, shuffled
 from morphgen.presets import diffusion_recipe, vae_recipe
 from morphgen.report import arm_lines, arm_rows, write_report
 from morphgen.sample import roots
@@ -227,11 +231,38 @@ def _named(out: Path, overrides: list[str]) -> list[str]:
     return [f"name={slug}"]
 
 
+def _comparable(real: NDArray[Any], drawn: NDArray[Any]) -> tuple[list[str], list[str]]:
+    """Give the perturbations with enough crops on both sides, and notes on the others."""
+    counts = pd.DataFrame({"real": pd.Series(real).value_counts(), "drawn": pd.Series(drawn).value_counts()})
+    counts = counts.fillna(0).astype(int)
+    least = {"real": 2 * LEAST_CELLS, "drawn": LEAST_CELLS}
+    enough = (counts >= pd.Series(least)).all(axis=1)
+    sides = (
+        (counts["real"] == 0, "generated only"),
+        (counts["drawn"] == 0, "real only"),
+        (
+            ~enough & (counts > 0).all(axis=1),
+            f"fewer than {least['real']} real or {least['drawn']} generated",
+        ),
+    )
+    notes = [
+        f"{int(rows.sum())} of {len(counts)} perturbations left out ({what}): {listed(counts.index[rows], most=3)}"
+        for rows, what in sides
+        if rows.any()
+    ]
+    if not enough.any():
+        raise DataError(
+            f"no perturbation has {least['real']} real crops and {least['drawn']} generated ones: {'; '.join(notes)}. "
+            "Name perturbations alike on both sides (--match), or give more crops (morphgen generate --n)."
+        )
+    return sorted(counts.index[enough]), notes
+
+
 def evaluate_files(
     real: Path, generated: Path, *, signatures: Path | None, training: Path | None, match: str, out: Path | None,
     overwrite: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score generated crops against half of the real ones; the other half is the ceiling.
+    """Score generated crops against half of the real ones of the same perturbations; the other half is the ceiling.
 
     Generated crops without the column `match` are named by their signature's own id, as `open_signatures` does it.
     Genes that the signatures lack are equal in all of them, and change nothing.
@@ -239,12 +270,14 @@ def evaluate_files(
     Returns
     -------
     dict
-        ``scores`` (one row per arm), ``notes`` and ``text``; with `out`, ``scores.csv`` and ``report.html`` are there.
+        ``scores`` (one row per arm), ``notes`` (what was filled or left out) and ``text``; with `out`, ``scores.csv``
+        and ``report.html`` are there.
 
     Raises
     ------
     DataError
-        Crops that do not fit each other, a perturbation with too few cells, or one with several signatures.
+        Crops that do not fit each other, no perturbation with enough cells on both sides, or one with no signature or
+        several.
     """
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
@@ -255,11 +288,15 @@ def evaluate_files(
         refuse_unlike(crops, channels=truth.channels, size_px=size, voxel_um=voxel, of="the real ones")
     groups = truth.column(match)
     drawn = made.column(match if match in made.metadata or SIGNATURE not in made.metadata else SIGNATURE)
-    table, notes = None, list[str]()
+    names, notes = _comparable(groups, drawn)
+    truth, made = truth.rows(kept := np.isin(groups, names)), made.rows(own_kept := np.isin(drawn, names))
+    groups, drawn = groups[kept], drawn[own_kept]
+    table = None
     if signatures is not None:
         found = open_signatures(signatures, fill=True, key=match)
         table = pd.DataFrame(found.profiles.values, index=found.profiles.column(match))
-        notes = list(found.notes)
+        one_each(table, names)  # refused before anything is measured
+        notes += found.notes
     first = pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0
     halves = truth.rows(first), truth.rows(~first)
     reference, second, own = (

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.expression.labels import listed
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
 from image2reg.nuclei.crops import Crops
@@ -31,7 +32,7 @@ from morphgen.samplers import denoise, flow, invert, noise_to
 from morphgen.sampling import Sampling, settled
 from morphgen.signature_condition import condition_of
 
-__all__ = ["MorphologyGenerator", "load", "roots"]
+__all__ = ["MorphologyGenerator", "load", "roots", "signature_names"]
 
 
 def roots() -> list[Path]:
@@ -166,7 +167,8 @@ class MorphologyGenerator:
             Guidance on a model trained without dropout of the condition; a sampler that does not fit the model; a
             route the model was not trained for; numbers out of range.
         DataError
-            Genes missing; with `strict`, a signature outside the training range; control crops that do not fit.
+            Genes missing; signatures that nothing tells apart; with `strict`, one outside the training range; control
+            crops that do not fit.
         """
         options = settled(
             Sampling(**sampling),
@@ -177,7 +179,7 @@ class MorphologyGenerator:
         )
         condition = condition_of(signatures, self.genes, self.denoiser.condition.cell_lines)
         distances = self.outside(signatures)
-        names = _names(signatures)
+        names = signature_names(signatures)
         self._warn(distances, names, strict=strict)
         start = None if control is None else self._controls(control)
         for row, name in enumerate(names):
@@ -296,12 +298,21 @@ def _noise(shape: tuple[int, ...], seed: int, name: str, number: int) -> Tensor:
     return torch.randn(shape, generator=own)
 
 
-def _names(signatures: Profiles) -> list[str]:
-    """Give what tells signatures apart: all their metadata, and their position only where that repeats."""
-    text = (
-        signatures.metadata.agg("/".join, axis=1)
-        if len(signatures.metadata.columns)
-        else pd.Series([""] * len(signatures))
-    )
-    repeat = text.groupby(text).cumcount()
-    return [name if not k else f"{name}#{k}" for name, k in zip(text, repeat, strict=True)]
+def signature_names(signatures: Profiles) -> list[str]:
+    """Give what tells signatures apart, and seeds their images: all their metadata.
+
+    Raises
+    ------
+    DataError
+        Nothing tells some of them apart.
+    """
+    columns = len(signatures.metadata.columns)
+    names = signatures.metadata.agg("/".join, axis=1) if columns else pd.Series([""] * len(signatures))
+    same = names[names.duplicated()].unique()
+    if len(same):
+        raise DataError(
+            f"{signatures.source}: nothing tells {int(names.isin(same).sum())} of {len(names)} signatures apart, which "
+            f"are called {listed(same)}: their images would be taken for those of one. Give each a Metadata_Signature "
+            "of its own, or make a consensus."
+        )
+    return names.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from morphgen.bundling import (
     tiff_bytes,
 )
 from morphgen.condition import Condition
+from morphgen.crop_loading import refuse_unlike
 from morphgen.crops import CropSet, IntensityRange, refuse_thin_perturbations
 from morphgen.denoiser import ConditionalDenoiser
 from morphgen.diffusion import SCHEDULE, DiffusionTask, LatentTable, descriptors_of, encode_all
@@ -169,19 +171,18 @@ def train_diffusion(
     Raises
     ------
     DataError
-        No signatures, one cell per perturbation, crops of another size or other channels than the autoencoder's.
+        No signatures, one cell per perturbation, crops of other pixels or channels than the autoencoder's.
     """
-    training = training.matched()
+    began, training = time.monotonic(), training.matched()
     refuse_thin_perturbations(training)
     signatures = training.signatures
     assert signatures is not None
     genes, seed = tuple(signatures.features), recipe.training.seed
     autoencoder, intensity = load_autoencoder(vae), IntensityRange.stored(vae.spec.normalisation.output)
-    if training.channels != vae.spec.outputs[0].channels:
-        raise DataError(
-            f"{training.name}: channels {list(training.channels)}, the autoencoder has "
-            f"{list(vae.spec.outputs[0].channels)}. Train an autoencoder on these crops first."
-        )
+    port, size = vae.spec.outputs[0], training.images.shape[2:]
+    refuse_unlike(
+        training, channels=port.channels, size_px=size, voxel_um=port.voxel_um, of="the autoencoder's"
+    )
     cell_lines = _cell_lines(signatures)
     condition = condition_of(signatures, genes, cell_lines)
     table = _table(training, condition, autoencoder, intensity, recipe, views=recipe.views)
@@ -228,14 +229,15 @@ def train_diffusion(
     torch.manual_seed(integer_seed(seed, "denoiser"))
     model = ConditionalDenoiser(**arguments["unet"], condition=arguments["condition"])
     model.condition.fit(condition.expression)
-    result = fit(
-        DiffusionTask(model, recipe, table, held_out), recipe.training, out, resume=resume, device=device
-    )
+    prepared = time.monotonic() - began  # crops encoded, the prior trained
+    task = DiffusionTask(model, recipe, table, held_out)
+    result = fit(task, recipe.training, out, resume=resume, device=device)
     model.cpu().load_state_dict(result.best_state or result.last_state)
     domain, references = _domain(model, condition.expression, signatures, seed)
     spec = specification(
         recipe, arguments, channels=training.channels, dims=training.dims, voxel_um=training.voxel_um,
-        intensity=intensity, facts=facts, steps=result.best_step or result.steps_done, minutes=result.seconds / 60,
+        intensity=intensity, facts=facts, steps=result.best_step or result.steps_done,
+        minutes=(prepared + result.seconds) / 60,
         domain={**vae.spec.domain, "signature_quantiles": domain.quantiles.tolist()},
     )  # fmt: skip
     schedule = {"process": recipe.process, **(SCHEDULE if recipe.process != "flow" else {})}
@@ -328,10 +330,9 @@ def _table(
             raise DataError(
                 f"{crops.name}: no control crops, which source='control' begins at. Use source='noise'."
             )
-        made = encode_all(autoencoder, intensity.apply(crops.controls))
-        controls = made * autoencoder.latent_scale
-    index = torch.from_numpy(crops.signature_index)
-    return LatentTable(latents, index, condition, descriptors=descriptors, controls=controls)
+        controls = encode_all(autoencoder, intensity.apply(crops.controls)) * autoencoder.latent_scale
+    rows = torch.from_numpy(crops.signature_index)
+    return LatentTable(latents, rows, condition, descriptors=descriptors, controls=controls)
 
 
 def _domain(
@@ -341,8 +342,7 @@ def _domain(
 
     column = "Metadata_Perturbation" if "Metadata_Perturbation" in signatures.frame else None
     groups = signatures.column(column) if column else np.arange(len(signatures)).astype(str)
-    n = len(signatures)
-    rows = np.arange(n)
+    rows = np.arange(n := len(signatures))
     if n > MAX_REFERENCES:
         rows = np.sort(generator(seed, "references").choice(n, MAX_REFERENCES, replace=False))
     standardised = model.condition.standardise(expression[rows])[0].numpy()

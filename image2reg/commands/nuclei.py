@@ -49,7 +49,7 @@ def features(
     refuse_existing(out, overwrite=overwrite)
     refuse_format(out)
     failures_path(out)  # refused before any work
-    fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
+    fields = labelled_fields(images, labels, channels=_in_order(channel), voxel_um=_three(voxel_um))
     tables, failures, empty = [], [], []
     with progress_bar("fields", silent=as_json) as report:
         for number, field in enumerate(fields, 1):
@@ -81,17 +81,23 @@ def crops(
     *,
     out: Out,
     size: Annotated[int, typer.Option("--size", help="Edge length of a crop, pixels (even).")] = 64,
+    keep_border: Annotated[
+        bool,
+        typer.Option(
+            "--keep-border", help="Also cut nuclei whose crop reaches beyond the field; its edge is repeated."
+        ),
+    ] = False,
     channel: Annotated[list[str] | None, _CHANNELS] = None,
     voxel_um: Annotated[float | None, _VOXEL] = None,
     as_json: AsJson = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Cut a square around every nucleus; one .zarr directory for all."""
+    """Cut a square around every nucleus that lies far enough from the field's edge; one .zarr directory for all."""
     import numpy as np
 
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import progress_bar
-    from image2reg.errors import ProjectError
+    from image2reg.errors import DataError, ProjectError
     from image2reg.nuclei.crops import Crops, cut_crops, refuse_size, write_crops
     from image2reg.nuclei.pairs import labelled_fields
     from image2reg.tables.side_tables import failure, failures_path
@@ -100,43 +106,68 @@ def crops(
     refuse_existing(out, overwrite=overwrite)
     refuse_size(size)
     failures_path(out)  # refused before any work
-    fields = labelled_fields(images, labels, channels=channel, voxel_um=_three(voxel_um))
-    usable, failures, empty, n = [], [], [], 0
+    fields = labelled_fields(images, labels, channels=_in_order(channel), voxel_um=_three(voxel_um))
+    usable, failures, empty, n, n_border = [], [], [], 0, 0
     # once for the numbers, so that the crops themselves can go straight to disk
     for field in fields:
         try:
             image, numbers = field.image(), field.labels()
-            cut = cut_crops(image, numbers, size_px=size)
+            cut = cut_crops(image, numbers, size_px=size, whole=not keep_border)
         except ProjectError as error:
             failures.append(failure(field.name, error))
             continue
-        if cut is None:
-            empty.append(field.name)
-        else:
+        n_cut = 0 if cut is None else len(cut)
+        n_found = len(np.unique(numbers[numbers > 0]))
+        n, n_border = n + n_cut, n_border + n_found - n_cut
+        if n_cut:
             usable.append(field)
-            n += len(np.unique(numbers[numbers > 0]))
+        elif not n_found:
+            empty.append(field.name)
     path = _write_failures(out, failures, len(fields))
+    if n_border and not usable:
+        raise DataError(
+            f"{images}: the crops of {size} px of all {counted(n_border, 'nucleus', 'nuclei')} would reach beyond the "
+            "field's edge. Give a smaller --size, or --keep-border to repeat the edge."
+        )
     _refuse_none(usable, images, len(fields))
 
     def parts() -> Any:
         with progress_bar("fields", silent=as_json) as report:
             for number, field in enumerate(usable, 1):
                 found: Crops | None = cut_crops(
-                    field.image(), field.labels(), size_px=size, metadata=field.metadata
+                    field.image(),
+                    field.labels(),
+                    size_px=size,
+                    metadata=field.metadata,
+                    whole=not keep_border,
                 )
                 if found is not None:
                     yield found
                 report(number, len(usable))
 
     write_crops(out, parts(), n=n, overwrite=overwrite)
+    left = f"\n{counted(n_border, 'nucleus', 'nuclei')} near the edge left out" if n_border else ""
     _finish(
-        {"written": str(out), "nuclei": n}, f"{_nuclei(n, len(usable))}: {out}",
+        {"written": str(out), "nuclei": n, "left_out": n_border}, f"{_nuclei(n, len(usable))}: {out}{left}",
         failures, path, empty, as_json=as_json,
     )  # fmt: skip
 
 
 def _three(voxel_um: float | None) -> tuple[float | None, float | None, float | None]:
     return (None, voxel_um, voxel_um)
+
+
+def _in_order(channels: list[str] | None) -> list[str] | None:
+    from image2reg.errors import ConfigurationError
+
+    wrong = [name for name in channels or [] if "=" in name]
+    if wrong:
+        own = " ".join(f"--channel {name.partition('=')[0]}" for name in channels or [])
+        raise ConfigurationError(
+            f"--channel {wrong[0]}: here channels are named in the order in which the file holds them, without '='. "
+            f"Write {own}."
+        )
+    return channels
 
 
 def _nuclei(n: int, n_fields: int) -> str:

@@ -96,7 +96,8 @@ def align(
     ConfigurationError
         An unknown kind, or a wanted gene that is no landmark.
     DataError
-        No id is a wanted gene, or the ids are of another kind than `kind` says (both with counts).
+        No id is a wanted gene, most are symbols in another case, or the ids are of another kind than `kind` says
+        (all with counts).
 
     Examples
     --------
@@ -116,6 +117,7 @@ def align(
     table = identifiers(ids, what="gene id", where=where)
     found = {name: int(np.isin(known.loc[wanted, name], table).sum()) for name in ID_KINDS}
     best = max(ID_KINDS, key=lambda name: found[name])
+    _refuse_other_case(table, wanted, found[best], where)
     if not found[best]:
         raise DataError(
             f"{where}: none of {len(table)} ids is one of the {len(wanted)} genes wanted, neither as symbol, Entrez id "
@@ -140,6 +142,18 @@ def align(
     }
     missing = tuple(gene for gene, place in zip(wanted, places, strict=True) if place < 0)
     return Alignment(kind, places, missing, duplicates, _named(missing, table.difference(names)))
+
+
+def _refuse_other_case(ids: pd.Index, wanted: Sequence[str], found: int, where: str) -> None:
+    """Raise where most genes are there but for upper and lower case."""
+    written = {name.upper(): name for name in ids}
+    other = [(written[gene.upper()], gene) for gene in wanted if gene.upper() in written]
+    if len(other) > 2 * found:
+        seen, symbol = next((pair for pair in other if pair[0] != pair[1]), other[0])
+        raise DataError(
+            f"{where}: {len(other)} of {len(wanted)} genes are there in another case, such as {seen!r} for {symbol!r}. "
+            "Write human symbols in capitals; of another species, map them to human genes first."
+        )
 
 
 def _named(genes: Sequence[str], others: pd.Index) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from image2reg.errors import ConfigurationError
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["level_of", "moderated", "zscores"]
 
-# CMap's floor under the spread, in log2 units.
-_OFFSET = 0.1
+# CMap's floor under the median absolute deviation, in log2 units.
+_LEAST_MAD, _MAD_TO_SD = 0.1, 1.4826
 _FLUORESCENCE, _EXPRESSION = 30.0, 3.0
 
 
@@ -66,7 +67,7 @@ def zscores(
     Returns
     -------
     Profiles
-        ``(x - median) / (1.4826 MAD + 0.1)``; a gene that is the same in all reference wells is only centred.
+        ``(x - median) / (1.4826 max(MAD, 0.1))``, as CMap's own ``robust_zscore`` (cmapPy).
 
     Raises
     ------
@@ -83,8 +84,13 @@ def zscores(
             f"{profiles.source}: z-scores are made from level 3 (log2 expression), and this is level {level}. "
             + ("Normalise it to level 3 first." if level == "2" else "It holds z-scores already.")
         )
-    wells = controls_of(profiles, vehicle) if reference == "vehicle" else None
-    return normalise(profiles, controls=wells, by=[plate], method="robust", offset=_OFFSET).profiles
+    wells = controls_of(profiles, vehicle) if reference == "vehicle" else np.ones(len(profiles), bool)
+    centred = normalise(profiles, controls=wells, by=[plate], method="centre").profiles
+    values = centred.values
+    for rows in centred.frame.groupby(plate).indices.values():
+        mad = pd.DataFrame(np.abs(values[rows[wells[rows]]])).median().to_numpy()  # NaN left out
+        values[rows] /= _MAD_TO_SD * np.maximum(mad, _LEAST_MAD)
+    return centred.with_values(values)
 
 
 def moderated(

@@ -16,6 +16,13 @@ from image2reg.expression.gct import file_kind, read, read_metadata
 from image2reg.expression.labels import listed
 from image2reg.expression.landmarks import Alignment, align, landmark_genes
 from image2reg.expression.levels import level_of
+from image2reg.expression.mistakes import (
+    MOST_FILLED,
+    align_upright,
+    refuse_filled,
+    refuse_separator,
+    refuse_text,
+)
 from image2reg.tables.cells import refuse_shifted
 from image2reg.tables.profiles import METADATA, Profiles, as_text
 
@@ -86,7 +93,7 @@ def read_signatures(
         `image2reg.expression.zscores`.
     missing : str
         ``zero`` fills genes and entries without a value with 0, which for a z-score is "unchanged", and marks them in
-        `Signatures.present`; ``refuse`` names them.
+        `Signatures.present`, where no signature lacks more than half of them; ``refuse`` names them.
     duplicates : str
         ``mean`` averages rows of the same gene; ``refuse`` names them.
     signatures : sequence of str, optional
@@ -101,8 +108,9 @@ def read_signatures(
     ConfigurationError
         An unknown option, or ``missing="zero"`` for expression, where 0 is not "unchanged".
     DataError
-        No such file or another format; genes or entries missing, genes repeated (named); the matrix is transposed;
-        ids of another kind; another data level, such as the fluorescence of level 2.
+        No such file or another format, or cells separated by something else than commas; genes or entries missing,
+        genes repeated (named), too few to fill the others; the matrix is transposed; ids of another kind; another data
+        level, such as the fluorescence of level 2.
 
     Examples
     --------
@@ -137,6 +145,7 @@ def read_signatures(
                 f"{path}: {text}. Leave those signatures out, or pass missing='zero' (--fill-missing) to fill with 0."
             )
         notes.append(f"{text}: filled with 0")
+    refuse_filled(path, present, metadata)
     found = level_of(values)
     if found != level:
         raise DataError(_wrong_level(path, found, level, values))
@@ -182,11 +191,7 @@ def _of_matrix(
 ) -> tuple[NDArray[np.float64], pd.DataFrame, Alignment]:
     rows, columns = read_metadata(path)
     names, kind = _gene_names(rows, ids)
-    try:
-        alignment = align(names, kind=kind, genes=wanted, where=f"{path}, rows")
-    except DataError:
-        _refuse_transposed(path, columns.index, wanted, "columns", "rows")
-        raise
+    alignment = align_upright(path, names, kind, wanted, "rows", {"columns": columns.index})
     positions = sorted({*alignment.places[alignment.places >= 0], *sum(alignment.duplicates.values(), ())})
     table = read(
         path, rows=list(rows.index[positions]), columns=None if signatures is None else list(signatures)
@@ -216,17 +221,11 @@ def _of_table(
     is_text |= np.array([kind.kind not in "fiub" for kind in frame.dtypes])
     texts = {place: as_text(frame.iloc[:, place]) for place in np.flatnonzero(is_text)}
     metadata, numbers = pd.DataFrame(texts, index=frame.index), frame.loc[:, ~is_text]
-    metadata.columns = pd.Index(
-        [METADATA + str(name).removeprefix(METADATA) for name in frame.columns[is_text]]
-    )
-    try:
-        alignment = align(numbers.columns, kind=ids, genes=wanted, where=f"{path}, columns")
-    except DataError:
-        for place in np.flatnonzero(is_text) if is_text.any() else [0]:
-            _refuse_transposed(
-                path, frame.iloc[:, place], wanted, f"column {frame.columns[place]!r}", "columns"
-            )
-        raise
+    metadata.columns = _metadata_names(frame.columns[is_text])
+    refuse_text(path, metadata, numbers, wanted)
+    places = np.flatnonzero(is_text) if is_text.any() else [0]
+    labels = {f"column {frame.columns[place]!r}": frame.iloc[:, place] for place in places}
+    alignment = align_upright(path, numbers.columns, ids, wanted, "columns", labels)
     if SIGNATURE not in metadata:
         labels = (
             metadata.iloc[:, 0] if is_text.any() else pd.Series([f"row {i + 1}" for i in range(len(frame))])
@@ -243,6 +242,17 @@ def _of_table(
     return values, metadata, alignment
 
 
+def _metadata_names(columns: pd.Index) -> pd.Index:
+    """Prefix metadata columns; one called "signature", else a first one without a name, holds the signatures' ids."""
+    names = [str(name).removeprefix(METADATA) for name in columns]
+    own = SIGNATURE.removeprefix(METADATA)
+    if own not in names:
+        place = next((i for i, name in enumerate(names) if name.lower() == own.lower()), 0)
+        if names and names[place].lower() in {"", "unnamed: 0", own.lower()}:
+            names[place] = own
+    return pd.Index([METADATA + (name or f"Unnamed{i + 1}") for i, name in enumerate(names)])
+
+
 def _frame(path: Path) -> pd.DataFrame:
     """CSV or Parquet as it is; repeated column names stay repeated."""
     try:
@@ -253,6 +263,7 @@ def _frame(path: Path) -> pd.DataFrame:
         with _opened(path) as handle:
             header = pd.read_csv(handle, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
             names = list(header.iloc[0])
+            refuse_separator(path, names)
             handle.seek(0)
             # Plate 007 stays 007: metadata is text, whatever it looks like.
             text = {name: str for name in names if name.startswith(METADATA)}
@@ -297,23 +308,10 @@ def _settled(path: Path, alignment: Alignment, n_wanted: int, missing: str, dupl
             f"{alignment.missing_named}"
         )
         if missing == "refuse":
-            raise DataError(
-                f"{path}: {text}. Add them, or pass missing='zero' (--fill-missing) to fill z-scores with 0 and mark "
-                "them as missing."
-            )
+            few = len(alignment.missing) > MOST_FILLED * n_wanted
+            fill = "" if few else (
+                ", or pass missing='zero' (--fill-missing) to fill z-scores with 0 and mark them as missing"
+            )  # fmt: skip
+            raise DataError(f"{path}: {text}. Add them{fill}.")
         notes.append(f"{text}: filled with 0")
     return notes
-
-
-def _refuse_transposed(path: Path, others: Any, wanted: list[str], here: str, there: str) -> None:
-    """Raise when the genes stand on the other axis."""
-    try:
-        turned = align(others, genes=wanted, where=str(path))
-    except DataError:
-        return
-    n_found = len(wanted) - len(turned.missing)
-    raise DataError(
-        f"{path}: the matrix is transposed: {n_found} of {len(wanted)} genes stand in its {here} and none in its "
-        f"{there}. GCT and GCTX hold genes in rows, CSV and Parquet signatures in rows; turn it round and write it "
-        "again."
-    )

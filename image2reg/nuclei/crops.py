@@ -264,6 +264,7 @@ def cut_crops(
     size_px: int = 64,
     channels: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
+    whole: bool = False,
 ) -> Crops | None:
     """Cut a square around the centre of each nucleus of a field.
 
@@ -277,12 +278,14 @@ def cut_crops(
     channels : sequence of str, optional
     metadata : mapping, optional
         ``Metadata_*`` values of the field.
+    whole : bool
+        Leave out nuclei whose crop would reach beyond the field's edge: what is repeated there shows as stripes.
 
     Returns
     -------
     Crops or None
         In the order of the labels, with ``Metadata_Object``, ``Metadata_CenterY_px`` and ``Metadata_CenterX_px``;
-        None for a field without a nucleus.
+        None for a field without a nucleus (or, with `whole`, none far enough from the edge).
 
     Raises
     ------
@@ -314,11 +317,18 @@ def cut_crops(
     counts = np.bincount(region)
     centre = [np.bincount(region, axis) / counts for axis in np.unravel_index(flat, dense.shape)]
     y, x = (np.rint(axis).astype(np.int64) for axis in centre)
+    number = np.arange(1, len(ids) + 1, dtype=np.int32)
+    if whole:
+        fits = [(at >= half) & (at + half <= n) for at, n in zip((y, x), dense.shape, strict=True)]
+        kept = np.flatnonzero(fits[0] & fits[1])
+        if not len(kept):
+            return None
+        y, x, ids, number, centre = y[kept], x[kept], ids[kept], number[kept], [c[kept] for c in centre]
     edges = ((half, half), (half, half))
     windows = np.lib.stride_tricks.sliding_window_view
     shown = windows(np.pad(data, ((0, 0), *edges), mode="edge"), (size_px, size_px), (1, 2))[:, y, x]
     numbers = windows(np.pad(dense, edges), (size_px, size_px))[y, x]
-    own = numbers == np.arange(1, len(ids) + 1, dtype=np.int32)[:, None, None]
+    own = numbers == number[:, None, None]
     masks = np.where(own, OWN, np.where(numbers > 0, OTHER, 0)).astype(np.uint8)
     table = {
         **dict(metadata or {}),

@@ -182,7 +182,7 @@ def glance() -> str:
         ("genes from profiles, held out", f"AUC {genes['best.auc']:.3f} ({genes['best.low']:.3f} to {genes['best.high']:.3f})",
          f"published recipe {genes['published_recipe.auc']:.3f}, shuffled {genes['permuted.auc']:.3f}"),
         ("mechanism from other compounds (BBBC021)", f"{moa['nsc']:.3f} right", "plain cosine 0.913"),
-        ("nuclei generated for unseen signatures (planted)", f"R² {planted['r2']:.2f}, follow test p = {planted['follow_p']:.3f}",
+        ("nuclei generated for signatures of test genes (planted)", f"R² {planted['r2']:.2f}, follow test p = {planted['follow_p']:.3f}",
          f"ceiling {planted['ceiling_r2']:.2f}, shuffled {planted['shuffled_r2']:.2f}"),
     ]  # fmt: skip
     return markdown(("job", "measured", "read against"), rows)

@@ -69,6 +69,7 @@ def test_a_plate_of_two_channels_by_manifest(plate: Path) -> None:
 @pytest.mark.parametrize(("command", "out"), [("features", "f.csv"), ("crops", "c.zarr")])
 def test_what_failed_is_no_longer_listed_once_it_succeeds(plate: Path, command: str, out: str) -> None:
     words = (command, plate / "images", plate / "labels", "--out", plate / out, "--overwrite")
+    words += ("--size", 16) if command == "crops" else ()
     for path in (plate / "images").glob("*_GFP.tif"):
         path.unlink()
     good = (plate / "images" / "A03_DNA.tif").read_bytes()
@@ -89,6 +90,21 @@ def test_one_image_and_its_labels(plate: Path) -> None:
     said = run("crops", image, labels, "--out", plate / "one.zarr", "--size", 16)
     assert "2 nuclei of 1 field:" in said
     assert Crops.read(plate / "one.zarr").column("Metadata_Well").tolist() == ["A01", "A01"]
+
+
+def test_nuclei_near_the_edge_are_left_out_of_crops_unless_asked_for(plate: Path) -> None:
+    image, labels = plate / "images" / "A01_DNA.tif", plate / "labels" / "A01_DNA_labels.tif"
+    words = ("crops", image, labels, "--size")
+    with pytest.raises(DataError, match=r"the crops of 64 px of all 2 nuclei would reach .*--keep-border"):
+        run(*words, 64, "--out", plate / "none.zarr")
+    run(*words, 64, "--keep-border", "--out", plate / "all.zarr")
+    assert len(Crops.read(plate / "all.zarr")) == 2
+
+
+def test_channels_are_named_in_order_and_not_as_a_screen_maps_them(plate: Path) -> None:
+    words = ("--channel", "DNA=channel_0", "--out", plate / "x.csv")
+    with pytest.raises(ValueError, match=r"named in the order .*Write --channel DNA\."):
+        run("features", plate / "images", plate / "labels", *words)
 
 
 def test_images_without_labels_are_named(plate: Path) -> None:

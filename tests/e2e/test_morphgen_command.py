@@ -122,8 +122,26 @@ def test_the_demo_shows_scores_beside_floors_and_ceiling(
     page = (tmp_path / "demo" / "report.html").read_text("utf-8")
     assert "PLANTED" in page
     assert 'src="http' not in page
+    from morphgen.planted import signature_table
+
+    headings = [part.partition(" over-expressed")[0] for part in page.split("<h2>")[1:4]]
+    assert len(set(headings)) == 3
+    assert set(headings) <= set(signature_table("unseen").column("Metadata_Gene"))
+    assert "Nearest training" not in page  # no such column here
+    assert "Follow: " in page
     scores = pd.read_csv(tmp_path / "demo" / "scores.csv")
     assert len(scores) >= 4
+    before = (tmp_path / "demo" / "scores.csv").read_bytes()
+    again = morphgen("demo", "--out", tmp_path / "demo")
+    assert again.code == 3
+    assert "already exists" in again.err
+    assert (tmp_path / "demo" / "scores.csv").read_bytes() == before
+
+
+def test_a_models_score_says_its_interval_and_of_what_it_is(morphgen: Callable[..., Done]) -> None:
+    text = morphgen("models").out
+    assert " to " in text.split("planted_r2")[1].splitlines()[0]
+    assert "signatures of validation genes" in text
 
 
 TINY_VAE = (
@@ -179,6 +197,9 @@ def test_crops_and_signatures_become_a_generator_as_the_readme_types_it(
     done = morphgen(*diffusion)
     assert done.code == 0, done.err
     model = Path(json.loads(done.out)["bundle"])
+    logs = [tmp_path / "generator" / name for name in ("metrics.jsonl", "prior/metrics.jsonl")]
+    counted = sum(json.loads(log.read_text().splitlines()[-1])["seconds"] for log in logs)
+    assert 60 * json.loads(done.out)["minutes"] >= counted - 0.3  # rounded to a hundredth of a minute
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     before = weights.read_bytes()
     other = morphgen(
@@ -228,6 +249,41 @@ def test_crops_are_scored_beside_every_floor_where_the_signatures_ids_name_the_p
         arms = {row["arm"] for row in made["scores"]}
         assert arms == {"generated", "second real sample (ceiling)"} | floors
         assert "2 of 978 genes are missing" in made["notes"][0]
+
+
+def test_what_was_generated_is_scored_where_both_sides_have_nuclei_and_the_rest_is_named(
+    morphgen: Callable[..., Done], table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from morphgen import planted
+
+    data = planted.dataset("unseen", n_per_signature=16)
+    names = data.signatures.column("Metadata_Perturbation")[data.signature_index]
+    shown = data.signature_index >= 1  # the first is generated only, those beyond the second are real only
+    shown &= data.signature_index < 5
+    metadata = pd.DataFrame({"Metadata_Perturbation": names[shown]})
+    Crops(data.images[shown], metadata, voxel_um=(0.656, 0.656)).write(tmp_path / "real.zarr")
+    drawn = ("--model", "planted-nuclei", "--signatures", table, "--n", 8, "--steps", 2, "--corrections", 0)
+    assert morphgen("generate", *drawn, "--out", tmp_path / "drawn").code == 0
+    words = (
+        "evaluate", "--real", tmp_path / "real.zarr", "--generated", tmp_path / "drawn" / "crops.zarr",
+        "--signatures", table,
+    )  # fmt: skip
+    done = morphgen(*words, "--json")
+    assert done.code == 0, done.err
+    notes = json.loads(done.out)["notes"]
+    assert notes[0].startswith("1 of 5 perturbations left out (generated only): ")
+    assert notes[1].startswith("3 of 5 perturbations left out (real only): ")
+
+    monkeypatch.setattr("morphgen.runs.measure_cells", lambda *_, **__: pytest.fail("nuclei were measured"))
+    frame = pd.read_csv(table)
+    frame.loc[[0, 1, 1]].to_csv(tmp_path / "twice.csv", index=False)
+    twice = morphgen(*words[:-1], tmp_path / "twice.csv")
+    assert (twice.code, "1 perturbations have several signatures" in twice.err) == (3, True)
+    few = Crops.read(tmp_path / "real.zarr").rows(np.arange(15))
+    few.write(tmp_path / "few.zarr")
+    none = morphgen("evaluate", "--real", tmp_path / "few.zarr", *words[3:5])
+    assert none.code == 3
+    assert "no perturbation has 16 real crops and 8 generated ones" in none.err
 
 
 def test_training_crops_of_another_size_are_refused_and_a_report_that_is_there_before_any_work(

@@ -156,6 +156,63 @@ def test_a_transposed_table_is_refused(tmp_path):
         read_signatures(tmp_path / "turned.gctx")
 
 
+def test_a_transposed_table_with_a_signature_named_as_a_gene_is_not_filled(tmp_path):
+    values = table("symbol", n=3).values.set_axis(["ATF4", "x", "BAX"], axis=1)
+    path = written(tmp_path, values.reset_index().rename(columns={"rid": "gene"}))
+    n = sum(name in set(GENES.symbol) for name in ("ATF4", "BAX"))
+    for missing in ("refuse", "zero"):
+        with pytest.raises(DataError, match=f"is transposed: 978 of 978 .* column 'gene' and {n} in its"):
+            read_signatures(path, missing=missing)
+
+
+@pytest.mark.parametrize(
+    ("rename", "message"),
+    [
+        (str.lower, r"978 of 978 genes are there in another case, such as '\w+' for '\w+'. Write human"),
+        (lambda name: f"feature_{name}", r"none of 978 ids .* such as 'feature_.*Map them to gene symbols"),
+    ],
+)
+def test_other_names_of_genes_are_no_transposed_table(tmp_path, rename, message):
+    frame = wide(n=2).assign(Metadata_pert=["BAX", "TP53"])
+    path = written(tmp_path, frame.rename(columns=lambda c: c if c.startswith("Meta") else rename(c)))
+    with pytest.raises(DataError, match=message) as caught:
+        read_signatures(path)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_another_separator_is_named(tmp_path, separator, name):
+    wide(n=2).to_csv(tmp_path / "a.csv", index=False, sep=separator)
+    with pytest.raises(DataError, match=f"cells are separated by {name}. Save the table as CSV"):
+        read_signatures(tmp_path / "a.csv")
+
+
+def test_decimal_commas_are_named(tmp_path):
+    wide(n=2).to_csv(tmp_path / "a.csv", index=False, decimal=",")
+    with pytest.raises(DataError, match=r"978 columns of genes hold text, such as '.*,.*decimal point"):
+        read_signatures(tmp_path / "a.csv")
+
+
+def test_no_signature_is_filled_by_more_than_half(tmp_path):
+    few = written(tmp_path, wide(n=2).iloc[:, :201], "few.csv")
+    with pytest.raises(DataError, match=r"778 of 978 genes are missing .*Add them\.$"):
+        read_signatures(few)
+    with pytest.raises(DataError, match=r"2 of 2 signatures have values for fewer than half .*200 of 978"):
+        read_signatures(few, missing="zero")
+    one = wide(n=2)
+    one.iloc[1, 1:500] = np.nan
+    with pytest.raises(DataError, match=r"1 of 2 signatures .*first: 'p1', 479 of 978"):
+        read_signatures(written(tmp_path, one), missing="zero")
+
+
+@pytest.mark.parametrize("name", ["", "signature", "Metadata_Signature"])
+def test_the_column_of_names_is_metadata_once(tmp_path, name):
+    path = written(tmp_path, wide(n=2).rename(columns={"Metadata_pert": name}))
+    found = read_signatures(path).profiles
+    assert list(found.metadata.columns) == ["Metadata_Signature"]
+    assert found.column("Metadata_Signature").tolist() == ["p0", "p1"]
+
+
 def test_probe_ids_for_symbols_are_refused_when_symbols_were_promised(tmp_path):
     path = written(tmp_path, wide("probe"))
     with pytest.raises(
@@ -249,13 +306,12 @@ def test_levels_by_size():
 
 
 def test_zscores_of_a_real_plate_against_vehicle_follow_the_equation(shared_data):
-    """(x - median DMSO) / (1.4826 MAD DMSO + 0.1), gene by gene."""
+    """(x - median DMSO) / (1.4826 max(MAD DMSO, 0.1)), gene by gene."""
     wells = read_signatures(shared_data / "reader_fixtures" / "test_l1000.gct", level="3").profiles
     z = zscores(wells, reference="vehicle")
     controls = wells.values[wells.column("Metadata_pert_type") == "ctl_vehicle"]
     middle = np.median(controls, axis=0)
-    spread = 1.4826 * np.median(np.abs(controls - middle), axis=0) + 0.1
-    spread[spread < 0.1 + 1e-5] = 1  # at the floor of detection in every vehicle well: only centred
+    spread = 1.4826 * np.median(np.abs(controls - middle), axis=0).clip(0.1)
     np.testing.assert_allclose(z.values, (wells.values - middle) / spread, rtol=1e-9, atol=1e-9)
     plate = zscores(wells, reference="plate").values
     assert np.abs(np.median(plate, axis=0)).max() < 1e-9

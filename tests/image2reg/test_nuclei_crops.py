@@ -45,6 +45,19 @@ def test_a_crop_shows_its_nucleus_in_the_middle_and_others_as_others() -> None:
     assert crops.images[0, 0, 0, 8] == crops.images[0, 0, 3, 8]
 
 
+def test_crops_that_reach_beyond_the_field_are_left_out_where_they_are_to_be_whole() -> None:
+    every, (image, labels) = cut(), field()
+    found = cut_crops(image, labels, size_px=16, metadata={"Metadata_Well": "A01"}, whole=True)
+    assert found is not None
+    assert np.array_equal(found.images, every.images[1:])
+    assert np.array_equal(found.masks, every.masks[1:])
+    pd.testing.assert_frame_equal(found.metadata, every.metadata[1:].reset_index(drop=True))
+    assert cut_crops(image, labels, size_px=40, whole=True) is None
+    touching = np.zeros_like(labels)
+    touching[:16, :16] = 1
+    assert cut_crops(image, touching, size_px=16, whole=True) is not None
+
+
 def test_disk_gives_back_what_was_written(tmp_path: Path) -> None:
     crops = cut()
     crops.write(tmp_path / "a.zarr")

@@ -236,3 +236,19 @@ def test_no_perturbation_keeps_its_own_nuclei_when_shuffled():
     other = shuffled(some)
     assert (other.groups != some.groups).all()
     assert sorted(other.groups) == sorted(some.groups)
+
+
+def test_a_channel_whose_name_begins_anothers_keeps_its_own_features():
+    channels = ("D", "DNA", "DNA_2")
+    images = planted.dataset("unseen", n_per_signature=1).images[:24]
+    three = np.concatenate([images, images[:, :, ::-1], images[..., ::-1] ** 2], axis=1)
+    table = measure_cells(three, np.repeat([0, 1], 12), channels=channels).features
+    made = compare_features(
+        table, table, np.repeat([0, 1], 12), np.repeat([0, 1], 12), channels=channels
+    ).features
+    own = made[made["feature"].str.startswith("Nuclei_Intensity_MeanIntensity_")].set_index("feature")[
+        "channel"
+    ]
+    assert own.to_dict() == {f"Nuclei_Intensity_MeanIntensity_{name}": name for name in channels}
+    counts = made["channel"].value_counts()
+    assert counts["D"] == counts["DNA"] == counts["DNA_2"]

@@ -314,8 +314,13 @@ def test_one_cell_per_perturbation_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match=r"6 of 6 perturbations have fewer than 2 cells \(median 1\)"):
         train_diffusion(crops, None, vae, diffusion_recipe(), tmp_path / "d", facts=FACTS, device="cpu")
     named = replace(small_crops(), channels=("ER",))
-    with pytest.raises(DataError, match=r"channels \['ER'\], the autoencoder has \['DNA'\]"):
-        train_diffusion(named, None, vae, diffusion_recipe(), tmp_path / "e", facts=FACTS, device="cpu")
+    finer = replace(small_crops(), voxel_um=(None, 0.3, 0.3))
+    for other, said in (
+        (named, r"channels \['ER'\]; the autoencoder's"),
+        (finer, r"0\.3, 0\.3\) um each; the auto"),
+    ):
+        with pytest.raises(DataError, match=said):
+            train_diffusion(other, None, vae, diffusion_recipe(), tmp_path / "e", facts=FACTS, device="cpu")
 
 
 def test_crops_of_mixed_size_and_channel_count_are_refused() -> None:
@@ -413,6 +418,18 @@ def test_parts_hold_the_images_of_one_call(model, tmp_path) -> None:
     assert len(table) == 12
     assert set(table.column("Metadata_Origin")) == {"generated"}
     assert any(name.startswith("Nuclei_AreaShape") for name in table.features)
+
+
+def test_signatures_of_one_name_are_refused_in_every_part(model, tmp_path) -> None:
+    frame = SIGNATURES.frame.copy()
+    frame.iloc[1, : len(SIGNATURES.metadata.columns)] = frame.iloc[0, : len(SIGNATURES.metadata.columns)]
+    same = Profiles(frame)
+    for shard in (None, Shard(1, 3), Shard(3, 3)):
+        with pytest.raises(DataError, match=r"nothing tells 2 of 3 signatures apart, which are called '"):
+            generate_to(tmp_path / "out", model, same, n=2, shard=shard)
+    with pytest.raises(DataError, match="nothing tells 2 of 3 signatures apart"):
+        model.generate(same, n=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_existing_output_is_refused(model, tmp_path) -> None:
