@@ -97,7 +97,7 @@ def predict_many(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = True,
+    input_frame: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,

@@ -152,10 +152,10 @@ def predict(
     input_frame: Annotated[
         bool,
         typer.Option(
-            "--input-frame/--stain-frame",
-            help="Register the stain to the input, or to where the training microscope's stain camera records it.",
+            "--input-frame",
+            help="Register the stain to the input, not to where the training microscope's stain camera records it.",
         ),
-    ] = True,
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out what is there; go on with an interrupted plate.")
     ] = False,

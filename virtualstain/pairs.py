@@ -131,7 +131,7 @@ def score_pair(pair: Pair) -> ScoredPair:
     if made.annotations.get(FRAME) == "input":
         notes.append(
             "the prediction lies on its input image; for images of the model's training microscope, whose stain camera "
-            "is off it, predict with --stain-frame"
+            "is off it, predict without --input-frame"
         )
     predicted = made.to_axes("CZYX").load().data
     stains = real.to_axes("CZYX").load().data

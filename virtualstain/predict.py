@@ -49,7 +49,7 @@ def predict(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = True,
+    input_frame: bool = False,
     progress: Progress | None = None,
 ) -> Prediction:
     """Predict one image into memory.
@@ -68,7 +68,7 @@ def predict(
     tta : bool
         Average over the eight turns and mirrorings of Y and X, at eight times the cost.
     input_frame : bool
-        Register the stain to the input. False puts it where the training microscope's stain camera would record it
+        Register the stain to the input, instead of where the training microscope's stain camera would record it
         (`virtualstain.model.StainModel.offset_px`; the same for models without an offset).
     progress : callable
         Called with (finished, total) tiles.
@@ -107,7 +107,7 @@ def predict_to(
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
-    input_frame: bool = True,
+    input_frame: bool = False,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ class _Prepared:
             )
             self.annotations[FRAME] = "input" if input_frame else there
             self.flags.append(
-                f"the stain lies on the input image, not in the frame of {there} (--stain-frame)"
+                f"the stain lies on the input image, not in the frame of {there}"
                 if input_frame
                 else f"the stain lies in the frame of {there} (--input-frame lays it on the image)"
             )

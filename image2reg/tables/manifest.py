@@ -209,12 +209,9 @@ def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
     missing = [name for name in _REQUIRED if name not in frame]
     if missing:
-        hint = (
-            " Cells look separated by ';': save it with commas." if any(";" in str(c) for c in frame) else ""
-        )
         raise DataError(
             f"{source}: columns {missing} are missing; found {list(map(str, frame.columns))[:12]}. "
-            f"Needed are {list(_REQUIRED)}.{hint}"
+            f"Needed are {list(_REQUIRED)}."
         )
     if frame.empty:
         raise DataError(f"{source}: the manifest has no row. List at least one image.")

@@ -209,7 +209,7 @@ def test_the_recorded_command_can_be_pasted(
         raise DataError("far enough")
 
     monkeypatch.setattr("virtualstain.runs.train_from", recorded)
-    monkeypatch.setattr("virtualstain.runs.evaluate_model", recorded)
+    monkeypatch.setattr("virtualstain.scored_runs.evaluate_model", recorded)
     words = ("--data", "my plate", "--out", "a run")
     call(capsys, monkeypatch, "train", *words)
     call(capsys, monkeypatch, "evaluate", "--model", "m", *words)

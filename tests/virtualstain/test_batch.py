@@ -51,7 +51,7 @@ def test_what_holds_for_many_fields_is_said_once(make_model: Factory, tmp_path: 
     done = predict_many(
         [tmp_path / "plate.ome.zarr"], tmp_path / "out.ome.zarr", model=make_model(offset=(4, 0))
     )
-    (note,) = (n for n in done.written[0]["flags"] if "lies on the input" in n)
+    (note,) = (n for n in done.written[0]["flags"] if "lies in the frame" in n)
     assert note.startswith("3 fields: ")
 
 

@@ -69,14 +69,14 @@ def test_both_ways_to_score_a_model_agree(make_model: Callable[..., StainModel],
     write(whole, folder / "A01.ome.tif")
     open_manifest(folder, inputs=["Brightfield"], targets=["Hoechst", "Mito"]).write(folder / "m.csv")
     by_model = evaluate_model(str(model.bundle.directory), folder / "m.csv", device="cpu")
-    predict_many([folder / "A01.ome.tif"], tmp_path / "p.ome.tif", model=model, input_frame=False)
+    predict_many([folder / "A01.ome.tif"], tmp_path / "p.ome.tif", model=model)
     by_pair = evaluate_pair(tmp_path / "p.ome.tif", folder / "A01.ome.tif", out=tmp_path / "ev")
     for column in ("value", "floor", "ceiling"):
         np.testing.assert_allclose(by_pair.scores[column], by_model.scores[column], atol=1e-4, err_msg=column)
     assert any("zero borders" in note for note in by_pair.notes)
-    predict_many([folder / "A01.ome.tif"], tmp_path / "on_input.ome.tif", model=model)
+    predict_many([folder / "A01.ome.tif"], tmp_path / "on_input.ome.tif", model=model, input_frame=True)
     notes = evaluate_pair(tmp_path / "on_input.ome.tif", folder / "A01.ome.tif").notes
-    assert any("predict with --stain-frame" in note for note in notes)
+    assert any("predict without --input-frame" in note for note in notes)
     page = (tmp_path / "ev" / "report.html").read_text()
     assert "zero borders" in page
     assert "tiny 1.0.0" in page

@@ -218,13 +218,13 @@ def test_saturation_is_flagged(make_model: Factory) -> None:
 
 def test_the_offset_of_the_training_microscope_moves_the_stain(make_model: Factory) -> None:
     cells = image((1, 40, 40), "CYX")
-    moved = predict(make_model(offset=(4, 0)), cells, input_frame=False)
-    plain, usual = predict(make_model(), cells), predict(make_model(offset=(4, 0)), cells)
-    np.testing.assert_array_equal(usual.image.data, plain.image.data)
+    moved, plain = predict(make_model(offset=(4, 0)), cells), predict(make_model(), cells)
+    asked = predict(make_model(offset=(4, 0)), cells, input_frame=True)
+    np.testing.assert_array_equal(asked.image.data, plain.image.data)
     assert plain.flags == ()
-    assert "the stain lies on the input image" in usual.flags[0]
-    assert "4, 0 pixels of the model (y, x) off the input" in moved.flags[0]
-    assert usual.image.annotations["frame"] == "input"
+    assert "the stain lies on the input image" in asked.flags[0]
+    assert "4, 0 pixels of the model (y, x) off the input (--input-frame" in moved.flags[0]
+    assert asked.image.annotations["frame"] == "input"
     np.testing.assert_allclose(
         moved.image.data[..., 16:36, 8:32], plain.image.data[..., 12:32, 8:32], rtol=0.2, atol=60
     )
