@@ -21,8 +21,13 @@ def retrieve(
     *,
     out: Out,
     different: Annotated[
-        str, typer.Option("--different", help="Column of the compound; evidence comes from other compounds.")
-    ] = "",
+        str | None,
+        typer.Option(
+            "--different",
+            help="Column of the compound, called from other compounds (default: Metadata_Compound where there is one; "
+            "empty: every row is called from all others).",
+        ),
+    ] = None,
     by: Annotated[
         list[str] | None, typer.Option("--by", help="Columns that make one treatment; replicates are merged.")
     ] = None,
@@ -76,6 +81,7 @@ def retrieve(
     from image2reg.nuclei.crops import Crops
     from image2reg.report.mechanisms import write_pages
     from image2reg.retrieval.calling import retrieve as call
+    from image2reg.retrieval.notes import COMPOUND, compound_column
     from image2reg.retrieval.processing import FeatureProcessing, choose_processing
     from image2reg.retrieval.settings import METHODS, CallSettings
     from image2reg.tables import Profiles, controls_of, write_csv
@@ -85,7 +91,7 @@ def retrieve(
     refuse_existing(out, overwrite=overwrite)
     if processing not in ("default", "auto", "none"):
         raise ConfigurationError(f"--processing {processing!r}; allowed are default, auto and none.")
-    if processing == "auto" and not (controls and by and different):
+    if processing == "auto" and not (controls and by and different != ""):
         raise ConfigurationError("--processing auto needs --controls, --by and --different.")
     settings = CallSettings(
         methods=tuple(method or METHODS), fusion=fusion, threshold=threshold, alpha=alpha,
@@ -95,8 +101,9 @@ def retrieve(
     arms = {"profiles": main} | {name: Profiles.read(path) for name, path in files.items()}
     pictures = Crops.read(crops) if crops else None
     if processing == "auto":
+        compound = compound_column(arms, different)[0] or COMPOUND
         steps, _ = choose_processing(
-            main, controls=controls_of(main, controls), by=by or [], compound=different, batch=batch
+            main, controls=controls_of(main, controls), by=by or [], compound=compound, batch=batch
         )
         settings = replace(settings, processing=steps)
     found = call(
@@ -110,12 +117,13 @@ def retrieve(
         facts = json.dumps(plain(_facts(found)), indent=1, allow_nan=False)
         (partial / "summary.json").write_text(facts, encoding="utf-8")
         title = f"Mechanisms of {', '.join(path.name for path in profiles)}"
-        write_pages(found, partial, compound=different, title=title, command=command, crops=pictures)
+        write_pages(found, partial, title=title, command=command, crops=pictures)
     s = found.summary
+    held = "compounds" if found.compound else "rows (other rows of their compound were not)"
     n_called = int(found.calls["called"].sum())
     text = (
         f"{n_called} of {len(found.calls)} profiles called.\n"
-        f"held-out compounds: {s['accuracy']['value']:.3f} right [{s['accuracy']['low']:.3f}, "
+        f"held-out {held}: {s['accuracy']['value']:.3f} right [{s['accuracy']['low']:.3f}, "
         f"{s['accuracy']['high']:.3f}] of {s['n_possible']} (majority {s['majority']:.3f}), calibration error "
         f"{s['ece']:.3f} (by chance {s['ece_floor']:.3f})\n"
         + "".join(f"note: {note}\n" for note in found.notes)
@@ -143,4 +151,9 @@ def _arm_files(given: list[str]) -> dict[str, Path]:
 def _facts(found: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"summary": found.summary, "settings": asdict(found.settings), "notes": list(found.notes)}
+    return {
+        "summary": found.summary,
+        "compound": found.compound,
+        "settings": asdict(found.settings),
+        "notes": list(found.notes),
+    }

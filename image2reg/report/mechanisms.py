@@ -26,7 +26,7 @@ _ROWS_SHOWN = 8
 
 
 def write_pages(
-    found: Retrieval, folder: Path, *, compound: str, title: str, command: str, crops: Crops | None = None
+    found: Retrieval, folder: Path, *, title: str, command: str, crops: Crops | None = None
 ) -> list[Path]:
     """Write ``index.html`` and a page per compound into an existing folder.
 
@@ -34,24 +34,25 @@ def write_pages(
     ----------
     found : Retrieval
     folder : Path
-    compound : str
-        Column that names the compound; empty: a page per row.
+        With a column of compounds a page is about a compound, without one about a row.
     title, command : str
         What was compared, and how to remake it.
     crops : Crops, optional
-        With the same column; a few nuclei of the query and of its nearest compounds are shown.
+        With the column of compounds; a few nuclei of the query and of its nearest compounds are shown.
 
     Returns
     -------
     list of Path
         The overview first.
     """
-    names = found.calls[compound].to_numpy() if compound else found.calls.index.astype(str).to_numpy()
+    names = (
+        found.calls[found.compound].to_numpy() if found.compound else found.calls.index.astype(str).to_numpy()
+    )
     groups = {name: np.flatnonzero(names == name).tolist() for name in dict.fromkeys(names)}
     pages = {name: page_name(i, str(name)) for i, name in enumerate(groups)}
     written = [overview_page(found, groups, pages, title=title, command=command).write(folder / "index.html")]
     for name, rows in groups.items():
-        page = compound_page(found, str(name), rows, compound=compound, crops=crops)
+        page = compound_page(found, str(name), rows, crops=crops)
         written.append(page.write(folder / "compounds" / pages[name]))
     return written
 
@@ -65,11 +66,10 @@ def overview_page(
     found: Retrieval, groups: dict[Any, Any], pages: dict[Any, str], *, title: str, command: str
 ) -> Page:
     """Scores over held-out compounds, reliability, abstention, and every compound with its call."""
-    s = found.summary
-    page = Page(
-        title, f"{len(found.calls)} profiles of {len(groups)} compounds, {s['n_mechanisms']} mechanisms"
-    )
-    page.section("Held-out compounds", *_scores(found))
+    s, unit = found.summary, _unit(found)
+    of = f" of {len(groups)} compounds" if found.compound else ""
+    page = Page(title, f"{len(found.calls)} profiles{of}, {s['n_mechanisms']} mechanisms")
+    page.section(f"Held-out {unit}s", *_scores(found))
     page.section(
         "Are the probabilities true?",
         fill("<p>{text}</p>", text=_calibration_text(s)),
@@ -91,9 +91,9 @@ def overview_page(
             ]
         )
     page.section(
-        "Compounds",
+        f"{unit.capitalize()}s",
         fill("<p>{text}</p>", text="The most confident dose of each compound; its page has all of them."),
-        _table(["compound", "in the table", "call", "probability", "p", "why no call"], rows),
+        _table([unit, "in the table", "call", "probability", "p", "why no call"], rows),
     )
     notes = [fill("<li>{note}</li>", note=note) for note in found.notes]
     page.section(
@@ -105,9 +105,7 @@ def overview_page(
     return page
 
 
-def compound_page(
-    found: Retrieval, name: str, rows: Sequence[int], *, compound: str, crops: Crops | None = None
-) -> Page:
+def compound_page(found: Retrieval, name: str, rows: Sequence[int], *, crops: Crops | None = None) -> Page:
     """Ranked mechanisms, evidence compounds, nuclei, and the features that moved, for the doses of one compound."""
     calls = found.calls.iloc[list(rows)]
     order = np.argsort(-calls["probability"].to_numpy(), kind="stable")[:_ROWS_SHOWN]
@@ -122,21 +120,22 @@ def compound_page(
         page.section(
             "In the table",
             fill(
-                "<p>{text}</p>", text=f"{best['known']} (not used for this call: the compound was held out)"
+                "<p>{text}</p>",
+                text=f"{best['known']} (not used for this call: the {_unit(found)} was held out)",
             ),
         )
     for place in order:
         row = int(rows[int(place)])
-        page.section(_row_title(found, row, compound), *_row_parts(found, row))
-    if crops is not None and compound:
-        page.section("Nuclei", *_nuclei(found, name, int(rows[int(order[0])]), compound, crops))
+        page.section(_row_title(found, row), *_row_parts(found, row))
+    if crops is not None and found.compound:
+        page.section("Nuclei", *_nuclei(found, name, int(rows[int(order[0])]), crops))
     page.section("The rule", definition_list(_rule(found)))
     return page
 
 
-def _row_title(found: Retrieval, row: int, compound: str) -> str:
+def _row_title(found: Retrieval, row: int) -> str:
     call = found.calls.iloc[row]
-    shown = [c for c in found.profiles.metadata.columns if c not in (compound,) and len(str(call[c])) < 24]
+    shown = [c for c in found.profiles.metadata.columns if c != found.compound and len(str(call[c])) < 24]
     return ", ".join(f"{c.removeprefix('Metadata_')} {call[c]}" for c in shown[:4] if call[c]) or f"row {row}"
 
 
@@ -152,9 +151,10 @@ def _row_parts(found: Retrieval, row: int) -> list[Html]:
     return [
         fill(
             '<div class="columns"><div><h3>Mechanisms</h3>{ranked}</div>'
-            "<div><h3>Nearest compounds</h3>{near}</div></div>",
-            ranked=_table(["mechanism", "probability", "p", "other compounds"], ranked),
-            near=_table(["compound", "mechanism", "similarity"], near),
+            "<div><h3>Nearest {unit}s</h3>{near}</div></div>",
+            ranked=_table(["mechanism", "probability", "p", f"other {_unit(found)}s"], ranked),
+            near=_table([_unit(found), "mechanism", "similarity"], near),
+            unit=_unit(found),
         ),
         fill(
             "<h3>Features that moved most</h3>{most}",
@@ -163,9 +163,9 @@ def _row_parts(found: Retrieval, row: int) -> list[Html]:
     ]
 
 
-def _nuclei(found: Retrieval, name: str, row: int, compound: str, crops: Crops) -> list[Html]:
+def _nuclei(found: Retrieval, name: str, row: int, crops: Crops) -> list[Html]:
     near = found.evidence[found.evidence["row"] == row]["compound"].tolist()
-    column = crops.column(compound)
+    column = crops.column(found.compound)
     parts = []
     for who in [name, *near[:3]]:
         places = np.flatnonzero(column == who)
@@ -203,7 +203,7 @@ def _scores(found: Retrieval) -> list[Html]:
             _interval(s["accuracy"]),
             f"always the most frequent: {s['majority']:.3f}",
         ],
-        ["nearest neighbour right (not same compound)", _interval(s["nearest"]), ""],
+        [f"nearest neighbour right (not same {_unit(found)})", _interval(s["nearest"]), ""],
         ["share of profiles called", f"{s['coverage']:.3f}", ""],
         ["right among the called", _interval(s["accuracy_called"]), ""],
     ]
@@ -212,9 +212,13 @@ def _scores(found: Retrieval) -> list[Html]:
         f"labels permuted: {m['null_mean']:.3f}, 95th percentile {m['null_high']:.3f}, p = {m['p_value']:.3g}"
     )
     rows.append(["mean average precision", f"{m['value']:.3f}", chance])
-    text = (
-        f"{s['n_possible']} of {s['n_queries']} labelled profiles ({s['n_compounds']} compounds) have another "
-        "compound of their mechanism; each was called without its own compound. Intervals resample compounds."
+    text = f"{s['n_possible']} of {s['n_queries']} labelled profiles "
+    text += (
+        f"({s['n_compounds']} compounds) have another compound of their mechanism; each was called without its own "
+        "compound. Intervals resample compounds."
+        if found.compound
+        else "have another profile of their mechanism. No column of compounds was named: each was called from all "
+        "other profiles, those of its own compound included, and a new compound is recognised less often than this."
     )
     return [fill("<p>{text}</p>", text=text), _table(["score", "value (95 %)", "chance"], rows)]
 
@@ -226,14 +230,19 @@ def _calibration_text(s: dict[str, Any]) -> str:
     )
 
 
+def _unit(found: Retrieval) -> str:
+    """Name what is held out and called from the others."""
+    return "compound" if found.compound else "row"
+
+
 def _rule(found: Retrieval) -> dict[str, Any]:
-    s = found.settings
+    s, unit = found.settings, _unit(found)
     return {
         "a call needs": f"probability of at least {s.threshold:g}, p at most {s.alpha:g}, no sign of novelty, and a "
         f"table whose labels beat permuted ones (p at most {s.alpha:g})",
-        "p-value": "average precision of the mechanism's compounds in the ranking of all other compounds, against "
+        "p-value": f"average precision of the mechanism's {unit}s in the ranking of all other {unit}s, against "
         f"{s.n_null:,} random rankings",
-        "novelty": f"less similar to its nearest compound than {s.novelty:.0%} of known compounds are to their own "
+        "novelty": f"less similar to its nearest {unit} than {s.novelty:.0%} of known {unit}s are to their own "
         "mechanism",
         "methods": ", ".join(s.methods),
         "processing": "as given" if s.processing is None else str(s.processing),

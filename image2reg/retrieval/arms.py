@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.retrieval.fusion import aligned_arms, early_fusion
-from image2reg.retrieval.labels import incidence, normalised, unlike_spellings
+from image2reg.retrieval.labels import incidence, normalised
+from image2reg.retrieval.notes import control_note, label_notes
 from image2reg.retrieval.scores import Gallery
 from image2reg.retrieval.similarity import local_scaling, unit_rows
 from image2reg.tables.disguise import refuse_disguised
@@ -91,7 +92,9 @@ def prepared_arms(
         raise ConfigurationError(
             f"arms {list(given)}: several tables are matched by columns they share; name them (--by Metadata_Compound)."
         )
-    ready, plain, reference, extra = {}, {}, None, []
+    ready: dict[str, Profiles] = {}
+    plain: dict[str, Profiles] = {}
+    reference, extra = None, []
     for name, table in given.items():
         profiles = _spelled(table, label) if settings.normalise_labels else table
         for column in filter(None, (label, different, batch, *by)):
@@ -108,8 +111,9 @@ def prepared_arms(
                     compared.column(label), compared.column(column), label="mechanism", group=group, paired=True,
                     where=compared.source, remedy=f"take the column {column!r} out and say so",
                 )  # fmt: skip
-        if different:
-            _refuse_unclear(compared, label, different, by)
+        if not ready:
+            extra += control_note(compared, label, different)
+        _refuse_unclear(compared, label, different, by)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
         ready[name] = _processed(profiles, mask, by, settings)
@@ -120,7 +124,6 @@ def prepared_arms(
         ready, plain = aligned_arms(ready, key=by), aligned_arms(plain, key=by)
         extra += _left_out(sizes, len(next(iter(plain.values()))), by)
     first = next(iter(plain.values()))
-    notes = (*extra, *_notes(first, label, different))
     if settings.fusion == "early" and len(ready) > 1:
         ready = {"+".join(ready): early_fusion(ready)}
     if len(first) > LARGEST:
@@ -136,6 +139,7 @@ def prepared_arms(
         else np.arange(len(first))
     )
     _refuse_single(first, members > 0, names, compounds, label, different)
+    notes = (*extra, *label_notes(first, label, different, compounds))
     neighbours = settings.processing.neighbours if settings.processing else 0
     arms = []
     for name, profiles in ready.items():
@@ -169,6 +173,8 @@ def _refuse_repeated_rows(profiles: Profiles) -> None:
 
 def _refuse_unclear(profiles: Profiles, label: str, different: str, by: Sequence[str]) -> None:
     """Raise where a labelled row has no compound, or rows of several compounds would be merged to one."""
+    if not different:
+        return
     nameless = (profiles.column(label) != "") & (profiles.column(different) == "")
     if nameless.any():
         raise DataError(
@@ -237,28 +243,3 @@ def _refuse_single(
             f"another ({unit} counts as one compound): {shown}. A mechanism is recognised by another compound of it; "
             "add compounds, or check --label and --different."
         )
-
-
-def _notes(profiles: Profiles, label: str, different: str) -> tuple[str, ...]:
-    notes = []
-    alike = unlike_spellings(profiles.column(label)) if (profiles.column(label) != "").any() else {}
-    if alike:
-        shown = "; ".join(" = ".join(map(repr, group)) for group in list(alike.values())[:5])
-        notes.append(
-            f"{len(alike)} mechanisms are spelled in several ways and count as different: {shown}. "
-            "--normalise-labels makes them one."
-        )
-    if different:
-        table = profiles.metadata.groupby(different)[label].nunique()
-        several = list(table.index[table > 1])
-        if several:
-            notes.append(
-                f"{len(several)} compounds have rows with different labels, such as {several[:5]}; each row counts by "
-                "its own."
-            )
-    else:
-        notes.append(
-            "No column of compounds was named (--different): every row counts as its own compound, so that doses and "
-            "replicates of one would recognise each other."
-        )
-    return tuple(notes)

@@ -15,6 +15,7 @@ from image2reg.retrieval import calibration
 from image2reg.retrieval.arms import Arm, prepared_arms
 from image2reg.retrieval.fusion import fuse_log_probabilities
 from image2reg.retrieval.moved import moved_features
+from image2reg.retrieval.notes import compound_column
 from image2reg.retrieval.scores import compound_similarity, group_out_ridge, neighbour_scores, ridge_grid
 from image2reg.retrieval.settings import CallSettings
 from image2reg.retrieval.significance import null_average_precision
@@ -56,8 +57,10 @@ class Retrieval:
     profiles : Profiles
         The rows that were compared, in the order of `calls`, before any processing.
     settings : CallSettings
+    compound : str
+        Column of compounds, each called from others; empty: every row was called from all other rows.
     notes : tuple of str
-        What a reader should know: spellings that look alike, labels of one compound.
+        What a reader should know: spellings that look alike, labels of one compound, rows that look like controls.
     """
 
     calls: pd.DataFrame
@@ -67,6 +70,7 @@ class Retrieval:
     summary: dict[str, Any]
     profiles: Profiles
     settings: CallSettings
+    compound: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -74,7 +78,7 @@ def retrieve(
     profiles: Profiles | Mapping[str, Profiles],
     *,
     label: str,
-    different: str = "",
+    different: str | None = None,
     batch: str = "",
     controls: str = "",
     by: Sequence[str] = (),
@@ -90,8 +94,9 @@ def retrieve(
         as if their compound were unknown. Several arms (real, generated, expression) are fused.
     label : str
         Column of mechanisms, several per compound separated by ``|``.
-    different : str
-        Column of the compound; evidence always comes from other compounds. Empty: every row is its own.
+    different : str, optional
+        Column of the compound; evidence always comes from other compounds. Default: ``Metadata_Compound`` where every
+        table has it. Empty: every row is its own compound.
     batch : str
         Column of batches; a batch that equals a mechanism is refused.
     controls : str
@@ -129,8 +134,9 @@ def retrieve(
     """
     settings = settings or CallSettings()
     given: Mapping[str, Profiles] = profiles if isinstance(profiles, Mapping) else {"profiles": profiles}
+    compound, taken = compound_column(given, different)
     arms, shown, reference, notes = prepared_arms(
-        given, label=label, different=different, batch=batch, controls=controls, by=by, settings=settings
+        given, label=label, different=compound, batch=batch, controls=controls, by=by, settings=settings
     )
     first = arms[0].gallery
     labelled = np.flatnonzero(first.members.any(axis=1))
@@ -139,7 +145,7 @@ def retrieve(
     for queries, references in _folds(first.compounds, labelled, settings, seed):
         _call(arms, queries, references, found, settings, seed)
     moved = moved_features(shown, reference)
-    return _retrieval(arms, shown, found, labelled, label, different, settings, notes, moved, seed)
+    return _retrieval(arms, shown, found, labelled, label, compound, settings, (*notes, *taken), moved, seed)
 
 
 @dataclass
@@ -330,4 +336,4 @@ def _retrieval(
     if not calls["possible"].any():
         raise DataError("no query's mechanism has another compound; nothing could be called right.")
     summary = held_out_summary(calls, gallery, compound, test, seed=seed)
-    return Retrieval(calls, ranking, evidence, moved, summary, shown, settings, notes)
+    return Retrieval(calls, ranking, evidence, moved, summary, shown, settings, different, notes)

@@ -209,3 +209,23 @@ def test_the_summary_is_json_where_a_number_is_undefined(done: tuple[Path, dict]
     called = json.loads(text, parse_constant=refuse)["summary"]["accuracy_called"]
     assert called["low"] is None  # one compound is called, and has no interval
     assert "one group only" in called["reason"]
+
+
+def test_a_score_without_compounds_is_not_called_held_out_compounds(tmp_path: Path) -> None:
+    out = tmp_path / "rows"
+    rows = ["--label", "Metadata_moa", "--method", "neighbours", "--controls", "Metadata_Compound=DMSO"]
+    named = run(SAMPLE, *rows, "--out", tmp_path / "named")
+    assert "held-out compounds: " in named.output
+    alone = run(SAMPLE, *rows, "--different", "", "--out", out)
+    assert alone.exit_code == 0, alone.output
+    assert "held-out rows (other rows of their compound were not): " in alone.output
+    text = (out / "index.html").read_text()
+    assert "its own compound" in text
+    for untrue in (
+        "Held-out compounds",
+        "without its own compound",
+        "not same compound",
+        "the compound was held out",
+    ):
+        assert untrue not in text + next((out / "compounds").glob("*.html")).read_text()
+    assert json.loads((out / "summary.json").read_text())["compound"] == ""

@@ -142,6 +142,39 @@ def test_without_a_column_of_compounds_the_reader_is_told() -> None:
     assert not [note for note in called(planted()).notes if "its own compound" in note]
 
 
+def test_compounds_are_held_out_whole_unless_asked_otherwise() -> None:
+    wells = planted()
+    options = {
+        "label": "Metadata_moa",
+        "controls": "Metadata_Compound=DMSO",
+        "by": TREATMENT,
+        "settings": QUICK,
+    }
+    taken = retrieve(wells, **options)  # type: ignore[arg-type]
+    assert taken.compound == "Metadata_Compound"
+    own = taken.calls["Metadata_Compound"].to_numpy(object)[taken.evidence["row"]]
+    assert (own != taken.evidence["compound"].to_numpy(object)).all()
+    assert [note for note in taken.notes if "was taken as the column of compounds" in note]
+    assert retrieve(wells, different="", **options).compound == ""  # type: ignore[arg-type]
+
+
+def test_controls_that_nobody_named_and_mechanisms_of_one_compound_are_counted() -> None:
+    wells = planted()
+    frame = wells.frame.copy()
+    frame.loc[frame["Metadata_Compound"] == "DMSO", "Metadata_moa"] = "DMSO"
+    frame.loc[frame["Metadata_Compound"] == "compound 00", "Metadata_moa"] = "lonely"
+    forgotten = called(wells.replace(frame), controls="").notes
+    assert [note for note in forgotten if "24 of 88 rows look like controls" in note and "--controls" in note]
+    assert [
+        note
+        for note in forgotten
+        if "2 of 6 mechanisms have a single compound" in note and "3 profiles" in note
+    ]
+    named = called(wells.replace(frame)).notes
+    assert not [note for note in named if "look like controls" in note]
+    assert [note for note in named if "1 of 5 mechanisms have a single compound" in note]
+
+
 def test_names_of_compounds_decide_nothing_among_ties() -> None:
     frame = pd.DataFrame(np.repeat(np.eye(6), [4, 1, 1, 1, 1, 1], axis=0), columns=list("abcdef")).assign(
         Metadata_moa=[f"moa {i // 3}" for i in range(9)], Metadata_Compound=[f"c{i}" for i in range(9)]

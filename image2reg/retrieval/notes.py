@@ -1,0 +1,84 @@
+"""What a reader should know about the table that mechanisms were called from."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2reg.retrieval.labels import incidence, unlike_spellings
+
+if TYPE_CHECKING:
+    from image2reg.tables.profiles import Profiles
+
+__all__ = ["COMPOUND", "compound_column", "control_note", "label_notes"]
+
+COMPOUND = "Metadata_Compound"
+# What laboratories call wells without a treatment; a positive control is a compound.
+_CONTROL = re.compile(
+    r"(neg(ative)?|vehicle|solvent|untreated|mock|dmso|no|non[ _-]?targeting)?[ _-]*(control|ctrl|ctl)s?|negcons?|dmso"
+    r"|vehicles?|solvent|untreated|mock|pbs|water|h2o|medium|media|empty|blank"
+)
+
+
+def compound_column(given: Mapping[str, Profiles], different: str | None) -> tuple[str, list[str]]:
+    """Column of compounds: the one named, else Metadata_Compound where every table has it; and what to say of it."""
+    if different is not None:
+        return different, []
+    if all(COMPOUND in profiles.frame for profiles in given.values()):
+        return COMPOUND, [f"{COMPOUND!r} was taken as the column of compounds (--different names another)."]
+    return "", []
+
+
+def control_note(compared: Profiles, label: str, different: str) -> list[str]:
+    """Say which of the rows to be called look like controls that nobody named."""
+    for column in filter(None, (different, label)):
+        cells = compared.column(column)
+        names = sorted({cell for cell in set(cells) if _CONTROL.fullmatch(cell.strip().lower())})
+        if names:
+            query = f"{column}={','.join(dict.fromkeys(name.strip() for name in names[:5]))}"
+            return [
+                f"{int(np.isin(cells, names).sum())} of {len(cells)} rows look like controls ({column} is "
+                f"{', '.join(map(repr, names[:5]))}) and were called like compounds. If they are controls, name them: "
+                f"--controls {shlex.quote(query)}."
+            ]
+    return []
+
+
+def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArray[Any]) -> list[str]:
+    """Say what is odd about the labels of the compared rows: spellings, several per compound, single compounds."""
+    notes = []
+    alike = unlike_spellings(profiles.column(label)) if (profiles.column(label) != "").any() else {}
+    if alike:
+        shown = "; ".join(" = ".join(map(repr, group)) for group in list(alike.values())[:5])
+        notes.append(
+            f"{len(alike)} mechanisms are spelled in several ways and count as different: {shown}. "
+            "--normalise-labels makes them one."
+        )
+    if different:
+        table = profiles.metadata.groupby(different)[label].nunique()
+        several = list(table.index[table > 1])
+        if several:
+            notes.append(
+                f"{len(several)} compounds have rows with different labels, such as {several[:5]}; each row counts by "
+                "its own."
+            )
+    else:
+        notes.append(
+            "No column of compounds was named (--different): every row counts as its own compound, so that doses and "
+            "replicates of one recognise each other, and no score says how well an unknown compound is called."
+        )
+    members, names = incidence(profiles.column(label))
+    single = [i for i in range(len(names)) if len(np.unique(compounds[members[:, i] > 0])) == 1]
+    if single:
+        rows = int((members[:, single] > 0).any(axis=1).sum())
+        notes.append(
+            f"{len(single)} of {len(names)} mechanisms have a single compound, such as "
+            f"{[names[i] for i in single[:5]]}: the {rows} profiles of them cannot be called right, because no other "
+            "compound shows the mechanism."
+        )
+    return notes
