@@ -32,7 +32,10 @@ def retrieve(
         list[str] | None, typer.Option("--by", help="Columns that make one treatment; replicates are merged.")
     ] = None,
     controls: Annotated[
-        str, typer.Option("--controls", help="Metadata_Column=value of the control wells, for the sphering.")
+        str,
+        typer.Option(
+            "--controls", help="Metadata_Column=value of the control wells: sphering, and what has no effect."
+        ),
     ] = "",
     batch: Annotated[
         str, typer.Option("--batch", help="Column of batches; one that equals a mechanism is refused.")
@@ -54,7 +57,10 @@ def retrieve(
         ),
     ] = "default",
     threshold: Annotated[float, typer.Option("--threshold", help="Least probability of a call.")] = 0.5,
-    alpha: Annotated[float, typer.Option("--alpha", help="Largest p-value of a call.")] = 0.05,
+    alpha: Annotated[
+        float,
+        typer.Option("--alpha", help="Largest p-value of a call, and of a difference from the controls."),
+    ] = 0.05,
     normalise_labels: Annotated[
         bool, typer.Option("--normalise-labels", help="Merge spellings (case, inhibitor and antagonist).")
     ] = False,
@@ -122,7 +128,9 @@ def retrieve(
     held = "compounds" if found.compound else "rows (other rows of their compound were not)"
     n_called = int(found.calls["called"].sum())
     text = (
-        f"{n_called} of {len(found.calls)} profiles called.\n"
+        f"{n_called} of {len(found.calls)} profiles called."
+        + (f" {s['n_inactive']} of {s['n_tested']} do not differ from the controls." if s["n_tested"] else "")
+        + "\n"
         f"held-out {held}: {s['accuracy']['value']:.3f} right [{s['accuracy']['low']:.3f}, "
         f"{s['accuracy']['high']:.3f}] of {s['n_possible']} (majority {s['majority']:.3f}), calibration error "
         f"{s['ece']:.3f} (by chance {s['ece_floor']:.3f})\n"

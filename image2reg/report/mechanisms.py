@@ -207,6 +207,10 @@ def _scores(found: Retrieval) -> list[Html]:
         ["share of profiles called", f"{s['coverage']:.3f}", ""],
         ["right among the called", _interval(s["accuracy_called"]), ""],
     ]
+    if s["n_tested"]:
+        untested = len(found.calls) - s["n_tested"]
+        share = f"{s['n_inactive']} of {s['n_tested']}" + (f" ({untested} not tested)" if untested else "")
+        rows.append(["profiles, with and without a label, that do not differ from the controls", share, ""])
     m = s["map"]
     chance = (
         f"labels permuted: {m['null_mean']:.3f}, 95th percentile {m['null_high']:.3f}, p = {m['p_value']:.3g}"
@@ -238,8 +242,11 @@ def _unit(found: Retrieval) -> str:
 def _rule(found: Retrieval) -> dict[str, Any]:
     s, unit = found.settings, _unit(found)
     return {
-        "a call needs": f"probability of at least {s.threshold:g}, p at most {s.alpha:g}, no sign of novelty, and a "
-        f"table whose labels beat permuted ones (p at most {s.alpha:g})",
+        "a call needs": "a treatment that differs from the controls, probability of at least "
+        f"{s.threshold:g}, p at most {s.alpha:g}, no sign of novelty, and a table whose labels beat permuted ones "
+        f"(p at most {s.alpha:g})",
+        "differs from the controls": f"p at most {s.alpha:g}: the treatment's wells lie farther from the controls, "
+        "in one direction, than control wells laid out alike; not tested without controls",
         "p-value": f"average precision of the mechanism's {unit}s in the ranking of all other {unit}s, against "
         f"{s.n_null:,} random rankings",
         "novelty": f"less similar to its nearest {unit} than {s.novelty:.0%} of known {unit}s are to their own "

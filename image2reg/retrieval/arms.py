@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image2reg.errors import ConfigurationError, DataError, ResourceError
+from image2reg.retrieval.activity import activity_p_values
 from image2reg.retrieval.fusion import aligned_arms, early_fusion
 from image2reg.retrieval.labels import incidence, normalised
-from image2reg.retrieval.notes import control_note, label_notes
+from image2reg.retrieval.notes import activity_note, control_note, label_notes
 from image2reg.retrieval.scores import Gallery
 from image2reg.retrieval.similarity import local_scaling, unit_rows
 from image2reg.tables.disguise import refuse_disguised
@@ -68,7 +69,8 @@ def prepared_arms(
     controls: str,
     by: Sequence[str],
     settings: CallSettings,
-) -> tuple[list[Arm], Profiles, Profiles, tuple[str, ...]]:
+    seed: int,
+) -> tuple[list[Arm], Profiles, Profiles, Floats, tuple[str, ...]]:
     """Process, merge and align the arms.
 
     Returns
@@ -79,6 +81,8 @@ def prepared_arms(
         The compared rows of the first arm before processing (merged by median).
     reference : Profiles
         The first arm's controls, or `shown` where none were named.
+    activity : (n,) float64
+        p-value of differing from the controls in any arm; NaN where not tested.
     notes : tuple of str
 
     Raises
@@ -94,7 +98,7 @@ def prepared_arms(
         )
     ready: dict[str, Profiles] = {}
     plain: dict[str, Profiles] = {}
-    reference, extra = None, []
+    reference, extra, tested = None, [], {}
     for name, table in given.items():
         profiles = _spelled(table, label) if settings.normalise_labels else table
         for column in filter(None, (label, different, batch, *by)):
@@ -118,12 +122,15 @@ def prepared_arms(
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
         ready[name] = _processed(profiles, mask, by, settings)
         plain[name] = _merged(compared, by)
+        tested[name] = _tested(profiles, mask, plain[name], by, settings, seed)
         reference = reference or (plain[name] if mask is None else profiles.rows(mask))
     if len(ready) > 1:
         sizes = {name: len(profiles) for name, profiles in plain.items()}
         ready, plain = aligned_arms(ready, key=by), aligned_arms(plain, key=by)
         extra += _left_out(sizes, len(next(iter(plain.values()))), by)
     first = next(iter(plain.values()))
+    activity = _activity(tested, plain, by)
+    extra += activity_note(activity, [name for name, found in tested.items() if not found], settings.alpha)
     if settings.fusion == "early" and len(ready) > 1:
         ready = {"+".join(ready): early_fusion(ready)}
     if len(first) > LARGEST:
@@ -150,7 +157,7 @@ def prepared_arms(
             hub = local_scaling(found, apart, neighbours=neighbours)
             found = 2 * found - hub[:, None] - hub[None]
         arms.append(Arm(name, Gallery(found, members > 0, compounds, names), units))
-    return arms, first, reference or first, notes
+    return arms, first, reference or first, activity, notes
 
 
 def _has_controls(profiles: Profiles, controls: str) -> bool:
@@ -224,6 +231,36 @@ def _merged(profiles: Profiles, by: Sequence[str]) -> Profiles:
     from image2reg.tables.aggregate import aggregate
 
     return aggregate(profiles, by, method="median") if by else profiles
+
+
+def _keys(profiles: Profiles, by: Sequence[str]) -> list[Any]:
+    return list(map(tuple, profiles.metadata[list(by)].to_numpy())) if by else list(range(len(profiles)))
+
+
+def _tested(
+    profiles: Profiles, mask: NDArray[np.bool_] | None, merged: Profiles, by: Sequence[str], settings: CallSettings,
+    seed: int,
+) -> dict[Any, float]:  # fmt: skip
+    """p-value of each treatment of one arm against its controls; nothing without controls."""
+    if mask is None:
+        return {}
+    places = {key: i for i, key in enumerate(_keys(merged, by))}
+    treatment = np.full(len(profiles), -1)
+    treatment[~mask] = [places[key] for key in _keys(profiles.rows(~mask), by)]
+    found = activity_p_values(
+        profiles, mask, treatment, processing=settings.processing, alpha=settings.alpha, seed=seed
+    )
+    return dict(zip(places, found.tolist(), strict=True))
+
+
+def _activity(
+    tested: Mapping[str, dict[Any, float]], plain: Mapping[str, Profiles], by: Sequence[str]
+) -> Floats:
+    """Smallest p-value over the arms, Bonferroni; not tested where an arm is not, since it may show the effect."""
+    found = [
+        [tested[name].get(key, np.nan) for key in _keys(profiles, by)] for name, profiles in plain.items()
+    ]
+    return np.minimum(len(found) * np.min(found, axis=0), 1)
 
 
 def _refuse_single(

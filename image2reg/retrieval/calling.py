@@ -16,7 +16,14 @@ from image2reg.retrieval.arms import Arm, prepared_arms
 from image2reg.retrieval.fusion import fuse_log_probabilities
 from image2reg.retrieval.moved import moved_features
 from image2reg.retrieval.notes import compound_column
-from image2reg.retrieval.scores import compound_similarity, group_out_ridge, neighbour_scores, ridge_grid
+from image2reg.retrieval.scores import (
+    compound_members,
+    compound_similarity,
+    group_out_ridge,
+    neighbour_scores,
+    other_compounds,
+    ridge_grid,
+)
 from image2reg.retrieval.settings import CallSettings
 from image2reg.retrieval.significance import null_average_precision
 
@@ -40,7 +47,8 @@ class Retrieval:
     Attributes
     ----------
     calls : DataFrame, one row per query
-        Metadata, ``known`` (the label in the table), ``mechanism`` (most probable), ``probability``, ``p_value``,
+        Metadata, ``known`` (the label in the table), ``mechanism`` (most probable), ``activity_p`` (of differing from
+        the controls; missing where not tested), ``probability``, ``p_value``,
         ``similarity_p`` (share of known compounds less similar to their own mechanism than this one is to its
         nearest compound), ``novel``, ``called``, ``reason`` (why not), ``possible`` (its mechanism has another
         compound) and ``correct`` (missing where unknown).
@@ -125,8 +133,9 @@ def retrieve(
     Probabilities: per method and arm a softmax with a temperature fitted on the labelled compounds, each scored
     without itself; fused by mean log-probability and calibrated again. The calibration of a query never sees its
     compound. p-value of a mechanism: average precision of its compounds in the query's ranking of all other
-    compounds, against random rankings. A call needs a probability of at least ``threshold``, p at most ``alpha``,
-    no sign of novelty, and a table whose labels beat permuted ones (mean average precision, p at most ``alpha``).
+    compounds, against random rankings. A call needs a treatment that differs from the controls (p at most ``alpha``;
+    `image2reg.retrieval.activity`), a probability of at least ``threshold``, p at most ``alpha``, no sign of novelty,
+    and a table whose labels beat permuted ones (mean average precision, p at most ``alpha``).
 
     Examples
     --------
@@ -135,13 +144,22 @@ def retrieve(
     settings = settings or CallSettings()
     given: Mapping[str, Profiles] = profiles if isinstance(profiles, Mapping) else {"profiles": profiles}
     compound, taken = compound_column(given, different)
-    arms, shown, reference, notes = prepared_arms(
-        given, label=label, different=compound, batch=batch, controls=controls, by=by, settings=settings
+    arms, shown, reference, activity, notes = prepared_arms(
+        given,
+        label=label,
+        different=compound,
+        batch=batch,
+        controls=controls,
+        by=by,
+        settings=settings,
+        seed=seed,
     )
     first = arms[0].gallery
     labelled = np.flatnonzero(first.members.any(axis=1))
     n, k = first.members.shape
-    found = _Found(np.zeros((n, k)), np.ones((n, k)), np.ones(n), [np.empty(0, int)] * n, [np.empty(0)] * n)
+    found = _Found(
+        activity, np.zeros((n, k)), np.ones((n, k)), np.ones(n), [np.empty(0, int)] * n, [np.empty(0)] * n
+    )
     for queries, references in _folds(first.compounds, labelled, settings, seed):
         _call(arms, queries, references, found, settings, seed)
     moved = moved_features(shown, reference)
@@ -150,8 +168,9 @@ def retrieve(
 
 @dataclass
 class _Found:
-    """Filled fold by fold."""
+    """Filled fold by fold; the activity is known before."""
 
+    activity: Floats
     probability: Floats
     p_value: Floats
     similarity_p: Floats
@@ -194,9 +213,9 @@ def _call(
     found.similarity_p[queries] = np.max(ranks, axis=0)  # novel only where no arm knows it
     seen = np.mean([compound_similarity(arm.gallery, queries, references)[0] for arm in arms], axis=0)
     _, (_, first_rows) = compound_similarity(arms[0].gallery, queries[:1], references)
-    compound_members = _compound_members(arms[0], references)
+    per_compound = compound_members(arms[0].gallery, references)
     order = np.argsort(-seen, axis=1, kind="stable")
-    found.p_value[queries] = _p_values(seen, compound_members, settings.n_null, seed)
+    found.p_value[queries] = _p_values(seen, per_compound, settings.n_null, seed)
     for i, query in enumerate(queries):
         top = order[i, :_SHOWN]
         found.near[query], found.near_similarity[query] = first_rows[top], seen[i, top]
@@ -224,23 +243,6 @@ def _own_similarity(arm: Arm, references: Places) -> Floats:
     scores = neighbour_scores(arm.gallery, references, references)
     own = np.where(arm.gallery.members[references], scores, -np.inf).max(axis=1)
     return np.asarray(own[np.isfinite(own)])
-
-
-def _compound_members(arm: Arm, references: Places) -> NDArray[np.bool_]:
-    """(c, k) labels of the reference compounds, in the order of their codes."""
-    codes, place = np.unique(arm.gallery.compounds[references], return_inverse=True)
-    members = np.zeros((len(codes), arm.gallery.members.shape[1]), bool)
-    np.logical_or.at(members, place, arm.gallery.members[references])
-    return members
-
-
-def _other_compounds(arm: Arm, labelled: Places) -> NDArray[np.intp]:
-    """(n, k) compounds of each mechanism beside the row's own, which is no evidence."""
-    per_compound = _compound_members(arm, labelled)
-    codes = np.unique(arm.gallery.compounds[labelled])
-    place = np.searchsorted(codes, arm.gallery.compounds).clip(max=len(codes) - 1)
-    own = per_compound[place] & (codes[place] == arm.gallery.compounds)[:, None]
-    return np.asarray(per_compound.sum(axis=0) - own)
 
 
 def _p_values(similarity: Floats, members: NDArray[np.bool_], n_null: int, seed: int) -> Floats:
@@ -280,26 +282,29 @@ def _retrieval(
     rows = np.arange(len(order))
     top = order[:, 0]
     probability, p_value = found.probability[rows, top], found.p_value[rows, top]
-    novel = found.similarity_p <= settings.novelty
+    inactive = found.activity > settings.alpha
+    novel = (found.similarity_p <= settings.novelty) & ~inactive
     test = table_test(gallery, seed=seed)
     no_signal = np.full(len(rows), test["p_value"] > settings.alpha)
     reasons = np.select(
-        [no_signal, novel, probability < settings.threshold, p_value > settings.alpha],
+        [no_signal, inactive, novel, probability < settings.threshold, p_value > settings.alpha],
         [
             "labels of this table are not better than permuted ones",
+            "not different from the controls",
             "novel: less similar to its nearest compound than known compounds are to their own mechanism",
             "probability below the threshold",
             "p-value above alpha",
         ],
         default="",
     )
-    others = _other_compounds(arms[0], labelled)
+    others = other_compounds(gallery, labelled)
     possible = (others > 0) & gallery.members
     known = np.asarray(gallery.members.any(axis=1))
     right: Any = np.asarray(gallery.members[rows, top]).astype(object)
     calls = shown.metadata.assign(
         known=shown.column(label),
         mechanism=names[top],
+        activity_p=found.activity,
         probability=probability,
         p_value=p_value,
         similarity_p=found.similarity_p,
@@ -335,5 +340,5 @@ def _retrieval(
     )
     if not calls["possible"].any():
         raise DataError("no query's mechanism has another compound; nothing could be called right.")
-    summary = held_out_summary(calls, gallery, compound, test, seed=seed)
+    summary = held_out_summary(calls, gallery, compound, test, alpha=settings.alpha, seed=seed)
     return Retrieval(calls, ranking, evidence, moved, summary, shown, settings, different, notes)

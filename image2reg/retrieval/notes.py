@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from image2reg.retrieval.labels import incidence, unlike_spellings
 if TYPE_CHECKING:
     from image2reg.tables.profiles import Profiles
 
-__all__ = ["COMPOUND", "compound_column", "control_note", "label_notes"]
+__all__ = ["COMPOUND", "activity_note", "compound_column", "control_note", "label_notes"]
 
 COMPOUND = "Metadata_Compound"
 # What laboratories call wells without a treatment; a positive control is a compound.
@@ -47,6 +47,22 @@ def control_note(compared: Profiles, label: str, different: str) -> list[str]:
                 f"--controls {shlex.quote(query)}."
             ]
     return []
+
+
+def activity_note(p_values: NDArray[np.float64], without: Sequence[str], alpha: float) -> list[str]:
+    """Say how many profiles were not tested for differing from the controls (arms `without` them), and why."""
+    n = int(np.isnan(p_values).sum())
+    if not n:
+        return []
+    why = (
+        f"{', '.join(map(repr, without))} has no controls"
+        if without
+        else f"too few control wells lie on their plates for a p-value of {alpha:g}"
+    )
+    return [
+        f"{n} of {len(p_values)} profiles were not tested for differing from the controls, because {why}: one without "
+        "any effect may be called."
+    ]
 
 
 def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArray[Any]) -> list[str]:

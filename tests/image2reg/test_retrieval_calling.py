@@ -211,6 +211,63 @@ def test_a_profile_unlike_all_compounds_is_flagged_as_novel() -> None:
     assert calls["reason"][unknown & calls["novel"]].str.startswith("novel: less similar").all()
 
 
+def positioned(*, at_once: bool, seed: int = 0) -> Profiles:
+    """Planted compounds on 3 plates, and 30 inactive ones in control wells: at one position, or anywhere."""
+    rng = np.random.default_rng(seed)
+    rows, values = [], []
+    bias = rng.normal(scale=0.7, size=(40, 30))  # what a position does to a well, on every plate
+    effects = rng.choice([-3.0, 3.0], size=(4, 30))
+    for plate in range(3):
+        for c in range(16):
+            rows.append((f"moa {c % 4}", f"c{c}", f"p{plate}", f"T{c}"))
+            values.append(effects[c % 4] + rng.normal(size=30))
+        for w in range(40):
+            inactive = w < 20 if at_once else (w + 7 * plate) % 40 < 20
+            # At one position, or at another one on each plate.
+            name = f"inactive {w if at_once else (w + 7 * plate) % 40}"
+            rows.append(("", name if inactive else "DMSO", f"p{plate}", f"W{w}"))
+            values.append(bias[w] + rng.normal(size=30))
+    metadata = pd.DataFrame(
+        rows, columns=["Metadata_moa", "Metadata_Compound", "Metadata_Plate", "Metadata_Well"]
+    )
+    return Profiles(pd.concat([metadata, pd.DataFrame(np.array(values)).add_prefix("f")], axis=1))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_treatments_without_an_effect_are_neither_called_nor_novel(at_once: bool) -> None:
+    wells = positioned(at_once=at_once)
+    found = called(wells, by=["Metadata_Compound"])
+    inactive = found.calls["Metadata_Compound"].str.startswith("inactive").to_numpy()
+    assert (found.calls["activity_p"][inactive] <= 0.05).mean() <= 0.15  # 5 % of 20 and chance
+    assert (found.calls["activity_p"][~inactive] <= 0.05).all()
+    silent = found.calls[inactive & (found.calls["activity_p"] > 0.05).to_numpy()]
+    assert set(silent["reason"]) == {"not different from the controls"}
+    assert not silent["novel"].any()
+    assert found.summary["n_inactive"] == len(silent)
+    assert found.summary["n_tested"] == len(found.calls)
+
+
+def test_what_cannot_be_tested_against_controls_is_said() -> None:
+    wells = planted(n_controls=4)
+    few = called(wells, by=[*TREATMENT, "Metadata_Plate"])
+    assert few.calls["activity_p"].isna().all()
+    assert [note for note in few.notes if "64 of 64 profiles were not tested" in note and "too few" in note]
+    signatures = planted(n_controls=0, seed=2)
+    both = called({"image": planted(), "gene": signatures})  # type: ignore[arg-type]
+    assert both.summary["n_tested"] == 0  # an effect may be in the other arm
+    assert [note for note in both.notes if "'gene' has no controls" in note]
+
+
+def test_nuclei_of_a_well_are_one_well_to_the_test_against_controls() -> None:
+    wells = planted(n_doses=1, effect=0.0, n_controls=60)
+    frame = pd.concat([wells.frame] * 8, ignore_index=True)
+    frame["Metadata_Well"] = (frame.index % len(wells)).astype(str)
+    features = list(wells.features)
+    frame[features] += np.random.default_rng(0).normal(scale=0.1, size=(len(frame), len(features)))
+    calls = called(Profiles(frame)).calls
+    assert (calls["activity_p"] <= 0.05).mean() < 0.3  # as 16 independent nuclei all would be
+
+
 @pytest.mark.parametrize("fusion", ["late", "early"])
 def test_arms_are_matched_by_key_and_fused(fusion: str) -> None:
     image, gene = planted(effect=2.5, seed=1), planted(effect=2.5, seed=2)
