@@ -15,7 +15,7 @@ from image2reg.retrieval import calibration
 from image2reg.retrieval.arms import Arm, prepared_arms
 from image2reg.retrieval.fusion import fuse_log_probabilities
 from image2reg.retrieval.moved import moved_features
-from image2reg.retrieval.notes import compound_column
+from image2reg.retrieval.notes import compound_column, place_notes
 from image2reg.retrieval.scores import (
     compound_members,
     compound_similarity,
@@ -25,7 +25,7 @@ from image2reg.retrieval.scores import (
     ridge_grid,
 )
 from image2reg.retrieval.settings import CallSettings
-from image2reg.retrieval.significance import null_average_precision
+from image2reg.retrieval.significance import mechanism_p_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +163,18 @@ def retrieve(
     for queries, references in _folds(first.compounds, labelled, settings, seed):
         _call(arms, queries, references, found, settings, seed)
     moved = moved_features(shown, reference)
-    return _retrieval(arms, shown, found, labelled, label, compound, settings, (*notes, *taken), moved, seed)
+    return _retrieval(
+        arms,
+        shown,
+        found,
+        labelled,
+        label,
+        compound,
+        settings,
+        (*notes, *taken, *place_notes(given)),
+        moved,
+        seed,
+    )
 
 
 @dataclass
@@ -215,7 +226,7 @@ def _call(
     _, (_, first_rows) = compound_similarity(arms[0].gallery, queries[:1], references)
     per_compound = compound_members(arms[0].gallery, references)
     order = np.argsort(-seen, axis=1, kind="stable")
-    found.p_value[queries] = _p_values(seen, per_compound, settings.n_null, seed)
+    found.p_value[queries] = mechanism_p_values(seen, per_compound, settings.n_null, seed)
     for i, query in enumerate(queries):
         top = order[i, :_SHOWN]
         found.near[query], found.near_similarity[query] = first_rows[top], seen[i, top]
@@ -243,29 +254,6 @@ def _own_similarity(arm: Arm, references: Places) -> Floats:
     scores = neighbour_scores(arm.gallery, references, references)
     own = np.where(arm.gallery.members[references], scores, -np.inf).max(axis=1)
     return np.asarray(own[np.isfinite(own)])
-
-
-def _p_values(similarity: Floats, members: NDArray[np.bool_], n_null: int, seed: int) -> Floats:
-    """(q, k): AP of each mechanism's compounds in each query's ranking against random rankings; 1 without compounds.
-
-    Compounds of equal similarity share their average rank, so that their names decide nothing.
-    """
-    from scipy.stats import rankdata
-
-    c, k = members.shape
-    out = np.ones((len(similarity), k))
-    rank = rankdata(-np.round(similarity, 12), axis=1)
-    for m in np.unique(members.sum(axis=0)):
-        if m == 0:
-            continue
-        null = np.sort(
-            null_average_precision(int(m), c, n=n_null, rng=generator(seed, "mechanism", int(m), c))
-        )
-        for column in np.flatnonzero(members.sum(axis=0) == m):
-            ap = (np.arange(1, m + 1) / np.sort(rank[:, members[:, column]], axis=1)).mean(axis=1)
-            above = n_null - np.searchsorted(null, ap - 1e-9, side="left")
-            out[:, column] = (1 + above) / (1 + n_null)
-    return out
 
 
 def _retrieval(

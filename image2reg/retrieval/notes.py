@@ -15,7 +15,7 @@ from image2reg.retrieval.labels import incidence, unlike_spellings
 if TYPE_CHECKING:
     from image2reg.tables.profiles import Profiles
 
-__all__ = ["COMPOUND", "activity_note", "compound_column", "control_note", "label_notes"]
+__all__ = ["COMPOUND", "activity_note", "compound_column", "control_note", "label_notes", "place_notes"]
 
 COMPOUND = "Metadata_Compound"
 # What laboratories call wells without a treatment; a positive control is a compound.
@@ -47,6 +47,16 @@ def control_note(compared: Profiles, label: str, different: str) -> list[str]:
                 f"--controls {shlex.quote(query)}."
             ]
     return []
+
+
+def place_notes(given: Mapping[str, Profiles]) -> list[str]:
+    """Say which columns of each arm were taken for places and not for features."""
+    return [
+        f"{name}: {len(aside)} columns say where a row was measured or number it, and are no features: "
+        f"{', '.join(map(repr, aside[:6]))}{', ...' if len(aside) > 6 else ''}."
+        for name, profiles in given.items()
+        if (aside := profiles.set_aside)
+    ]
 
 
 def activity_note(p_values: NDArray[np.float64], without: Sequence[str], alpha: float) -> list[str]:

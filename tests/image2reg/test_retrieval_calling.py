@@ -175,6 +175,14 @@ def test_controls_that_nobody_named_and_mechanisms_of_one_compound_are_counted()
     assert [note for note in named if "1 of 5 mechanisms have a single compound" in note]
 
 
+def test_columns_of_places_teach_nothing_and_are_named() -> None:
+    wells = planted()
+    frame = wells.frame.assign(Row=pd.factorize(wells.column("Metadata_moa"))[0] * 100.0)
+    leaked = called(Profiles(frame))
+    assert leaked.profiles.features == wells.features
+    assert [note for note in leaked.notes if "no features: 'Row'" in note]
+
+
 def test_names_of_compounds_decide_nothing_among_ties() -> None:
     frame = pd.DataFrame(np.repeat(np.eye(6), [4, 1, 1, 1, 1, 1], axis=0), columns=list("abcdef")).assign(
         Metadata_moa=[f"moa {i // 3}" for i in range(9)], Metadata_Compound=[f"c{i}" for i in range(9)]
