@@ -103,9 +103,7 @@ def prepared_arms(
         profiles = _spelled(table, label) if settings.normalise_labels else table
         for column in filter(None, (label, different, batch, *by)):
             profiles.column(column)
-        # Only the first arm must have the controls that were named; others may have none (signatures, generated).
-        wanted = bool(controls) and (name == next(iter(given)) or _has_controls(profiles, controls))
-        mask = controls_of(profiles, controls) if wanted else None
+        mask = _controls(profiles, controls, first=not ready)
         _refuse_repeated_rows(profiles)
         refuse_gaps(profiles)
         compared = profiles if mask is None else profiles.rows(~mask)
@@ -125,9 +123,9 @@ def prepared_arms(
         tested[name] = _tested(profiles, mask, plain[name], by, settings, seed)
         reference = reference or (plain[name] if mask is None else profiles.rows(mask))
     if len(ready) > 1:
-        sizes = {name: len(profiles) for name, profiles in plain.items()}
+        whole = plain
         ready, plain = aligned_arms(ready, key=by), aligned_arms(plain, key=by)
-        extra += _left_out(sizes, len(next(iter(plain.values()))), by)
+        extra += _left_out(whole, plain, by)
     first = next(iter(plain.values()))
     activity = _activity(tested, plain, by)
     extra += activity_note(activity, [name for name, found in tested.items() if not found], settings.alpha)
@@ -160,11 +158,14 @@ def prepared_arms(
     return arms, first, reference or first, activity, notes
 
 
-def _has_controls(profiles: Profiles, controls: str) -> bool:
+def _controls(profiles: Profiles, controls: str, *, first: bool) -> NDArray[np.bool_] | None:
+    """Only the first arm must have the controls that were named; others may have none (signatures, generated)."""
     try:
-        return bool(controls_of(profiles, controls).any())
+        return controls_of(profiles, controls, every=first) if controls else None
     except DataError:
-        return False
+        if first:
+            raise
+        return None
 
 
 def _refuse_repeated_rows(profiles: Profiles) -> None:
@@ -200,9 +201,16 @@ def _refuse_unclear(profiles: Profiles, label: str, different: str, by: Sequence
         )
 
 
-def _left_out(sizes: Mapping[str, int], n: int, by: Sequence[str]) -> list[str]:
-    """Say how many treatments of each arm the others lack."""
-    lost = [f"{size - n} of {size} of {name!r}" for name, size in sizes.items() if size > n]
+def _left_out(whole: Mapping[str, Profiles], common: Mapping[str, Profiles], by: Sequence[str]) -> list[str]:
+    """Say how many treatments of each arm the others lack, and which."""
+    lost = []
+    for name, profiles in whole.items():
+        kept = set(_keys(common[name], by))
+        gone = [" ".join(key) for key in _keys(profiles, by) if key not in kept]
+        if gone:
+            named = f"{', '.join(gone[:4])}{', ...' if len(gone) > 4 else ''}"
+            lost.append(f"{len(gone)} of {len(profiles)} of {name!r} ({named})")
+    n = len(next(iter(common.values())))
     return (
         [f"{n} treatments are in all arms, matched by {list(by)}; left out are {', '.join(lost)}."]
         if lost

@@ -44,15 +44,17 @@ class Normalised:
     groups: dict[str, int]
 
 
-def controls_of(profiles: Profiles, query: str) -> NDArray[np.bool_]:
+def controls_of(profiles: Profiles, query: str, *, every: bool = True) -> NDArray[np.bool_]:
     """Rows named by ``Metadata_Column=value`` (several values separated by commas).
+
+    `every` value must be there; otherwise one is enough.
 
     Raises
     ------
     ConfigurationError
         Not of that form.
     DataError
-        No such column, or no such row; the values there are are named.
+        No such column, or no row of a value; the values there are are named.
     """
     column, equals, value = query.partition("=")
     if not equals or not value:
@@ -62,10 +64,12 @@ def controls_of(profiles: Profiles, query: str) -> NDArray[np.bool_]:
     cells = profiles.column(column.strip())
     wanted = [part.strip() for part in value.split(",")]
     # "DMSO " of a spreadsheet is a control too, not a compound of its own.
-    found = np.isin(np.char.strip(cells.astype(str)), wanted)
-    if not found.any():
+    stripped = np.char.strip(cells.astype(str))
+    found = np.isin(stripped, wanted)
+    absent = [value for value in wanted if value not in stripped]
+    if absent and (every or not found.any()):
         seen = sorted(set(cells))[:8]
-        raise DataError(f"{profiles.source}: no row has {column} in {wanted}; there are {seen}.")
+        raise DataError(f"{profiles.source}: no row has {column} in {absent}; there are {seen}.")
     return found
 
 

@@ -229,3 +229,24 @@ def test_a_score_without_compounds_is_not_called_held_out_compounds(tmp_path: Pa
     ):
         assert untrue not in text + next((out / "compounds").glob("*.html")).read_text()
     assert json.loads((out / "summary.json").read_text())["compound"] == ""
+
+
+def test_gaps_name_the_option_that_leaves_them_out_and_features_lost_are_counted(tmp_path: Path) -> None:
+    sample = Profiles.read(SAMPLE)
+    frame = sample.frame.copy()
+    frame.loc[3, sample.features[0]] = np.nan
+    sample.replace(frame).write(tmp_path / "gaps.csv")
+    refused = run(tmp_path / "gaps.csv", *QUESTION, "--out", tmp_path / "out")
+    assert "row 4" in str(refused.exception)
+    assert "--select" in str(refused.exception)
+    done = run(tmp_path / "gaps.csv", *QUESTION, "--select", "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.output
+    assert "1 missing somewhere" in json.loads(done.stdout)["notes"][0]
+
+    half = sample.values[:, 1:]
+    tables = [sample.rows(slice(0, 60)), sample.with_values(half, sample.features[1:]).rows(slice(60, None))]
+    for name, table in zip("ab", tables, strict=True):
+        table.write(tmp_path / f"{name}.csv")
+    both = [tmp_path / "a.csv", tmp_path / "b.csv", "--common-features"]
+    notes = json.loads(run(*both, *QUESTION, "--out", tmp_path / "both", "--json").stdout)["notes"]
+    assert f"a.csv: 1 of {len(sample.features)} features are not in all tables" in notes[0]

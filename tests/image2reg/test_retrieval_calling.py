@@ -298,7 +298,10 @@ def test_treatments_that_an_arm_lacks_are_counted_and_a_dose_of_1_0_is_1() -> No
     part = gene.rows(gene.column("Metadata_Compound") != "compound 00")
     notes = called({"image": image, "gene": part}).notes  # type: ignore[arg-type]
     assert [
-        note for note in notes if "30 treatments are in all arms" in note and "2 of 32 of 'image'" in note
+        note
+        for note in notes
+        if "30 treatments are in all arms" in note
+        and "2 of 32 of 'image' (compound 00 1, compound 00 2)" in note
     ]
 
 
@@ -320,7 +323,9 @@ def test_features_with_gaps_are_named() -> None:
     values = wells.values
     values[[3, 4], 2] = np.nan
     with pytest.raises(
-        DataError, match=r"1 of 12 features have 2 missing or infinite values: 'Nuclei_Texture_02' \(2\)"
+        DataError,
+        match=r"1 of 12 features have 2 missing or infinite values: 'Nuclei_Texture_02' \(2\); the first "
+        r"is in row 4 \(moa 0, compound 00, 2, plate 1\).*--select",
     ):
         called(wells.with_values(values))
 

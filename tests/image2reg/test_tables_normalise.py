@@ -125,6 +125,9 @@ def test_groups_without_enough_controls_are_named() -> None:
     np.testing.assert_array_equal(controls_of(blank, dmso), controls_of(table, dmso))
     with pytest.raises(DataError, match=r"no row has Metadata_Compound in \['water'\]; there are \['DMSO'"):
         controls_of(table, "Metadata_Compound=water")
+    with pytest.raises(DataError, match=r"no row has Metadata_Compound in \['DMS0'\]"):
+        controls_of(table, "Metadata_Compound=DMSO,DMS0")
+    assert controls_of(table, "Metadata_Compound=DMSO,DMS0", every=False).any()
 
 
 def test_sphered_controls_have_the_identity_as_covariance() -> None:
