@@ -15,6 +15,8 @@ from image2reg.report.figures import Cut, contrast_limits, draw_grey
 from image2reg.report.page import Html, Page, definition_list, embedded_png, fill, join
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from image2reg.nuclei.crops import Crops
     from image2reg.retrieval.calling import Retrieval
 
@@ -23,6 +25,7 @@ __all__ = ["compound_page", "overview_page", "page_name", "write_pages"]
 _CROPS_SHOWN = 6
 _CROP_PX = 96
 _ROWS_SHOWN = 8
+_OF_A_ROW = ("Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Object")
 
 
 def write_pages(
@@ -78,22 +81,31 @@ def overview_page(
     )
     rows = []
     for name, places in groups.items():
-        best = max(places, key=lambda row: float(found.calls["probability"].iloc[row]))
+        calls = found.calls.iloc[places]
+        best = places[_first(calls)]
         call = found.calls.iloc[best]
         rows.append(
             [
                 fill('<a href="compounds/{page}">{name}</a>', page=pages[name], name=name),
                 call["known"] or "\N{EN DASH}",
+                _row_title(found, best),
                 call["mechanism"] if call["called"] else "no call",
                 _number(call["probability"]),
                 _p(call["p_value"]),
+                f"{int(calls['called'].sum())} of {len(places)}",
                 call["reason"],
             ]
         )
     page.section(
         f"{unit.capitalize()}s",
-        fill("<p>{text}</p>", text="The most confident dose of each compound; its page has all of them."),
-        _table([unit, "in the table", "call", "probability", "p", "why no call"], rows),
+        fill(
+            "<p>{text}</p>",
+            text=f"The most confident call of each {unit}, where there is none the best guess; its page "
+            "has all of its treatments.",
+        ),
+        _table(
+            [unit, "in the table", "treatment", "call", "probability", "p", "called", "why no call"], rows
+        ),
     )
     notes = [fill("<li>{note}</li>", note=note) for note in found.notes]
     page.section(
@@ -108,8 +120,10 @@ def overview_page(
 def compound_page(found: Retrieval, name: str, rows: Sequence[int], *, crops: Crops | None = None) -> Page:
     """Ranked mechanisms, evidence compounds, nuclei, and the features that moved, for the doses of one compound."""
     calls = found.calls.iloc[list(rows)]
-    order = np.argsort(-calls["probability"].to_numpy(), kind="stable")[:_ROWS_SHOWN]
-    best = calls.iloc[order[0]]
+    first = _first(calls)
+    rest = [i for i in np.argsort(-calls["probability"].to_numpy(), kind="stable") if i != first]
+    order = [first, *rest][:_ROWS_SHOWN]
+    best = calls.iloc[first]
     verdict = (
         f"Call: {best['mechanism']}, probability {best['probability']:.2f}, p {_p(best['p_value'])}"
         if best["called"]
@@ -133,10 +147,17 @@ def compound_page(found: Retrieval, name: str, rows: Sequence[int], *, crops: Cr
     return page
 
 
+def _first(calls: pd.DataFrame) -> int:
+    """Position of the most confident call, or of the most confident guess where nothing was called."""
+    return int((calls["probability"] + calls["called"]).to_numpy(float).argmax())
+
+
 def _row_title(found: Retrieval, row: int) -> str:
+    """Say which treatment of its compound a row is: by the columns that make one, or where it was measured."""
     call = found.calls.iloc[row]
-    shown = [c for c in found.profiles.metadata.columns if c != found.compound and len(str(call[c])) < 24]
-    return ", ".join(f"{c.removeprefix('Metadata_')} {call[c]}" for c in shown[:4] if call[c]) or f"row {row}"
+    shown = [name for name in found.by or _OF_A_ROW if name != found.compound and name in found.calls]
+    said = ", ".join(f"{name.removeprefix('Metadata_')} {call[name]}" for name in shown if call[name])
+    return said or ("all rows" if found.by else f"row {row + 1}")
 
 
 def _row_parts(found: Retrieval, row: int) -> list[Html]:

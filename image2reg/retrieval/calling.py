@@ -67,6 +67,8 @@ class Retrieval:
     settings : CallSettings
     compound : str
         Column of compounds, each called from others; empty: every row was called from all other rows.
+    by : tuple of str
+        Columns that make one treatment.
     notes : tuple of str
         What a reader should know: spellings that look alike, labels of one compound, rows that look like controls.
     """
@@ -79,6 +81,7 @@ class Retrieval:
     profiles: Profiles
     settings: CallSettings
     compound: str = ""
+    by: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -163,18 +166,8 @@ def retrieve(
     for queries, references in _folds(first.compounds, labelled, settings, seed):
         _call(arms, queries, references, found, settings, seed)
     moved = moved_features(shown, reference)
-    return _retrieval(
-        arms,
-        shown,
-        found,
-        labelled,
-        label,
-        compound,
-        settings,
-        (*notes, *taken, *place_notes(given)),
-        moved,
-        seed,
-    )
+    notes = (*notes, *taken, *place_notes(given))
+    return _retrieval(arms, shown, found, labelled, label, compound, tuple(by), settings, notes, moved, seed)
 
 
 @dataclass
@@ -258,7 +251,7 @@ def _own_similarity(arm: Arm, references: Places) -> Floats:
 
 def _retrieval(
     arms: Sequence[Arm], shown: Profiles, found: _Found, labelled: Places, label: str, different: str,
-    settings: CallSettings, notes: tuple[str, ...], moved: pd.DataFrame, seed: int,
+    by: tuple[str, ...], settings: CallSettings, notes: tuple[str, ...], moved: pd.DataFrame, seed: int,
 ) -> Retrieval:  # fmt: skip
     import pandas as pd
 
@@ -329,4 +322,4 @@ def _retrieval(
     if not calls["possible"].any():
         raise DataError("no query's mechanism has another compound; nothing could be called right.")
     summary = held_out_summary(calls, gallery, compound, test, alpha=settings.alpha, seed=seed)
-    return Retrieval(calls, ranking, evidence, moved, summary, shown, settings, different, notes)
+    return Retrieval(calls, ranking, evidence, moved, summary, shown, settings, different, by, notes)

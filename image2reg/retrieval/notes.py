@@ -65,7 +65,7 @@ def activity_note(p_values: NDArray[np.float64], without: Sequence[str], alpha: 
     if not n:
         return []
     why = (
-        f"{', '.join(map(repr, without))} has no controls"
+        f"no controls are known for {', '.join(without)}"
         if without
         else f"too few control wells lie on their plates for a p-value of {alpha:g}"
     )
@@ -101,10 +101,11 @@ def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArr
     members, names = incidence(profiles.column(label))
     single = [i for i in range(len(names)) if len(np.unique(compounds[members[:, i] > 0])) == 1]
     if single:
-        rows = int((members[:, single] > 0).any(axis=1).sum())
+        shared = np.delete(members, single, axis=1) > 0
+        rows = int(((members > 0).any(axis=1) & ~shared.any(axis=1)).sum())
         notes.append(
             f"{len(single)} of {len(names)} mechanisms have a single compound, such as "
-            f"{[names[i] for i in single[:5]]}: the {rows} profiles of them cannot be called right, because no other "
-            "compound shows the mechanism."
+            f"{[names[i] for i in single[:5]]}: {rows} profiles have no other mechanism and cannot be called right, "
+            "because no other compound shows it."
         )
     return notes

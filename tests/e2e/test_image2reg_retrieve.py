@@ -250,3 +250,34 @@ def test_gaps_name_the_option_that_leaves_them_out_and_features_lost_are_counted
     both = [tmp_path / "a.csv", tmp_path / "b.csv", "--common-features"]
     notes = json.loads(run(*both, *QUESTION, "--out", tmp_path / "both", "--json").stdout)["notes"]
     assert f"a.csv: 1 of {len(sample.features)} features are not in all tables" in notes[0]
+
+
+def test_the_index_shows_the_best_call_of_a_compound_and_how_many_of_its_doses_were_called(
+    tmp_path: Path,
+) -> None:
+    from dataclasses import replace
+
+    from image2reg.report.mechanisms import write_pages
+    from image2reg.retrieval import CallSettings
+
+    wells = Profiles.read(SAMPLE)
+    found = image2reg.retrieve(
+        wells, label="Metadata_moa", by=["Metadata_Compound", "Metadata_Dose"], controls="Metadata_Compound=DMSO",
+        settings=CallSettings(methods=("neighbours",)),
+    )  # fmt: skip
+    calls = found.calls.copy()
+    own = calls.index[calls["Metadata_Compound"] == "compound 00"]
+    calls.loc[own, ["probability", "called", "reason"]] = [
+        [0.9, False, "p-value above alpha"],
+        [0.6, True, ""],
+    ]
+    index, *pages = write_pages(replace(found, calls=calls), tmp_path, title="t", command="c")
+    row = next(line for line in index.read_text().split("<tr>") if ">compound 00<" in line)
+    assert f"Dose {calls['Metadata_Dose'][own[1]]}<" in row
+    assert "1 of 2" in row
+    assert "0.600" in row
+    assert "no call" not in row
+    page = next(page for page in pages if "compound-00" in page.name).read_text()
+    assert "Call: " in page
+    assert ">Dose " in page
+    assert "Plate plate" not in page
