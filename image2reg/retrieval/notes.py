@@ -15,7 +15,15 @@ from image2reg.retrieval.labels import incidence, unlike_spellings
 if TYPE_CHECKING:
     from image2reg.tables.profiles import Profiles
 
-__all__ = ["COMPOUND", "activity_note", "compound_column", "control_note", "label_notes", "place_notes"]
+__all__ = [
+    "COMPOUND",
+    "activity_note",
+    "compound_column",
+    "control_note",
+    "label_notes",
+    "place_notes",
+    "row_notes",
+]
 
 COMPOUND = "Metadata_Compound"
 # What laboratories call wells without a treatment; a positive control is a compound.
@@ -23,6 +31,7 @@ _CONTROL = re.compile(
     r"(neg(ative)?|vehicle|solvent|untreated|mock|dmso|no|non[ _-]?targeting)?[ _-]*(control|ctrl|ctl)s?|negcons?|dmso"
     r"|vehicles?|solvent|untreated|mock|pbs|water|h2o|medium|media|empty|blank"
 )
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def compound_column(given: Mapping[str, Profiles], different: str | None) -> tuple[str, list[str]]:
@@ -73,6 +82,36 @@ def activity_note(p_values: NDArray[np.float64], without: Sequence[str], alpha: 
         f"{n} of {len(p_values)} profiles were not tested for differing from the controls, because {why}: one without "
         "any effect may be called."
     ]
+
+
+def row_notes(compared: Profiles, different: str, by: Sequence[str]) -> list[str]:
+    """Say which rows may not be what they are taken for: no compound, doses in words, a well that is there twice."""
+    notes = []
+    if different and (nameless := int((compared.column(different) == "").sum())):
+        notes.append(
+            f"{nameless} of {len(compared)} rows have no {different!r}: they are called as one compound apart from all "
+            "others, and the nearest compound may be their own."
+        )
+    for column in by:
+        cells = {cell for cell in compared.column(column) if cell}
+        words = sorted(cell for cell in cells if not _NUMBER.fullmatch(cell))
+        measured = [cell for cell in words if _NUMBER.match(cell)]
+        if measured and len(words) < len(cells):
+            notes.append(
+                f"{column!r} has numbers and text such as {measured[:3]}: 0.3 and '0.30 uM' count as different "
+                "treatments. Write one kind."
+            )
+    places = [name for name in ("Metadata_Plate", "Metadata_Well") if name in compared.frame]
+    if len(places) == 2 and (compared.metadata[places] != "").all(axis=None):
+        rows = compared.metadata.groupby(places).size()
+        if (
+            twice := int((rows > 1).sum())
+        ) and rows.median() == 1:  # of nuclei or fields most wells have several
+            notes.append(
+                f"{twice} of {len(rows)} wells are in several rows, such as {' '.join(rows.index[rows > 1][0])}: a "
+                "well that was exported twice counts twice."
+            )
+    return notes
 
 
 def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArray[Any]) -> list[str]:

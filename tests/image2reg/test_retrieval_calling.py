@@ -175,6 +175,19 @@ def test_controls_that_nobody_named_and_mechanisms_of_one_compound_are_counted()
     assert [note for note in named if "1 of 5 mechanisms have a single compound" in note]
 
 
+def test_rows_that_may_not_be_what_they_are_taken_for_are_counted() -> None:
+    wells = planted()
+    frame = wells.frame.assign(Metadata_Well=[f"W{i}" for i in range(len(wells))])
+    frame.loc[[0, 1], ["Metadata_Compound", "Metadata_moa"]] = ""
+    frame.loc[4, "Metadata_Dose"] = "1.0 uM"
+    frame.loc[[5, 7], "Metadata_Well"] = "W5"
+    notes = " ".join(called(Profiles(frame)).notes)
+    assert "2 of 64 rows have no 'Metadata_Compound'" in notes
+    assert "'Metadata_Dose' has numbers and text such as ['1.0 uM']" in notes
+    assert "1 of 63 wells are in several rows, such as plate 1 W5" in notes
+    assert not [note for note in called(wells).notes if "rows" in note]
+
+
 def test_columns_of_places_teach_nothing_and_are_named() -> None:
     wells = planted()
     frame = wells.frame.assign(Row=pd.factorize(wells.column("Metadata_moa"))[0] * 100.0)
