@@ -29,6 +29,7 @@ __all__ = ["ORIGINS", "Profiles", "refuse_format"]
 METADATA = "Metadata_"
 # What a profile was measured on: a recorded stain, a stain predicted from a label-free image, or a generated nucleus.
 ORIGINS = ("real", "predicted", "generated")
+_NOTHING = ("", "NA", "NaN", "nan")
 # What pandas calls a column without a name: R's and its own row names.
 _NAMELESS = re.compile(r"|Unnamed: \d+")
 # Where a row was measured, or its number: CellProfiler's columns, and what people call a place on a plate. As features
@@ -254,10 +255,13 @@ def _refuse_doubled(names: Sequence[str], source: str) -> None:
 
 
 def as_text(column: pd.Series) -> NDArray[Any]:
-    """Each distinct value once: "" for nothing, 3 for the 3.0 that a spreadsheet made of it."""
+    """Each distinct value once: "" for nothing, 3 for the 3.0 that a spreadsheet made of it, no blanks around.
+
+    Nothing is the same in every format: ``NA`` in a Parquet column of text is as empty as in a CSV.
+    """
     codes, values = column.factorize()
-    cells = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
-    return np.array([*cells, ""], dtype=object)[codes]
+    cells = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v).strip() for v in values]
+    return np.array([*("" if cell in _NOTHING else cell for cell in cells), ""], dtype=object)[codes]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -270,7 +274,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         text = {name: str for name in header if name.startswith(METADATA)}
         # Parsed to the last bit, so that a table from CSV is the table from Parquet.
         frame = pd.read_csv(
-            path, dtype=text, encoding="utf-8-sig", low_memory=False, na_values=["", "NA", "NaN", "nan", "inf", "-inf"],
+            path, dtype=text, encoding="utf-8-sig", low_memory=False, na_values=[*_NOTHING, "inf", "-inf"],
             keep_default_na=False, float_precision="round_trip",
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:

@@ -114,6 +114,13 @@ def test_numbers_of_images_and_objects_are_no_features(tmp_path: Path) -> None:
     assert list(well.metadata.columns) == ["Metadata_Well", "Metadata_Count"]
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_nothing_and_blanks_are_read_alike_from_csv_and_parquet(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"Metadata_moa": ["a", " a ", "NA", "nan", None, "NaN "], "x": np.arange(6.0)})
+    frame.to_csv(tmp_path / name, index=False) if name == "t.csv" else frame.to_parquet(tmp_path / name)
+    assert Profiles.read(tmp_path / name).column("Metadata_moa").tolist() == ["a", "a", "", "", "", ""]
+
+
 def test_places_are_no_features_and_are_named() -> None:
     places = {
         "Plate": 1, "well": "A01", "Row": 2, "Column Number": 3, "Nuclei_Location_Center_X": 1.5,
