@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from image2reg.commands.options import AsJson, Out, Overwrite, Seed
+
+if TYPE_CHECKING:
+    from image2reg.retrieval.calling import Retrieval
 
 _PROFILES = typer.Argument(help="Profiles (.csv, .csv.gz, .parquet); several are put below each other.")
 _ARM = typer.Option(
@@ -21,13 +24,21 @@ def retrieve(
     *,
     out: Out,
     different: Annotated[
-        str, typer.Option("--different", help="Column of the compound; evidence comes from other compounds.")
-    ] = "",
+        str | None,
+        typer.Option(
+            "--different",
+            help="Column of the compound, called from other compounds (default: Metadata_Compound where there is one; "
+            "empty: every row is called from all others).",
+        ),
+    ] = None,
     by: Annotated[
         list[str] | None, typer.Option("--by", help="Columns that make one treatment; replicates are merged.")
     ] = None,
     controls: Annotated[
-        str, typer.Option("--controls", help="Metadata_Column=value of the control wells, for the sphering.")
+        str,
+        typer.Option(
+            "--controls", help="Metadata_Column=value of the control wells: sphering, and what has no effect."
+        ),
     ] = "",
     batch: Annotated[
         str, typer.Option("--batch", help="Column of batches; one that equals a mechanism is refused.")
@@ -49,12 +60,18 @@ def retrieve(
         ),
     ] = "default",
     threshold: Annotated[float, typer.Option("--threshold", help="Least probability of a call.")] = 0.5,
-    alpha: Annotated[float, typer.Option("--alpha", help="Largest p-value of a call.")] = 0.05,
+    alpha: Annotated[
+        float,
+        typer.Option("--alpha", help="Largest p-value of a call, and of a difference from the controls."),
+    ] = 0.05,
     normalise_labels: Annotated[
         bool, typer.Option("--normalise-labels", help="Merge spellings (case, inhibitor and antagonist).")
     ] = False,
     common_features: Annotated[
         bool, typer.Option("--common-features", help="Use the features that all given tables share.")
+    ] = False,
+    select: Annotated[
+        bool, typer.Option(help="Leave out features missing somewhere, constant, or copies (|r| above 0.9).")
     ] = False,
     crops: Annotated[
         Path | None,
@@ -76,33 +93,48 @@ def retrieve(
     from image2reg.nuclei.crops import Crops
     from image2reg.report.mechanisms import write_pages
     from image2reg.retrieval.calling import retrieve as call
+    from image2reg.retrieval.notes import COMPOUND, compound_column
     from image2reg.retrieval.processing import FeatureProcessing, choose_processing
     from image2reg.retrieval.settings import METHODS, CallSettings
-    from image2reg.tables import Profiles, controls_of, write_csv
+    from image2reg.tables import Profiles, controls_of, select_features, write_csv
 
     files = _arm_files(arm or [])
     refuse_inputs([out], [*profiles, *files.values(), *([crops] if crops else [])])
     refuse_existing(out, overwrite=overwrite)
     if processing not in ("default", "auto", "none"):
         raise ConfigurationError(f"--processing {processing!r}; allowed are default, auto and none.")
-    if processing == "auto" and not (controls and by and different):
+    if processing == "auto" and not (controls and by and different != ""):
         raise ConfigurationError("--processing auto needs --controls, --by and --different.")
     settings = CallSettings(
         methods=tuple(method or METHODS), fusion=fusion, threshold=threshold, alpha=alpha,
         processing=None if processing == "none" else FeatureProcessing(), normalise_labels=normalise_labels,
     )  # fmt: skip
-    main = Profiles.concat([Profiles.read(path) for path in profiles], common_features=common_features)
+    tables = [Profiles.read(path) for path in profiles]
+    main = Profiles.concat(tables, common_features=common_features)
     arms = {"profiles": main} | {name: Profiles.read(path) for name, path in files.items()}
+    notes = [
+        f"{table.source}: {lost} of {len(table.features)} features are not in all tables and were left out."
+        for table in tables
+        if (lost := len(table.features) - len(main.features))
+    ]
+    if select:
+        for name, table in arms.items():
+            selection = select_features(table)
+            arms[name] = selection.profiles
+            notes.append(f"{name}: {selection}.")
+        main = arms["profiles"]
     pictures = Crops.read(crops) if crops else None
     if processing == "auto":
+        compound = compound_column(arms, different)[0] or COMPOUND
         steps, _ = choose_processing(
-            main, controls=controls_of(main, controls), by=by or [], compound=different, batch=batch
+            main, controls=controls_of(main, controls), by=by or [], compound=compound, batch=batch
         )
         settings = replace(settings, processing=steps)
     found = call(
         arms if len(arms) > 1 else main, label=label, different=different, batch=batch, controls=controls,
         by=by or [], settings=settings, seed=seed,
     )  # fmt: skip
+    found = replace(found, notes=(*notes, *found.notes))
     command = shlex.join(["image2reg", *sys.argv[1:]])
     with atomic_directory(out, overwrite=overwrite) as partial:
         for name in ("calls", "ranking", "evidence", "moved"):
@@ -110,21 +142,27 @@ def retrieve(
         facts = json.dumps(plain(_facts(found)), indent=1, allow_nan=False)
         (partial / "summary.json").write_text(facts, encoding="utf-8")
         title = f"Mechanisms of {', '.join(path.name for path in profiles)}"
-        write_pages(found, partial, compound=different, title=title, command=command, crops=pictures)
-    s = found.summary
+        write_pages(found, partial, title=title, command=command, crops=pictures)
     n_called = int(found.calls["called"].sum())
-    text = (
-        f"{n_called} of {len(found.calls)} profiles called.\n"
-        f"held-out compounds: {s['accuracy']['value']:.3f} right [{s['accuracy']['low']:.3f}, "
-        f"{s['accuracy']['high']:.3f}] of {s['n_possible']} (majority {s['majority']:.3f}), calibration error "
-        f"{s['ece']:.3f} (by chance {s['ece_floor']:.3f})\n"
-        + "".join(f"note: {note}\n" for note in found.notes)
-        + f"open {out / 'index.html'}"
-    )
+    text = _said(found, n_called) + f"open {out / 'index.html'}"
     emit(
         {"out": str(out), "called": n_called, "queries": len(found.calls), **_facts(found)},
         text,
         as_json=as_json,
+    )
+
+
+def _said(found: Retrieval, n_called: int) -> str:
+    s = found.summary
+    held = "compounds" if found.compound else "rows (other rows of their compound were not)"
+    return (
+        f"{n_called} of {len(found.calls)} profiles called."
+        + (f" {s['n_inactive']} of {s['n_tested']} do not differ from the controls." if s["n_tested"] else "")
+        + "\n"
+        f"held-out {held}: {s['accuracy']['value']:.3f} right [{s['accuracy']['low']:.3f}, "
+        f"{s['accuracy']['high']:.3f}] of {s['n_possible']} (majority {s['majority']:.3f}), calibration error "
+        f"{s['ece']:.3f} (by chance {s['ece_floor']:.3f})\n"
+        + "".join(f"note: {note}\n" for note in found.notes)
     )
 
 
@@ -140,7 +178,12 @@ def _arm_files(given: list[str]) -> dict[str, Path]:
     return files
 
 
-def _facts(found: Any) -> dict[str, Any]:
+def _facts(found: Retrieval) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"summary": found.summary, "settings": asdict(found.settings), "notes": list(found.notes)}
+    return {
+        "summary": found.summary,
+        "compound": found.compound,
+        "settings": asdict(found.settings),
+        "notes": list(found.notes),
+    }

@@ -15,6 +15,8 @@ from image2reg.report.figures import Cut, contrast_limits, draw_grey
 from image2reg.report.page import Html, Page, definition_list, embedded_png, fill, join
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from image2reg.nuclei.crops import Crops
     from image2reg.retrieval.calling import Retrieval
 
@@ -23,10 +25,11 @@ __all__ = ["compound_page", "overview_page", "page_name", "write_pages"]
 _CROPS_SHOWN = 6
 _CROP_PX = 96
 _ROWS_SHOWN = 8
+_OF_A_ROW = ("Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Object")
 
 
 def write_pages(
-    found: Retrieval, folder: Path, *, compound: str, title: str, command: str, crops: Crops | None = None
+    found: Retrieval, folder: Path, *, title: str, command: str, crops: Crops | None = None
 ) -> list[Path]:
     """Write ``index.html`` and a page per compound into an existing folder.
 
@@ -34,24 +37,25 @@ def write_pages(
     ----------
     found : Retrieval
     folder : Path
-    compound : str
-        Column that names the compound; empty: a page per row.
+        With a column of compounds a page is about a compound, without one about a row.
     title, command : str
         What was compared, and how to remake it.
     crops : Crops, optional
-        With the same column; a few nuclei of the query and of its nearest compounds are shown.
+        With the column of compounds; a few nuclei of the query and of its nearest compounds are shown.
 
     Returns
     -------
     list of Path
         The overview first.
     """
-    names = found.calls[compound].to_numpy() if compound else found.calls.index.astype(str).to_numpy()
+    names = (
+        found.calls[found.compound].to_numpy() if found.compound else found.calls.index.astype(str).to_numpy()
+    )
     groups = {name: np.flatnonzero(names == name).tolist() for name in dict.fromkeys(names)}
     pages = {name: page_name(i, str(name)) for i, name in enumerate(groups)}
     written = [overview_page(found, groups, pages, title=title, command=command).write(folder / "index.html")]
     for name, rows in groups.items():
-        page = compound_page(found, str(name), rows, compound=compound, crops=crops)
+        page = compound_page(found, str(name), rows, crops=crops)
         written.append(page.write(folder / "compounds" / pages[name]))
     return written
 
@@ -65,11 +69,10 @@ def overview_page(
     found: Retrieval, groups: dict[Any, Any], pages: dict[Any, str], *, title: str, command: str
 ) -> Page:
     """Scores over held-out compounds, reliability, abstention, and every compound with its call."""
-    s = found.summary
-    page = Page(
-        title, f"{len(found.calls)} profiles of {len(groups)} compounds, {s['n_mechanisms']} mechanisms"
-    )
-    page.section("Held-out compounds", *_scores(found))
+    s, unit = found.summary, _unit(found)
+    of = f" of {len(groups)} compounds" if found.compound else ""
+    page = Page(title, f"{len(found.calls)} profiles{of}, {s['n_mechanisms']} mechanisms")
+    page.section(f"Held-out {unit}s", *_scores(found))
     page.section(
         "Are the probabilities true?",
         fill("<p>{text}</p>", text=_calibration_text(s)),
@@ -78,22 +81,31 @@ def overview_page(
     )
     rows = []
     for name, places in groups.items():
-        best = max(places, key=lambda row: float(found.calls["probability"].iloc[row]))
+        calls = found.calls.iloc[places]
+        best = places[_first(calls)]
         call = found.calls.iloc[best]
         rows.append(
             [
                 fill('<a href="compounds/{page}">{name}</a>', page=pages[name], name=name),
                 call["known"] or "\N{EN DASH}",
+                _row_title(found, best),
                 call["mechanism"] if call["called"] else "no call",
                 _number(call["probability"]),
                 _p(call["p_value"]),
+                f"{int(calls['called'].sum())} of {len(places)}",
                 call["reason"],
             ]
         )
     page.section(
-        "Compounds",
-        fill("<p>{text}</p>", text="The most confident dose of each compound; its page has all of them."),
-        _table(["compound", "in the table", "call", "probability", "p", "why no call"], rows),
+        f"{unit.capitalize()}s",
+        fill(
+            "<p>{text}</p>",
+            text=f"The most confident call of each {unit}, where there is none the best guess; its page "
+            "has all of its treatments.",
+        ),
+        _table(
+            [unit, "in the table", "treatment", "call", "probability", "p", "called", "why no call"], rows
+        ),
     )
     notes = [fill("<li>{note}</li>", note=note) for note in found.notes]
     page.section(
@@ -105,13 +117,13 @@ def overview_page(
     return page
 
 
-def compound_page(
-    found: Retrieval, name: str, rows: Sequence[int], *, compound: str, crops: Crops | None = None
-) -> Page:
+def compound_page(found: Retrieval, name: str, rows: Sequence[int], *, crops: Crops | None = None) -> Page:
     """Ranked mechanisms, evidence compounds, nuclei, and the features that moved, for the doses of one compound."""
     calls = found.calls.iloc[list(rows)]
-    order = np.argsort(-calls["probability"].to_numpy(), kind="stable")[:_ROWS_SHOWN]
-    best = calls.iloc[order[0]]
+    first = _first(calls)
+    rest = [i for i in np.argsort(-calls["probability"].to_numpy(), kind="stable") if i != first]
+    order = [first, *rest][:_ROWS_SHOWN]
+    best = calls.iloc[first]
     verdict = (
         f"Call: {best['mechanism']}, probability {best['probability']:.2f}, p {_p(best['p_value'])}"
         if best["called"]
@@ -122,22 +134,30 @@ def compound_page(
         page.section(
             "In the table",
             fill(
-                "<p>{text}</p>", text=f"{best['known']} (not used for this call: the compound was held out)"
+                "<p>{text}</p>",
+                text=f"{best['known']} (not used for this call: the {_unit(found)} was held out)",
             ),
         )
     for place in order:
         row = int(rows[int(place)])
-        page.section(_row_title(found, row, compound), *_row_parts(found, row))
-    if crops is not None and compound:
-        page.section("Nuclei", *_nuclei(found, name, int(rows[int(order[0])]), compound, crops))
+        page.section(_row_title(found, row), *_row_parts(found, row))
+    if crops is not None and found.compound:
+        page.section("Nuclei", *_nuclei(found, name, int(rows[int(order[0])]), crops))
     page.section("The rule", definition_list(_rule(found)))
     return page
 
 
-def _row_title(found: Retrieval, row: int, compound: str) -> str:
+def _first(calls: pd.DataFrame) -> int:
+    """Position of the most confident call, or of the most confident guess where nothing was called."""
+    return int((calls["probability"] + calls["called"]).to_numpy(float).argmax())
+
+
+def _row_title(found: Retrieval, row: int) -> str:
+    """Say which treatment of its compound a row is: by the columns that make one, or where it was measured."""
     call = found.calls.iloc[row]
-    shown = [c for c in found.profiles.metadata.columns if c not in (compound,) and len(str(call[c])) < 24]
-    return ", ".join(f"{c.removeprefix('Metadata_')} {call[c]}" for c in shown[:4] if call[c]) or f"row {row}"
+    shown = [name for name in found.by or _OF_A_ROW if name != found.compound and name in found.calls]
+    said = ", ".join(f"{name.removeprefix('Metadata_')} {call[name]}" for name in shown if call[name])
+    return said or ("all rows" if found.by else f"row {row + 1}")
 
 
 def _row_parts(found: Retrieval, row: int) -> list[Html]:
@@ -152,9 +172,10 @@ def _row_parts(found: Retrieval, row: int) -> list[Html]:
     return [
         fill(
             '<div class="columns"><div><h3>Mechanisms</h3>{ranked}</div>'
-            "<div><h3>Nearest compounds</h3>{near}</div></div>",
-            ranked=_table(["mechanism", "probability", "p", "other compounds"], ranked),
-            near=_table(["compound", "mechanism", "similarity"], near),
+            "<div><h3>Nearest {unit}s</h3>{near}</div></div>",
+            ranked=_table(["mechanism", "probability", "p", f"other {_unit(found)}s"], ranked),
+            near=_table([_unit(found), "mechanism", "similarity"], near),
+            unit=_unit(found),
         ),
         fill(
             "<h3>Features that moved most</h3>{most}",
@@ -163,9 +184,9 @@ def _row_parts(found: Retrieval, row: int) -> list[Html]:
     ]
 
 
-def _nuclei(found: Retrieval, name: str, row: int, compound: str, crops: Crops) -> list[Html]:
+def _nuclei(found: Retrieval, name: str, row: int, crops: Crops) -> list[Html]:
     near = found.evidence[found.evidence["row"] == row]["compound"].tolist()
-    column = crops.column(compound)
+    column = crops.column(found.compound)
     parts = []
     for who in [name, *near[:3]]:
         places = np.flatnonzero(column == who)
@@ -203,18 +224,26 @@ def _scores(found: Retrieval) -> list[Html]:
             _interval(s["accuracy"]),
             f"always the most frequent: {s['majority']:.3f}",
         ],
-        ["nearest neighbour right (not same compound)", _interval(s["nearest"]), ""],
+        [f"nearest neighbour right (not same {_unit(found)})", _interval(s["nearest"]), ""],
         ["share of profiles called", f"{s['coverage']:.3f}", ""],
         ["right among the called", _interval(s["accuracy_called"]), ""],
     ]
+    if s["n_tested"]:
+        untested = len(found.calls) - s["n_tested"]
+        share = f"{s['n_inactive']} of {s['n_tested']}" + (f" ({untested} not tested)" if untested else "")
+        rows.append(["profiles, with and without a label, that do not differ from the controls", share, ""])
     m = s["map"]
     chance = (
         f"labels permuted: {m['null_mean']:.3f}, 95th percentile {m['null_high']:.3f}, p = {m['p_value']:.3g}"
     )
     rows.append(["mean average precision", f"{m['value']:.3f}", chance])
-    text = (
-        f"{s['n_possible']} of {s['n_queries']} labelled profiles ({s['n_compounds']} compounds) have another "
-        "compound of their mechanism; each was called without its own compound. Intervals resample compounds."
+    text = f"{s['n_possible']} of {s['n_queries']} labelled profiles "
+    text += (
+        f"({s['n_compounds']} compounds) have another compound of their mechanism; each was called without its own "
+        "compound. Intervals resample compounds."
+        if found.compound
+        else "have another profile of their mechanism. No column of compounds was named: each was called from all "
+        "other profiles, those of its own compound included, and a new compound is recognised less often than this."
     )
     return [fill("<p>{text}</p>", text=text), _table(["score", "value (95 %)", "chance"], rows)]
 
@@ -226,14 +255,22 @@ def _calibration_text(s: dict[str, Any]) -> str:
     )
 
 
+def _unit(found: Retrieval) -> str:
+    """Name what is held out and called from the others."""
+    return "compound" if found.compound else "row"
+
+
 def _rule(found: Retrieval) -> dict[str, Any]:
-    s = found.settings
+    s, unit = found.settings, _unit(found)
     return {
-        "a call needs": f"probability of at least {s.threshold:g}, p at most {s.alpha:g}, no sign of novelty, and a "
-        f"table whose labels beat permuted ones (p at most {s.alpha:g})",
-        "p-value": "average precision of the mechanism's compounds in the ranking of all other compounds, against "
+        "a call needs": "a treatment that differs from the controls, probability of at least "
+        f"{s.threshold:g}, p at most {s.alpha:g}, no sign of novelty, and a table whose labels beat permuted ones "
+        f"(p at most {s.alpha:g})",
+        "differs from the controls": f"p at most {s.alpha:g}: the treatment's wells lie farther from the controls, "
+        "in one direction, than control wells laid out alike; not tested without controls",
+        "p-value": f"average precision of the mechanism's {unit}s in the ranking of all other {unit}s, against "
         f"{s.n_null:,} random rankings",
-        "novelty": f"less similar to its nearest compound than {s.novelty:.0%} of known compounds are to their own "
+        "novelty": f"less similar to its nearest {unit} than {s.novelty:.0%} of known {unit}s are to their own "
         "mechanism",
         "methods": ", ".join(s.methods),
         "processing": "as given" if s.processing is None else str(s.processing),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image2reg.errors import ConfigurationError, DataError, ResourceError
+from image2reg.retrieval.activity import activity_p_values
 from image2reg.retrieval.fusion import aligned_arms, early_fusion
-from image2reg.retrieval.labels import incidence, normalised, unlike_spellings
+from image2reg.retrieval.labels import incidence, normalised
+from image2reg.retrieval.notes import activity_note, control_note, label_notes, row_notes
 from image2reg.retrieval.scores import Gallery
 from image2reg.retrieval.similarity import local_scaling, unit_rows
 from image2reg.tables.disguise import refuse_disguised
@@ -67,7 +69,8 @@ def prepared_arms(
     controls: str,
     by: Sequence[str],
     settings: CallSettings,
-) -> tuple[list[Arm], Profiles, Profiles, tuple[str, ...]]:
+    seed: int,
+) -> tuple[list[Arm], Profiles, Profiles, Floats, tuple[str, ...]]:
     """Process, merge and align the arms.
 
     Returns
@@ -78,6 +81,8 @@ def prepared_arms(
         The compared rows of the first arm before processing (merged by median).
     reference : Profiles
         The first arm's controls, or `shown` where none were named.
+    activity : (n,) float64
+        p-value of differing from the controls in any arm; NaN where not tested.
     notes : tuple of str
 
     Raises
@@ -91,14 +96,14 @@ def prepared_arms(
         raise ConfigurationError(
             f"arms {list(given)}: several tables are matched by columns they share; name them (--by Metadata_Compound)."
         )
-    ready, plain, reference, extra = {}, {}, None, []
+    ready: dict[str, Profiles] = {}
+    plain: dict[str, Profiles] = {}
+    reference, extra, tested = None, [], {}
     for name, table in given.items():
         profiles = _spelled(table, label) if settings.normalise_labels else table
         for column in filter(None, (label, different, batch, *by)):
             profiles.column(column)
-        # Only the first arm must have the controls that were named; others may have none (signatures, generated).
-        wanted = bool(controls) and (name == next(iter(given)) or _has_controls(profiles, controls))
-        mask = controls_of(profiles, controls) if wanted else None
+        mask = _controls(profiles, controls, first=not ready)
         _refuse_repeated_rows(profiles)
         refuse_gaps(profiles)
         compared = profiles if mask is None else profiles.rows(~mask)
@@ -108,19 +113,22 @@ def prepared_arms(
                     compared.column(label), compared.column(column), label="mechanism", group=group, paired=True,
                     where=compared.source, remedy=f"take the column {column!r} out and say so",
                 )  # fmt: skip
-        if different:
-            _refuse_unclear(compared, label, different, by)
+        if not ready:
+            extra += control_note(compared, label, different) + row_notes(compared, different, by)
+        _refuse_unclear(compared, label, different, by)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
         ready[name] = _processed(profiles, mask, by, settings)
         plain[name] = _merged(compared, by)
+        tested[name] = _tested(profiles, mask, plain[name], by, settings, seed)
         reference = reference or (plain[name] if mask is None else profiles.rows(mask))
     if len(ready) > 1:
-        sizes = {name: len(profiles) for name, profiles in plain.items()}
+        whole = plain
         ready, plain = aligned_arms(ready, key=by), aligned_arms(plain, key=by)
-        extra += _left_out(sizes, len(next(iter(plain.values()))), by)
+        extra += _left_out(whole, plain, by)
     first = next(iter(plain.values()))
-    notes = (*extra, *_notes(first, label, different))
+    activity = _activity(tested, plain, by)
+    extra += activity_note(activity, [name for name, found in tested.items() if not found], settings.alpha)
     if settings.fusion == "early" and len(ready) > 1:
         ready = {"+".join(ready): early_fusion(ready)}
     if len(first) > LARGEST:
@@ -136,6 +144,7 @@ def prepared_arms(
         else np.arange(len(first))
     )
     _refuse_single(first, members > 0, names, compounds, label, different)
+    notes = (*extra, *label_notes(first, label, different, compounds))
     neighbours = settings.processing.neighbours if settings.processing else 0
     arms = []
     for name, profiles in ready.items():
@@ -146,14 +155,17 @@ def prepared_arms(
             hub = local_scaling(found, apart, neighbours=neighbours)
             found = 2 * found - hub[:, None] - hub[None]
         arms.append(Arm(name, Gallery(found, members > 0, compounds, names), units))
-    return arms, first, reference or first, notes
+    return arms, first, reference or first, activity, notes
 
 
-def _has_controls(profiles: Profiles, controls: str) -> bool:
+def _controls(profiles: Profiles, controls: str, *, first: bool) -> NDArray[np.bool_] | None:
+    """Only the first arm must have the controls that were named; others may have none (signatures, generated)."""
     try:
-        return bool(controls_of(profiles, controls).any())
+        return controls_of(profiles, controls, every=first) if controls else None
     except DataError:
-        return False
+        if first:
+            raise
+        return None
 
 
 def _refuse_repeated_rows(profiles: Profiles) -> None:
@@ -169,6 +181,8 @@ def _refuse_repeated_rows(profiles: Profiles) -> None:
 
 def _refuse_unclear(profiles: Profiles, label: str, different: str, by: Sequence[str]) -> None:
     """Raise where a labelled row has no compound, or rows of several compounds would be merged to one."""
+    if not different:
+        return
     nameless = (profiles.column(label) != "") & (profiles.column(different) == "")
     if nameless.any():
         raise DataError(
@@ -187,9 +201,16 @@ def _refuse_unclear(profiles: Profiles, label: str, different: str, by: Sequence
         )
 
 
-def _left_out(sizes: Mapping[str, int], n: int, by: Sequence[str]) -> list[str]:
-    """Say how many treatments of each arm the others lack."""
-    lost = [f"{size - n} of {size} of {name!r}" for name, size in sizes.items() if size > n]
+def _left_out(whole: Mapping[str, Profiles], common: Mapping[str, Profiles], by: Sequence[str]) -> list[str]:
+    """Say how many treatments of each arm the others lack, and which."""
+    lost = []
+    for name, profiles in whole.items():
+        kept = set(_keys(common[name], by))
+        gone = [" ".join(key) for key in _keys(profiles, by) if key not in kept]
+        if gone:
+            named = f"{', '.join(gone[:4])}{', ...' if len(gone) > 4 else ''}"
+            lost.append(f"{len(gone)} of {len(profiles)} of {name!r} ({named})")
+    n = len(next(iter(common.values())))
     return (
         [f"{n} treatments are in all arms, matched by {list(by)}; left out are {', '.join(lost)}."]
         if lost
@@ -220,6 +241,36 @@ def _merged(profiles: Profiles, by: Sequence[str]) -> Profiles:
     return aggregate(profiles, by, method="median") if by else profiles
 
 
+def _keys(profiles: Profiles, by: Sequence[str]) -> list[Any]:
+    return list(map(tuple, profiles.metadata[list(by)].to_numpy())) if by else list(range(len(profiles)))
+
+
+def _tested(
+    profiles: Profiles, mask: NDArray[np.bool_] | None, merged: Profiles, by: Sequence[str], settings: CallSettings,
+    seed: int,
+) -> dict[Any, float]:  # fmt: skip
+    """p-value of each treatment of one arm against its controls; nothing without controls."""
+    if mask is None:
+        return {}
+    places = {key: i for i, key in enumerate(_keys(merged, by))}
+    treatment = np.full(len(profiles), -1)
+    treatment[~mask] = [places[key] for key in _keys(profiles.rows(~mask), by)]
+    found = activity_p_values(
+        profiles, mask, treatment, processing=settings.processing, alpha=settings.alpha, seed=seed
+    )
+    return dict(zip(places, found.tolist(), strict=True))
+
+
+def _activity(
+    tested: Mapping[str, dict[Any, float]], plain: Mapping[str, Profiles], by: Sequence[str]
+) -> Floats:
+    """Smallest p-value over the arms, Bonferroni; not tested where an arm is not, since it may show the effect."""
+    found = [
+        [tested[name].get(key, np.nan) for key in _keys(profiles, by)] for name, profiles in plain.items()
+    ]
+    return np.minimum(len(found) * np.min(found, axis=0), 1)
+
+
 def _refuse_single(
     profiles: Profiles, members: NDArray[np.bool_], names: Sequence[str], compounds: NDArray[np.intp], label: str,
     different: str,
@@ -237,28 +288,3 @@ def _refuse_single(
             f"another ({unit} counts as one compound): {shown}. A mechanism is recognised by another compound of it; "
             "add compounds, or check --label and --different."
         )
-
-
-def _notes(profiles: Profiles, label: str, different: str) -> tuple[str, ...]:
-    notes = []
-    alike = unlike_spellings(profiles.column(label)) if (profiles.column(label) != "").any() else {}
-    if alike:
-        shown = "; ".join(" = ".join(map(repr, group)) for group in list(alike.values())[:5])
-        notes.append(
-            f"{len(alike)} mechanisms are spelled in several ways and count as different: {shown}. "
-            "--normalise-labels makes them one."
-        )
-    if different:
-        table = profiles.metadata.groupby(different)[label].nunique()
-        several = list(table.index[table > 1])
-        if several:
-            notes.append(
-                f"{len(several)} compounds have rows with different labels, such as {several[:5]}; each row counts by "
-                "its own."
-            )
-    else:
-        notes.append(
-            "No column of compounds was named (--different): every row counts as its own compound, so that doses and "
-            "replicates of one would recognise each other."
-        )
-    return tuple(notes)

@@ -15,9 +15,17 @@ from image2reg.retrieval import calibration
 from image2reg.retrieval.arms import Arm, prepared_arms
 from image2reg.retrieval.fusion import fuse_log_probabilities
 from image2reg.retrieval.moved import moved_features
-from image2reg.retrieval.scores import compound_similarity, group_out_ridge, neighbour_scores, ridge_grid
+from image2reg.retrieval.notes import compound_column, place_notes
+from image2reg.retrieval.scores import (
+    compound_members,
+    compound_similarity,
+    group_out_ridge,
+    neighbour_scores,
+    other_compounds,
+    ridge_grid,
+)
 from image2reg.retrieval.settings import CallSettings
-from image2reg.retrieval.significance import null_average_precision
+from image2reg.retrieval.significance import mechanism_p_values
 from image2reg.tables.profiles import Profiles
 
 if TYPE_CHECKING:
@@ -39,7 +47,8 @@ class Retrieval:
     Attributes
     ----------
     calls : DataFrame, one row per query
-        Metadata, ``known`` (the label in the table), ``mechanism`` (most probable), ``probability``, ``p_value``,
+        Metadata, ``known`` (the label in the table), ``mechanism`` (most probable), ``activity_p`` (of differing from
+        the controls; missing where not tested), ``probability``, ``p_value``,
         ``similarity_p`` (share of known compounds less similar to their own mechanism than this one is to its
         nearest compound), ``novel``, ``called``, ``reason`` (why not), ``possible`` (its mechanism has another
         compound) and ``correct`` (missing where unknown).
@@ -56,8 +65,12 @@ class Retrieval:
     profiles : Profiles
         The rows that were compared, in the order of `calls`, before any processing.
     settings : CallSettings
+    compound : str
+        Column of compounds, each called from others; empty: every row was called from all other rows.
+    by : tuple of str
+        Columns that make one treatment.
     notes : tuple of str
-        What a reader should know: spellings that look alike, labels of one compound.
+        What a reader should know: spellings that look alike, labels of one compound, rows that look like controls.
     """
 
     calls: pd.DataFrame
@@ -67,6 +80,8 @@ class Retrieval:
     summary: dict[str, Any]
     profiles: Profiles
     settings: CallSettings
+    compound: str = ""
+    by: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -74,7 +89,7 @@ def retrieve(
     profiles: Profiles | Mapping[str, Profiles],
     *,
     label: str,
-    different: str = "",
+    different: str | None = None,
     batch: str = "",
     controls: str = "",
     by: Sequence[str] = (),
@@ -90,8 +105,9 @@ def retrieve(
         as if their compound were unknown. Several arms (real, generated, expression) are fused.
     label : str
         Column of mechanisms, several per compound separated by ``|``.
-    different : str
-        Column of the compound; evidence always comes from other compounds. Empty: every row is its own.
+    different : str, optional
+        Column of the compound; evidence always comes from other compounds. Default: ``Metadata_Compound`` where every
+        table has it. Empty: every row is its own compound.
     batch : str
         Column of batches; a batch that equals a mechanism is refused.
     controls : str
@@ -120,8 +136,9 @@ def retrieve(
     Probabilities: per method and arm a softmax with a temperature fitted on the labelled compounds, each scored
     without itself; fused by mean log-probability and calibrated again. The calibration of a query never sees its
     compound. p-value of a mechanism: average precision of its compounds in the query's ranking of all other
-    compounds, against random rankings. A call needs a probability of at least ``threshold``, p at most ``alpha``,
-    no sign of novelty, and a table whose labels beat permuted ones (mean average precision, p at most ``alpha``).
+    compounds, against random rankings. A call needs a treatment that differs from the controls (p at most ``alpha``;
+    `image2reg.retrieval.activity`), a probability of at least ``threshold``, p at most ``alpha``, no sign of novelty,
+    and a table whose labels beat permuted ones (mean average precision, p at most ``alpha``).
 
     Examples
     --------
@@ -130,23 +147,35 @@ def retrieve(
     settings = settings or CallSettings()
     given: Mapping[str, Profiles] = profiles if isinstance(profiles, Mapping) else {"profiles": profiles}
     Profiles.refuse_others(**given)
-    arms, shown, reference, notes = prepared_arms(
-        given, label=label, different=different, batch=batch, controls=controls, by=by, settings=settings
+    compound, taken = compound_column(given, different)
+    arms, shown, reference, activity, notes = prepared_arms(
+        given,
+        label=label,
+        different=compound,
+        batch=batch,
+        controls=controls,
+        by=by,
+        settings=settings,
+        seed=seed,
     )
     first = arms[0].gallery
     labelled = np.flatnonzero(first.members.any(axis=1))
     n, k = first.members.shape
-    found = _Found(np.zeros((n, k)), np.ones((n, k)), np.ones(n), [np.empty(0, int)] * n, [np.empty(0)] * n)
+    found = _Found(
+        activity, np.zeros((n, k)), np.ones((n, k)), np.ones(n), [np.empty(0, int)] * n, [np.empty(0)] * n
+    )
     for queries, references in _folds(first.compounds, labelled, settings, seed):
         _call(arms, queries, references, found, settings, seed)
     moved = moved_features(shown, reference)
-    return _retrieval(arms, shown, found, labelled, label, different, settings, notes, moved, seed)
+    notes = (*notes, *taken, *place_notes(given))
+    return _retrieval(arms, shown, found, labelled, label, compound, tuple(by), settings, notes, moved, seed)
 
 
 @dataclass
 class _Found:
-    """Filled fold by fold."""
+    """Filled fold by fold; the activity is known before."""
 
+    activity: Floats
     probability: Floats
     p_value: Floats
     similarity_p: Floats
@@ -189,9 +218,9 @@ def _call(
     found.similarity_p[queries] = np.max(ranks, axis=0)  # novel only where no arm knows it
     seen = np.mean([compound_similarity(arm.gallery, queries, references)[0] for arm in arms], axis=0)
     _, (_, first_rows) = compound_similarity(arms[0].gallery, queries[:1], references)
-    compound_members = _compound_members(arms[0], references)
+    per_compound = compound_members(arms[0].gallery, references)
     order = np.argsort(-seen, axis=1, kind="stable")
-    found.p_value[queries] = _p_values(seen, compound_members, settings.n_null, seed)
+    found.p_value[queries] = mechanism_p_values(seen, per_compound, settings.n_null, seed)
     for i, query in enumerate(queries):
         top = order[i, :_SHOWN]
         found.near[query], found.near_similarity[query] = first_rows[top], seen[i, top]
@@ -221,49 +250,9 @@ def _own_similarity(arm: Arm, references: Places) -> Floats:
     return np.asarray(own[np.isfinite(own)])
 
 
-def _compound_members(arm: Arm, references: Places) -> NDArray[np.bool_]:
-    """(c, k) labels of the reference compounds, in the order of their codes."""
-    codes, place = np.unique(arm.gallery.compounds[references], return_inverse=True)
-    members = np.zeros((len(codes), arm.gallery.members.shape[1]), bool)
-    np.logical_or.at(members, place, arm.gallery.members[references])
-    return members
-
-
-def _other_compounds(arm: Arm, labelled: Places) -> NDArray[np.intp]:
-    """(n, k) compounds of each mechanism beside the row's own, which is no evidence."""
-    per_compound = _compound_members(arm, labelled)
-    codes = np.unique(arm.gallery.compounds[labelled])
-    place = np.searchsorted(codes, arm.gallery.compounds).clip(max=len(codes) - 1)
-    own = per_compound[place] & (codes[place] == arm.gallery.compounds)[:, None]
-    return np.asarray(per_compound.sum(axis=0) - own)
-
-
-def _p_values(similarity: Floats, members: NDArray[np.bool_], n_null: int, seed: int) -> Floats:
-    """(q, k): AP of each mechanism's compounds in each query's ranking against random rankings; 1 without compounds.
-
-    Compounds of equal similarity share their average rank, so that their names decide nothing.
-    """
-    from scipy.stats import rankdata
-
-    c, k = members.shape
-    out = np.ones((len(similarity), k))
-    rank = rankdata(-np.round(similarity, 12), axis=1)
-    for m in np.unique(members.sum(axis=0)):
-        if m == 0:
-            continue
-        null = np.sort(
-            null_average_precision(int(m), c, n=n_null, rng=generator(seed, "mechanism", int(m), c))
-        )
-        for column in np.flatnonzero(members.sum(axis=0) == m):
-            ap = (np.arange(1, m + 1) / np.sort(rank[:, members[:, column]], axis=1)).mean(axis=1)
-            above = n_null - np.searchsorted(null, ap - 1e-9, side="left")
-            out[:, column] = (1 + above) / (1 + n_null)
-    return out
-
-
 def _retrieval(
     arms: Sequence[Arm], shown: Profiles, found: _Found, labelled: Places, label: str, different: str,
-    settings: CallSettings, notes: tuple[str, ...], moved: pd.DataFrame, seed: int,
+    by: tuple[str, ...], settings: CallSettings, notes: tuple[str, ...], moved: pd.DataFrame, seed: int,
 ) -> Retrieval:  # fmt: skip
     import pandas as pd
 
@@ -275,26 +264,29 @@ def _retrieval(
     rows = np.arange(len(order))
     top = order[:, 0]
     probability, p_value = found.probability[rows, top], found.p_value[rows, top]
-    novel = found.similarity_p <= settings.novelty
+    inactive = found.activity > settings.alpha
+    novel = (found.similarity_p <= settings.novelty) & ~inactive
     test = table_test(gallery, seed=seed)
     no_signal = np.full(len(rows), test["p_value"] > settings.alpha)
     reasons = np.select(
-        [no_signal, novel, probability < settings.threshold, p_value > settings.alpha],
+        [no_signal, inactive, novel, probability < settings.threshold, p_value > settings.alpha],
         [
             "labels of this table are not better than permuted ones",
+            "not different from the controls",
             "novel: less similar to its nearest compound than known compounds are to their own mechanism",
             "probability below the threshold",
             "p-value above alpha",
         ],
         default="",
     )
-    others = _other_compounds(arms[0], labelled)
+    others = other_compounds(gallery, labelled)
     possible = (others > 0) & gallery.members
     known = np.asarray(gallery.members.any(axis=1))
     right: Any = np.asarray(gallery.members[rows, top]).astype(object)
     calls = shown.metadata.assign(
         known=shown.column(label),
         mechanism=names[top],
+        activity_p=found.activity,
         probability=probability,
         p_value=p_value,
         similarity_p=found.similarity_p,
@@ -330,5 +322,5 @@ def _retrieval(
     )
     if not calls["possible"].any():
         raise DataError("no query's mechanism has another compound; nothing could be called right.")
-    summary = held_out_summary(calls, gallery, compound, test, seed=seed)
-    return Retrieval(calls, ranking, evidence, moved, summary, shown, settings, notes)
+    summary = held_out_summary(calls, gallery, compound, test, alpha=settings.alpha, seed=seed)
+    return Retrieval(calls, ranking, evidence, moved, summary, shown, settings, different, by, notes)

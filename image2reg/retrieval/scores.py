@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Gallery", "group_out_ridge", "neighbour_scores", "ridge_grid"]
+__all__ = [
+    "Gallery",
+    "compound_members",
+    "group_out_ridge",
+    "neighbour_scores",
+    "other_compounds",
+    "ridge_grid",
+]
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -119,3 +126,20 @@ def compound_similarity(gallery: Gallery, queries: Places, references: Places) -
     order = np.argsort(gallery.compounds[references], kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(gallery.compounds[references][order]) > 0])
     return np.maximum.reduceat(seen[:, order], starts, axis=1), (codes, references[first])
+
+
+def compound_members(gallery: Gallery, references: Places) -> NDArray[np.bool_]:
+    """(c, k) labels of the reference compounds, in the order of their codes."""
+    codes, place = np.unique(gallery.compounds[references], return_inverse=True)
+    members = np.zeros((len(codes), gallery.members.shape[1]), bool)
+    np.logical_or.at(members, place, gallery.members[references])
+    return members
+
+
+def other_compounds(gallery: Gallery, labelled: Places) -> Places:
+    """(n, k) compounds of each mechanism beside the row's own, which is no evidence."""
+    per_compound = compound_members(gallery, labelled)
+    codes = np.unique(gallery.compounds[labelled])
+    place = np.searchsorted(codes, gallery.compounds).clip(max=len(codes) - 1)
+    own = per_compound[place] & (codes[place] == gallery.compounds)[:, None]
+    return np.asarray(per_compound.sum(axis=0) - own)

@@ -26,7 +26,8 @@ class CallSettings:
     threshold : float
         Least calibrated probability of a call.
     alpha : float
-        Largest p-value of a call, against the null that the mechanism's compounds are a random draw.
+        Largest p-value of a call, against the null that the mechanism's compounds are a random draw; and of the
+        treatment, against the null that it is another control.
     novelty : float
         A query less similar to its nearest compound than this share of the known compounds are to their own
         mechanism is taken for a novel mechanism (or a broken profile).

@@ -20,6 +20,7 @@ __all__ = [
     "false_discovery_rate",
     "label_permutation_test",
     "mean_average_precision",
+    "mechanism_p_values",
     "null_average_precision",
 ]
 
@@ -65,6 +66,31 @@ def null_average_precision(
         )  # fmt: skip
         found[start : start + size] = (order / (np.sort(ranks, axis=1) + 1)).mean(axis=1)
     return found
+
+
+def mechanism_p_values(
+    similarity: NDArray[np.float64], members: NDArray[np.bool_], n_null: int, seed: int
+) -> NDArray[np.float64]:
+    """(q, k): AP of each mechanism's compounds in each query's ranking against random rankings; 1 without compounds.
+
+    Compounds of equal similarity share their average rank, so that their names decide nothing.
+    """
+    from scipy.stats import rankdata
+
+    c, k = members.shape
+    out = np.ones((len(similarity), k))
+    rank = rankdata(-np.round(similarity, 12), axis=1)
+    for m in np.unique(members.sum(axis=0)):
+        if m == 0:
+            continue
+        null = np.sort(
+            null_average_precision(int(m), c, n=n_null, rng=generator(seed, "mechanism", int(m), c))
+        )
+        for column in np.flatnonzero(members.sum(axis=0) == m):
+            ap = (np.arange(1, m + 1) / np.sort(rank[:, members[:, column]], axis=1)).mean(axis=1)
+            above = n_null - np.searchsorted(null, ap - 1e-9, side="left")
+            out[:, column] = (1 + above) / (1 + n_null)
+    return out
 
 
 def mean_average_precision(

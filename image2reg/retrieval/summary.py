@@ -44,7 +44,13 @@ def table_test(gallery: Gallery, *, seed: int) -> dict[str, float]:
 
 
 def held_out_summary(
-    calls: pd.DataFrame, gallery: Gallery, compound: NDArray[Any], test: dict[str, float], *, seed: int
+    calls: pd.DataFrame,
+    gallery: Gallery,
+    compound: NDArray[Any],
+    test: dict[str, float],
+    *,
+    alpha: float,
+    seed: int,
 ) -> dict[str, Any]:
     """Summarise the calls of labelled queries.
 
@@ -58,12 +64,15 @@ def held_out_summary(
         Unit of the intervals.
     test : dict
         As `table_test` gives.
+    alpha : float
+        Above it a treatment does not differ from the controls.
     seed : int
 
     Returns
     -------
     dict
-        ``n_queries`` (labelled), ``n_possible`` (another compound shares the mechanism), ``accuracy`` of the most
+        ``n_tested`` (of all profiles, against the controls) and ``n_inactive`` (not different from them), ``n_queries``
+        (labelled), ``n_possible`` (another compound shares the mechanism), ``accuracy`` of the most
         probable mechanism over possible queries, ``majority`` (always the most frequent mechanism), ``coverage`` and
         ``accuracy_called``, ``ece`` with ``ece_floor`` (mean and 95th percentile by simulation), ``reliability``
         and ``abstention`` curves, ``nearest`` (accuracy of the nearest neighbour), ``map`` with its permutation test;
@@ -85,6 +94,8 @@ def held_out_summary(
     nearest = np.where(candidate, gallery.similarity, -np.inf).argmax(axis=1)
     hits = shared[np.arange(len(members)), nearest][use]
     return {
+        "n_tested": int(calls["activity_p"].notna().sum()),
+        "n_inactive": int((calls["activity_p"] > alpha).sum()),
         "n_queries": int(labelled.sum()),
         "n_possible": int(use.sum()),
         "n_compounds": len(np.unique(units)),

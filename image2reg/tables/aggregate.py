@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +22,10 @@ __all__ = ["METHODS", "aggregate", "modz", "modz_weights"]
 METHODS = ("mean", "median", "modz")
 _LEAST_WEIGHT = 0.01
 # Columns about single objects or fields mean nothing for a group.
-_OF_OBJECTS = (
-    "Metadata_Object", "Metadata_Center", "Metadata_BoundingBox", "Metadata_ImageNumber", "Metadata_TableNumber",
-)  # fmt: skip
+_OF_OBJECTS = re.compile(
+    r"Metadata_(Object|Center|BoundingBox|ImageNumber|TableNumber"
+    r"|(\w+_)?(Number_Object_Number|Location_Center_|AreaShape_(Center|BoundingBoxM(in|ax)imum)_))"
+)
 
 
 def modz_weights(values: NDArray[np.floating], *, least: float = _LEAST_WEIGHT) -> NDArray[np.float64]:
@@ -142,7 +144,7 @@ def aggregate(
         features = found.reset_index(drop=True)
     keys = groups.ngroup()
     metadata = profiles.metadata.drop(columns=list(by))
-    own = [c for c in metadata if not c.startswith(_OF_OBJECTS) and c != count]
+    own = [c for c in metadata if not _OF_OBJECTS.match(c) and c != count]
     joined = {name: metadata[name].groupby(keys).agg(_joined).to_numpy() for name in own}
     heads = groups.size().index.to_frame(index=False)
     sizes = pd.DataFrame({count: groups.size().to_numpy()})

@@ -44,15 +44,17 @@ class Normalised:
     groups: dict[str, int]
 
 
-def controls_of(profiles: Profiles, query: str) -> NDArray[np.bool_]:
+def controls_of(profiles: Profiles, query: str, *, every: bool = True) -> NDArray[np.bool_]:
     """Rows named by ``Metadata_Column=value`` (several values separated by commas).
+
+    `every` value must be there; otherwise one is enough.
 
     Raises
     ------
     ConfigurationError
         Not of that form.
     DataError
-        No such column, or no such row; the values there are are named.
+        No such column, or no row of a value; the values there are are named.
     """
     column, equals, value = query.partition("=")
     if not equals or not value:
@@ -62,10 +64,12 @@ def controls_of(profiles: Profiles, query: str) -> NDArray[np.bool_]:
     cells = profiles.column(column.strip())
     wanted = [part.strip() for part in value.split(",")]
     # "DMSO " of a spreadsheet is a control too, not a compound of its own.
-    found = np.isin(np.char.strip(cells.astype(str)), wanted)
-    if not found.any():
+    stripped = np.char.strip(cells.astype(str))
+    found = np.isin(stripped, wanted)
+    absent = [value for value in wanted if value not in stripped]
+    if absent and (every or not found.any()):
         seen = sorted(set(cells))[:8]
-        raise DataError(f"{profiles.source}: no row has {column} in {wanted}; there are {seen}.")
+        raise DataError(f"{profiles.source}: no row has {column} in {absent}; there are {seen}.")
     return found
 
 
@@ -90,7 +94,9 @@ def normalise(
     by : column names
         Groups normalised on their own: ``["Metadata_Plate"]``, ``["Metadata_Batch"]``; empty: all together.
     method : {"robust", "standard", "centre"}
-        Median and 1.4826 MAD; mean and standard deviation (n - 1); median alone.
+        Median and 1.4826 MAD (where that is 0 and there is no `offset`, the standard deviation: otherwise a feature in
+        which most controls agree would keep its own unit on some plates); mean and standard deviation (n - 1); median
+        alone.
     floor : float
         A spread below it is raised to it (in the features' own units). A spread below 1e-6 of the feature's level
         counts as none at all, whatever the floor, and is reported.
@@ -129,7 +135,7 @@ def normalise(
     constant = np.zeros(values.shape[1], bool)
     floored = np.zeros(values.shape[1], bool)
     for _, rows in groups:
-        level, spread = _level_and_spread(values[rows][used[rows]], method)
+        level, spread = _level_and_spread(values[rows][used[rows]], method, offset)
         if method == "centre":
             values[rows] -= level
             continue
@@ -155,7 +161,9 @@ def _groups(profiles: Profiles, by: Sequence[str]) -> list[tuple[str, NDArray[np
     ]
 
 
-def _level_and_spread(values: NDArray[np.float64], method: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _level_and_spread(
+    values: NDArray[np.float64], method: str, offset: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
     import warnings
 
     with warnings.catch_warnings():  # a feature that is NaN in all controls stays NaN, which is the answer
@@ -163,7 +171,10 @@ def _level_and_spread(values: NDArray[np.float64], method: str) -> tuple[NDArray
         if method == "standard":
             return np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1)
         level = np.nanmedian(values, axis=0)
-        return level, _MAD_TO_SD * np.nanmedian(np.abs(values - level), axis=0)
+        spread = _MAD_TO_SD * np.nanmedian(np.abs(values - level), axis=0)
+        # More than half of the controls agree and the others do not (a count of spots): not flat, and still in units.
+        wide = np.nanstd(values, axis=0, ddof=1) if method == "robust" and not offset else spread
+        return level, np.where(spread > FLAT * np.abs(level), spread, wide)
 
 
 @dataclass(frozen=True)

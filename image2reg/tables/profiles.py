@@ -29,10 +29,16 @@ __all__ = ["ORIGINS", "Profiles", "refuse_format"]
 METADATA = "Metadata_"
 # What a profile was measured on: a recorded stain, a stain predicted from a label-free image, or a generated nucleus.
 ORIGINS = ("real", "predicted", "generated")
+_NOTHING = ("", "NA", "NaN", "nan")
 # What pandas calls a column without a name: R's and its own row names.
 _NAMELESS = re.compile(r"|Unnamed: \d+")
-# CellProfiler numbers images and objects in every table it writes.
-_NUMBERS = ("ImageNumber", "ObjectNumber", "TableNumber")
+# Where a row was measured, or its number: CellProfiler's columns, and what people call a place on a plate. As features
+# they tell wells and batches apart. Location_MaxIntensity and Parent stay: published selections of features hold them.
+_PLACES = re.compile(
+    r"(?i:(plate|well|row|column|col|site|field|fov|batch|replicate|timepoint)([ _]?(id|name|number|index|nr))?|index)"
+    r"|(Image|Object|Table)Number|(\w+_)?Number_Object_Number|(\w+_)?Location_Center_[XYZ]"
+    r"|(\w+_)?AreaShape_(Center|BoundingBoxM(in|ax)imum)_[XYZ]|Image_Metadata_\w+"
+)
 
 
 class Profiles:
@@ -42,8 +48,8 @@ class Profiles:
     ----------
     frame : DataFrame
         ``Metadata_*`` columns become text ("" for nothing), all others must be numeric and become float64 (NaN for
-        nothing). Column order is kept, metadata first. CellProfiler's ``ImageNumber``, ``ObjectNumber`` and
-        ``TableNumber`` become metadata.
+        nothing). Column order is kept, metadata first. Numbers of images and objects, positions, and columns called
+        after a place on a plate (``ImageNumber``, ``Nuclei_Location_Center_X``, ``Plate``) become metadata.
     source : str
         What messages call it.
 
@@ -56,10 +62,13 @@ class Profiles:
     Notes
     -----
     ``Metadata_Origin`` (one of `ORIGINS`) says what the features were measured on; a table without it counts as real.
+    All metadata are text, in Parquet too: a truth value is "True" or "False", and `numbers` gives a column as numbers.
+    ``set_aside`` names the columns that were read as metadata without being called so.
     """
 
     def __init__(self, frame: pd.DataFrame, *, source: str = "profiles") -> None:
         self.source = source
+        self.set_aside = tuple(name for name in map(str, frame.columns) if _PLACES.fullmatch(name))
         self.frame: pd.DataFrame = _typed(frame, source)
 
     @staticmethod
@@ -206,7 +215,9 @@ class Profiles:
         if not common:
             raise DataError(f"{[p.source for p in parts]}: no feature is common to all.")
         frames = [pd.concat([p.metadata, p.frame[common]], axis=1) for p in parts]
-        return Profiles(pd.concat(frames, ignore_index=True), source=parts[0].source)
+        whole = Profiles(pd.concat(frames, ignore_index=True), source=parts[0].source)
+        whole.set_aside = tuple(dict.fromkeys(name for part in parts for name in part.set_aside))
+        return whole
 
 
 def refuse_format(path: Path) -> None:
@@ -218,7 +229,7 @@ def refuse_format(path: Path) -> None:
 def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     import pandas as pd
 
-    names = [METADATA * (name in _NUMBERS) + str(name) for name in frame.columns]
+    names = [METADATA * bool(_PLACES.fullmatch(name)) + name for name in map(str, frame.columns)]
     _refuse_doubled(names, source)
     nameless = [name for name in names if _NAMELESS.fullmatch(name)]
     if nameless:
@@ -256,10 +267,13 @@ def _refuse_doubled(names: Sequence[str], source: str) -> None:
 
 
 def as_text(column: pd.Series) -> NDArray[Any]:
-    """Each distinct value once: "" for nothing, 3 for the 3.0 that a spreadsheet made of it."""
+    """Each distinct value once: "" for nothing, 3 for the 3.0 that a spreadsheet made of it, no blanks around.
+
+    Nothing is the same in every format: ``NA`` in a Parquet column of text is as empty as in a CSV.
+    """
     codes, values = column.factorize()
-    cells = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
-    return np.array([*cells, ""], dtype=object)[codes]
+    cells = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v).strip() for v in values]
+    return np.array([*("" if cell in _NOTHING else cell for cell in cells), ""], dtype=object)[codes]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -273,7 +287,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         text = {name: str for name in header if name.startswith(METADATA)}
         # Parsed to the last bit, so that a table from CSV is the table from Parquet.
         frame = pd.read_csv(
-            path, dtype=text, encoding="utf-8-sig", low_memory=False, na_values=["", "NA", "NaN", "nan", "inf", "-inf"],
+            path, dtype=text, encoding="utf-8-sig", low_memory=False, na_values=[*_NOTHING, "inf", "-inf"],
             keep_default_na=False, float_precision="round_trip",
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:

@@ -32,6 +32,16 @@ class Selection:
     extreme: tuple[str, ...]
     correlated: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """Count what went and what is kept."""
+        parts = {
+            "missing somewhere": self.missing, "constant": self.constant, "too large": self.extreme,
+            "copies of others": self.correlated,
+        }  # fmt: skip
+        why = ", ".join(f"{len(names)} {reason}" for reason, names in parts.items() if names)
+        left = sum(map(len, parts.values()))
+        return f"{left} features left out{f' ({why})' if why else ''}, {len(self.profiles.features)} kept"
+
 
 def select_features(
     profiles: Profiles,
@@ -108,12 +118,17 @@ def select_features(
 
 def refuse_gaps(profiles: Profiles) -> None:
     """Raise where a feature is not finite: one gap would spread over all features of a distance or a sphering."""
-    gaps = (~np.isfinite(profiles.values)).sum(axis=0)
+    wrong = ~np.isfinite(profiles.values)
+    gaps = wrong.sum(axis=0)
     if gaps.any():
+        row = int(np.argmax(wrong.any(axis=1)))
+        who = ", ".join(filter(None, profiles.metadata.iloc[row].tolist()[:4]))
         named = [
             f"{profiles.features[i]!r} ({gaps[i]})" for i in np.argsort(-gaps, kind="stable")[:4] if gaps[i]
         ]
         raise DataError(
             f"{profiles.source}: {int((gaps > 0).sum())} of {len(gaps)} features have {int(gaps.sum())} missing or "
-            f"infinite values: {', '.join(named)}. Drop them (image2reg.tables.select_features) or fill them first."
+            f"infinite values: {', '.join(named)}; the first is in row {row + 1} "
+            f"({who}). Leave out those features (--select; "
+            "in Python image2reg.tables.select_features) or rows, or fill them."
         )

@@ -209,3 +209,75 @@ def test_the_summary_is_json_where_a_number_is_undefined(done: tuple[Path, dict]
     called = json.loads(text, parse_constant=refuse)["summary"]["accuracy_called"]
     assert called["low"] is None  # one compound is called, and has no interval
     assert "one group only" in called["reason"]
+
+
+def test_a_score_without_compounds_is_not_called_held_out_compounds(tmp_path: Path) -> None:
+    out = tmp_path / "rows"
+    rows = ["--label", "Metadata_moa", "--method", "neighbours", "--controls", "Metadata_Compound=DMSO"]
+    named = run(SAMPLE, *rows, "--out", tmp_path / "named")
+    assert "held-out compounds: " in named.output
+    alone = run(SAMPLE, *rows, "--different", "", "--out", out)
+    assert alone.exit_code == 0, alone.output
+    assert "held-out rows (other rows of their compound were not): " in alone.output
+    text = (out / "index.html").read_text()
+    assert "its own compound" in text
+    for untrue in (
+        "Held-out compounds",
+        "without its own compound",
+        "not same compound",
+        "the compound was held out",
+    ):
+        assert untrue not in text + next((out / "compounds").glob("*.html")).read_text()
+    assert json.loads((out / "summary.json").read_text())["compound"] == ""
+
+
+def test_gaps_name_the_option_that_leaves_them_out_and_features_lost_are_counted(tmp_path: Path) -> None:
+    sample = Profiles.read(SAMPLE)
+    frame = sample.frame.copy()
+    frame.loc[3, sample.features[0]] = np.nan
+    sample.replace(frame).write(tmp_path / "gaps.csv")
+    refused = run(tmp_path / "gaps.csv", *QUESTION, "--out", tmp_path / "out")
+    assert "row 4" in str(refused.exception)
+    assert "--select" in str(refused.exception)
+    done = run(tmp_path / "gaps.csv", *QUESTION, "--select", "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.output
+    assert "1 missing somewhere" in json.loads(done.stdout)["notes"][0]
+
+    half = sample.values[:, 1:]
+    tables = [sample.rows(slice(0, 60)), sample.with_values(half, sample.features[1:]).rows(slice(60, None))]
+    for name, table in zip("ab", tables, strict=True):
+        table.write(tmp_path / f"{name}.csv")
+    both = [tmp_path / "a.csv", tmp_path / "b.csv", "--common-features"]
+    notes = json.loads(run(*both, *QUESTION, "--out", tmp_path / "both", "--json").stdout)["notes"]
+    assert f"a.csv: 1 of {len(sample.features)} features are not in all tables" in notes[0]
+
+
+def test_the_index_shows_the_best_call_of_a_compound_and_how_many_of_its_doses_were_called(
+    tmp_path: Path,
+) -> None:
+    from dataclasses import replace
+
+    from image2reg.report.mechanisms import write_pages
+    from image2reg.retrieval import CallSettings
+
+    wells = Profiles.read(SAMPLE)
+    found = image2reg.retrieve(
+        wells, label="Metadata_moa", by=["Metadata_Compound", "Metadata_Dose"], controls="Metadata_Compound=DMSO",
+        settings=CallSettings(methods=("neighbours",)),
+    )  # fmt: skip
+    calls = found.calls.copy()
+    own = calls.index[calls["Metadata_Compound"] == "compound 00"]
+    calls.loc[own, ["probability", "called", "reason"]] = [
+        [0.9, False, "p-value above alpha"],
+        [0.6, True, ""],
+    ]
+    index, *pages = write_pages(replace(found, calls=calls), tmp_path, title="t", command="c")
+    row = next(line for line in index.read_text().split("<tr>") if ">compound 00<" in line)
+    assert f"Dose {calls['Metadata_Dose'][own[1]]}<" in row
+    assert "1 of 2" in row
+    assert "0.600" in row
+    assert "no call" not in row
+    page = next(page for page in pages if "compound-00" in page.name).read_text()
+    assert "Call: " in page
+    assert ">Dose " in page
+    assert "Plate plate" not in page

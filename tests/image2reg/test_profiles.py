@@ -116,6 +116,34 @@ def test_numbers_of_images_and_objects_are_no_features(tmp_path: Path) -> None:
     assert list(well.metadata.columns) == ["Metadata_Well", "Metadata_Count"]
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_nothing_and_blanks_are_read_alike_from_csv_and_parquet(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"Metadata_moa": ["a", " a ", "NA", "nan", None, "NaN "], "x": np.arange(6.0)})
+    frame.to_csv(tmp_path / name, index=False) if name == "t.csv" else frame.to_parquet(tmp_path / name)
+    assert Profiles.read(tmp_path / name).column("Metadata_moa").tolist() == ["a", "a", "", "", "", ""]
+
+
+def test_places_are_no_features_and_are_named() -> None:
+    places = {
+        "Plate": 1, "well": "A01", "Row": 2, "Column Number": 3, "Nuclei_Location_Center_X": 1.5,
+        "Location_Center_Y": 2.5, "Nuclei_AreaShape_Center_Y": 1.0,
+        "Cells_AreaShape_BoundingBoxMaximum_X": 4, "Cells_Number_Object_Number": 1,
+    }  # fmt: skip
+    features = [
+        "Nuclei_AreaShape_Area",
+        "Nuclei_AreaShape_BoundingBoxArea",
+        "Cells_Location_MaxIntensity_X_DNA",
+        "WELLS",
+    ]
+    frame = pd.DataFrame(places | dict.fromkeys(features, 1.0), index=[0])
+    profiles = Profiles(frame.assign(Metadata_Compound="a"))
+    assert profiles.features == features
+    assert profiles.set_aside == tuple(places)
+    assert profiles.column("Metadata_Plate").tolist() == ["1"]
+    assert Profiles.concat([profiles]).set_aside == tuple(places)
+    assert "Metadata_Nuclei_Location_Center_X" not in aggregate(profiles, ["Metadata_Compound"]).frame
+
+
 def test_csv_keeps_every_bit_of_a_number(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(200, 5)) * 10 ** rng.uniform(-8, 8, size=(200, 5))

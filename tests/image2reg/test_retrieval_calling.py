@@ -142,6 +142,60 @@ def test_without_a_column_of_compounds_the_reader_is_told() -> None:
     assert not [note for note in called(planted()).notes if "its own compound" in note]
 
 
+def test_compounds_are_held_out_whole_unless_asked_otherwise() -> None:
+    wells = planted()
+    options = {
+        "label": "Metadata_moa",
+        "controls": "Metadata_Compound=DMSO",
+        "by": TREATMENT,
+        "settings": QUICK,
+    }
+    taken = retrieve(wells, **options)  # type: ignore[arg-type]
+    assert taken.compound == "Metadata_Compound"
+    own = taken.calls["Metadata_Compound"].to_numpy(object)[taken.evidence["row"]]
+    assert (own != taken.evidence["compound"].to_numpy(object)).all()
+    assert [note for note in taken.notes if "was taken as the column of compounds" in note]
+    assert retrieve(wells, different="", **options).compound == ""  # type: ignore[arg-type]
+
+
+def test_controls_that_nobody_named_and_mechanisms_of_one_compound_are_counted() -> None:
+    wells = planted()
+    frame = wells.frame.copy()
+    frame.loc[frame["Metadata_Compound"] == "DMSO", "Metadata_moa"] = "DMSO"
+    frame.loc[frame["Metadata_Compound"] == "compound 00", "Metadata_moa"] = "lonely"
+    forgotten = called(wells.replace(frame), controls="").notes
+    assert [note for note in forgotten if "24 of 88 rows look like controls" in note and "--controls" in note]
+    assert [
+        note
+        for note in forgotten
+        if "2 of 6 mechanisms have a single compound" in note and "3 profiles" in note
+    ]
+    named = called(wells.replace(frame)).notes
+    assert not [note for note in named if "look like controls" in note]
+    assert [note for note in named if "1 of 5 mechanisms have a single compound" in note]
+
+
+def test_rows_that_may_not_be_what_they_are_taken_for_are_counted() -> None:
+    wells = planted()
+    frame = wells.frame.assign(Metadata_Well=[f"W{i}" for i in range(len(wells))])
+    frame.loc[[0, 1], ["Metadata_Compound", "Metadata_moa"]] = ""
+    frame.loc[4, "Metadata_Dose"] = "1.0 uM"
+    frame.loc[[5, 7], "Metadata_Well"] = "W5"
+    notes = " ".join(called(Profiles(frame)).notes)
+    assert "2 of 64 rows have no 'Metadata_Compound'" in notes
+    assert "'Metadata_Dose' has numbers and text such as ['1.0 uM']" in notes
+    assert "1 of 63 wells are in several rows, such as plate 1 W5" in notes
+    assert not [note for note in called(wells).notes if "rows" in note]
+
+
+def test_columns_of_places_teach_nothing_and_are_named() -> None:
+    wells = planted()
+    frame = wells.frame.assign(Row=pd.factorize(wells.column("Metadata_moa"))[0] * 100.0)
+    leaked = called(Profiles(frame))
+    assert leaked.profiles.features == wells.features
+    assert [note for note in leaked.notes if "no features: 'Row'" in note]
+
+
 def test_names_of_compounds_decide_nothing_among_ties() -> None:
     frame = pd.DataFrame(np.repeat(np.eye(6), [4, 1, 1, 1, 1, 1], axis=0), columns=list("abcdef")).assign(
         Metadata_moa=[f"moa {i // 3}" for i in range(9)], Metadata_Compound=[f"c{i}" for i in range(9)]
@@ -178,6 +232,63 @@ def test_a_profile_unlike_all_compounds_is_flagged_as_novel() -> None:
     assert calls["reason"][unknown & calls["novel"]].str.startswith("novel: less similar").all()
 
 
+def positioned(*, at_once: bool, seed: int = 0) -> Profiles:
+    """Planted compounds on 3 plates, and 30 inactive ones in control wells: at one position, or anywhere."""
+    rng = np.random.default_rng(seed)
+    rows, values = [], []
+    bias = rng.normal(scale=0.7, size=(40, 30))  # what a position does to a well, on every plate
+    effects = rng.choice([-3.0, 3.0], size=(4, 30))
+    for plate in range(3):
+        for c in range(16):
+            rows.append((f"moa {c % 4}", f"c{c}", f"p{plate}", f"T{c}"))
+            values.append(effects[c % 4] + rng.normal(size=30))
+        for w in range(40):
+            inactive = w < 20 if at_once else (w + 7 * plate) % 40 < 20
+            # At one position, or at another one on each plate.
+            name = f"inactive {w if at_once else (w + 7 * plate) % 40}"
+            rows.append(("", name if inactive else "DMSO", f"p{plate}", f"W{w}"))
+            values.append(bias[w] + rng.normal(size=30))
+    metadata = pd.DataFrame(
+        rows, columns=["Metadata_moa", "Metadata_Compound", "Metadata_Plate", "Metadata_Well"]
+    )
+    return Profiles(pd.concat([metadata, pd.DataFrame(np.array(values)).add_prefix("f")], axis=1))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_treatments_without_an_effect_are_neither_called_nor_novel(at_once: bool) -> None:
+    wells = positioned(at_once=at_once)
+    found = called(wells, by=["Metadata_Compound"])
+    inactive = found.calls["Metadata_Compound"].str.startswith("inactive").to_numpy()
+    assert (found.calls["activity_p"][inactive] <= 0.05).mean() <= 0.15  # 5 % of 20 and chance
+    assert (found.calls["activity_p"][~inactive] <= 0.05).all()
+    silent = found.calls[inactive & (found.calls["activity_p"] > 0.05).to_numpy()]
+    assert set(silent["reason"]) == {"not different from the controls"}
+    assert not silent["novel"].any()
+    assert found.summary["n_inactive"] == len(silent)
+    assert found.summary["n_tested"] == len(found.calls)
+
+
+def test_what_cannot_be_tested_against_controls_is_said() -> None:
+    wells = planted(n_controls=4)
+    few = called(wells, by=[*TREATMENT, "Metadata_Plate"])
+    assert few.calls["activity_p"].isna().all()
+    assert [note for note in few.notes if "64 of 64 profiles were not tested" in note and "too few" in note]
+    signatures = planted(n_controls=0, seed=2)
+    both = called({"image": planted(), "gene": signatures})  # type: ignore[arg-type]
+    assert both.summary["n_tested"] == 0  # an effect may be in the other arm
+    assert [note for note in both.notes if "no controls are known for gene" in note]
+
+
+def test_nuclei_of_a_well_are_one_well_to_the_test_against_controls() -> None:
+    wells = planted(n_doses=1, effect=0.0, n_controls=60)
+    frame = pd.concat([wells.frame] * 8, ignore_index=True)
+    frame["Metadata_Well"] = (frame.index % len(wells)).astype(str)
+    features = list(wells.features)
+    frame[features] += np.random.default_rng(0).normal(scale=0.1, size=(len(frame), len(features)))
+    calls = called(Profiles(frame)).calls
+    assert (calls["activity_p"] <= 0.05).mean() < 0.3  # as 16 independent nuclei all would be
+
+
 @pytest.mark.parametrize("fusion", ["late", "early"])
 def test_arms_are_matched_by_key_and_fused(fusion: str) -> None:
     image, gene = planted(effect=2.5, seed=1), planted(effect=2.5, seed=2)
@@ -200,7 +311,10 @@ def test_treatments_that_an_arm_lacks_are_counted_and_a_dose_of_1_0_is_1() -> No
     part = gene.rows(gene.column("Metadata_Compound") != "compound 00")
     notes = called({"image": image, "gene": part}).notes  # type: ignore[arg-type]
     assert [
-        note for note in notes if "30 treatments are in all arms" in note and "2 of 32 of 'image'" in note
+        note
+        for note in notes
+        if "30 treatments are in all arms" in note
+        and "2 of 32 of 'image' (compound 00 1, compound 00 2)" in note
     ]
 
 
@@ -222,7 +336,9 @@ def test_features_with_gaps_are_named() -> None:
     values = wells.values
     values[[3, 4], 2] = np.nan
     with pytest.raises(
-        DataError, match=r"1 of 12 features have 2 missing or infinite values: 'Nuclei_Texture_02' \(2\)"
+        DataError,
+        match=r"1 of 12 features have 2 missing or infinite values: 'Nuclei_Texture_02' \(2\); the first "
+        r"is in row 4 \(moa 0, compound 00, 2, plate 1\).*--select",
     ):
         called(wells.with_values(values))
 

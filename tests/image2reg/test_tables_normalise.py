@@ -99,6 +99,14 @@ def test_a_feature_constant_among_controls_is_flagged_and_never_explodes(level: 
     assert np.abs(done.profiles.values).max() < 100
 
 
+def test_a_feature_in_which_most_controls_agree_is_scaled_by_their_deviation() -> None:
+    values = np.random.default_rng(0).normal(size=(10, 2))
+    values[:, 1] = [0, 0, 0, 0, 0, 300, 0, 500, 0, 900]  # MAD 0 on this plate, in raw units otherwise
+    done = normalise(wells(values))
+    assert done.constant == ()
+    np.testing.assert_allclose(done.profiles.values[:, 1], values[:, 1] / values[:, 1].std(ddof=1))
+
+
 def test_groups_whose_names_read_alike_are_both_normalised() -> None:
     table = wells(
         np.random.default_rng(0).normal(5, 2, size=(20, 2)), Batch=["1"] * 10 + ["1/2"] * 10,
@@ -125,6 +133,9 @@ def test_groups_without_enough_controls_are_named() -> None:
     np.testing.assert_array_equal(controls_of(blank, dmso), controls_of(table, dmso))
     with pytest.raises(DataError, match=r"no row has Metadata_Compound in \['water'\]; there are \['DMSO'"):
         controls_of(table, "Metadata_Compound=water")
+    with pytest.raises(DataError, match=r"no row has Metadata_Compound in \['DMS0'\]"):
+        controls_of(table, "Metadata_Compound=DMSO,DMS0")
+    assert controls_of(table, "Metadata_Compound=DMSO,DMS0", every=False).any()
 
 
 def test_sphered_controls_have_the_identity_as_covariance() -> None:

@@ -1,0 +1,150 @@
+"""What a reader should know about the table that mechanisms were called from."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2reg.retrieval.labels import incidence, unlike_spellings
+
+if TYPE_CHECKING:
+    from image2reg.tables.profiles import Profiles
+
+__all__ = [
+    "COMPOUND",
+    "activity_note",
+    "compound_column",
+    "control_note",
+    "label_notes",
+    "place_notes",
+    "row_notes",
+]
+
+COMPOUND = "Metadata_Compound"
+# What laboratories call wells without a treatment; a positive control is a compound.
+_CONTROL = re.compile(
+    r"(neg(ative)?|vehicle|solvent|untreated|mock|dmso|no|non[ _-]?targeting)?[ _-]*(control|ctrl|ctl)s?|negcons?|dmso"
+    r"|vehicles?|solvent|untreated|mock|pbs|water|h2o|medium|media|empty|blank"
+)
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def compound_column(given: Mapping[str, Profiles], different: str | None) -> tuple[str, list[str]]:
+    """Column of compounds: the one named, else Metadata_Compound where every table has it; and what to say of it."""
+    if different is not None:
+        return different, []
+    if all(COMPOUND in profiles.frame for profiles in given.values()):
+        return COMPOUND, [f"{COMPOUND!r} was taken as the column of compounds (--different names another)."]
+    return "", []
+
+
+def control_note(compared: Profiles, label: str, different: str) -> list[str]:
+    """Say which of the rows to be called look like controls that nobody named."""
+    for column in filter(None, (different, label)):
+        cells = compared.column(column)
+        names = sorted({cell for cell in set(cells) if _CONTROL.fullmatch(cell.strip().lower())})
+        if names:
+            query = f"{column}={','.join(dict.fromkeys(name.strip() for name in names[:5]))}"
+            return [
+                f"{int(np.isin(cells, names).sum())} of {len(cells)} rows look like controls ({column} is "
+                f"{', '.join(map(repr, names[:5]))}) and were called like compounds. If they are controls, name them: "
+                f"--controls {shlex.quote(query)}."
+            ]
+    return []
+
+
+def place_notes(given: Mapping[str, Profiles]) -> list[str]:
+    """Say which columns of each arm were taken for places and not for features."""
+    return [
+        f"{name}: {len(aside)} columns say where a row was measured or number it, and are no features: "
+        f"{', '.join(map(repr, aside[:6]))}{', ...' if len(aside) > 6 else ''}."
+        for name, profiles in given.items()
+        if (aside := profiles.set_aside)
+    ]
+
+
+def activity_note(p_values: NDArray[np.float64], without: Sequence[str], alpha: float) -> list[str]:
+    """Say how many profiles were not tested for differing from the controls (arms `without` them), and why."""
+    n = int(np.isnan(p_values).sum())
+    if not n:
+        return []
+    why = (
+        f"no controls are known for {', '.join(without)}"
+        if without
+        else f"too few control wells lie on their plates for a p-value of {alpha:g}"
+    )
+    return [
+        f"{n} of {len(p_values)} profiles were not tested for differing from the controls, because {why}: one without "
+        "any effect may be called."
+    ]
+
+
+def row_notes(compared: Profiles, different: str, by: Sequence[str]) -> list[str]:
+    """Say which rows may not be what they are taken for: no compound, doses in words, a well that is there twice."""
+    notes = []
+    if different and (nameless := int((compared.column(different) == "").sum())):
+        notes.append(
+            f"{nameless} of {len(compared)} rows have no {different!r}: they are called as one compound apart from all "
+            "others, and the nearest compound may be their own."
+        )
+    for column in by:
+        cells = {cell for cell in compared.column(column) if cell}
+        words = sorted(cell for cell in cells if not _NUMBER.fullmatch(cell))
+        measured = [cell for cell in words if _NUMBER.match(cell)]
+        if measured and len(words) < len(cells):
+            notes.append(
+                f"{column!r} has numbers and text such as {measured[:3]}: 0.3 and '0.30 uM' count as different "
+                "treatments. Write one kind."
+            )
+    places = [name for name in ("Metadata_Plate", "Metadata_Well") if name in compared.frame]
+    if len(places) == 2 and (compared.metadata[places] != "").all(axis=None):
+        rows = compared.metadata.groupby(places).size()
+        if (
+            twice := int((rows > 1).sum())
+        ) and rows.median() == 1:  # of nuclei or fields most wells have several
+            notes.append(
+                f"{twice} of {len(rows)} wells are in several rows, such as {' '.join(rows.index[rows > 1][0])}: a "
+                "well that was exported twice counts twice."
+            )
+    return notes
+
+
+def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArray[Any]) -> list[str]:
+    """Say what is odd about the labels of the compared rows: spellings, several per compound, single compounds."""
+    notes = []
+    alike = unlike_spellings(profiles.column(label)) if (profiles.column(label) != "").any() else {}
+    if alike:
+        shown = "; ".join(" = ".join(map(repr, group)) for group in list(alike.values())[:5])
+        notes.append(
+            f"{len(alike)} mechanisms are spelled in several ways and count as different: {shown}. "
+            "--normalise-labels makes them one."
+        )
+    if different:
+        table = profiles.metadata.groupby(different)[label].nunique()
+        several = list(table.index[table > 1])
+        if several:
+            notes.append(
+                f"{len(several)} compounds have rows with different labels, such as {several[:5]}; each row counts by "
+                "its own."
+            )
+    else:
+        notes.append(
+            "No column of compounds was named (--different): every row counts as its own compound, so that doses and "
+            "replicates of one recognise each other, and no score says how well an unknown compound is called."
+        )
+    members, names = incidence(profiles.column(label))
+    single = [i for i in range(len(names)) if len(np.unique(compounds[members[:, i] > 0])) == 1]
+    if single:
+        shared = np.delete(members, single, axis=1) > 0
+        rows = int(((members > 0).any(axis=1) & ~shared.any(axis=1)).sum())
+        notes.append(
+            f"{len(single)} of {len(names)} mechanisms have a single compound, such as "
+            f"{[names[i] for i in single[:5]]}: {rows} profiles have no other mechanism and cannot be called right, "
+            "because no other compound shows it."
+        )
+    return notes
