@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,16 @@ class _Wells:
     def controls(self) -> Places:
         return np.flatnonzero(self.treatment < 0)
 
+    @cached_property
+    def _squares(self) -> Floats:
+        return self.values**2
+
+    @cached_property
+    def _of_controls(self) -> tuple[Floats, Floats, Floats]:
+        """(1, n) mark, and the sums (d,) of values and squares."""
+        control = (self.treatment < 0).astype(float)
+        return control[None], control @ self.values, control @ self._squares
+
     def statistic(self, groups: Places) -> Floats:
         """Mean inner product of two wells of each group (g, m); the squared length where m is 1."""
         from scipy.sparse import csr_matrix
@@ -108,20 +119,21 @@ class _Wells:
         taken = csr_matrix(
             (np.ones(g * m), groups.ravel(), np.arange(0, g * m + 1, m)), shape=(g, len(self.values))
         )
-        control = (self.treatment < 0).astype(float)[:, None]
-        squares, level = self.values**2, self.values * control
-        total, own = taken @ self.values, taken @ control
-        centre = (level.sum(axis=0) - taken @ level) / (control.sum() - own)
+        control, whole_sum, whole_squares = self._of_controls
+        total, squares = taken @ self.values, taken @ self._squares
+        # The treatment's own wells in a group, which are not among the controls.
+        other = taken.multiply(1 - control).tocsr()
+        added, own = other @ self.values, other.sum(axis=1)
+        n = control.sum() + np.asarray(own)
+        first = whole_sum + added
+        centre = (first - total) / (n - m)
         # Over the controls and the group together: without the group, new wells would look wilder than controls.
-        n = control.sum() + m - own
-        first = level.sum(axis=0) + total - taken @ level
-        second = (squares * control).sum(axis=0) + taken @ (squares * (1 - control))
-        spread = (second - first**2 / n) / (n - 1)
+        spread = (whole_squares + other @ self._squares - first**2 / n) / (n - 1)
         scale = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0)
         whole = ((total - m * centre) ** 2 * scale).sum(axis=1)
         if m == 1:
             return np.asarray(whole)
-        each = ((taken @ squares - 2 * total * centre + m * centre**2) * scale).sum(axis=1)
+        each = ((squares - 2 * total * centre + m * centre**2) * scale).sum(axis=1)
         return np.asarray((whole - each) / (m * (m - 1)))
 
 
