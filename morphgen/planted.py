@@ -254,7 +254,7 @@ def deformed(
         images=np.clip(images[:, None, cut, cut], 0, 1),
         controls=np.clip(controls.images[:, None, cut, cut], 0, 1),
         signature_index=index,
-        signatures=Profiles(pd.DataFrame({"Row": np.arange(len(parameters))})),
+        signatures=Profiles(pd.DataFrame({"Number": np.arange(len(parameters))})),
         parameters=np.asarray(parameters, np.float64),
         cell_parameters=cells,
         nuclei=table.iloc[drawn].reset_index(drop=True),
