@@ -80,7 +80,6 @@ def normalise(
     by: Sequence[str] = (),
     method: str = "robust",
     floor: float = 0.0,
-    offset: float = 0.0,
     least_controls: int = 3,
 ) -> Normalised:
     """Subtract the controls' level and divide by their spread, group by group.
@@ -94,14 +93,11 @@ def normalise(
     by : column names
         Groups normalised on their own: ``["Metadata_Plate"]``, ``["Metadata_Batch"]``; empty: all together.
     method : {"robust", "standard", "centre"}
-        Median and 1.4826 MAD (where that is 0 and there is no `offset`, the standard deviation: otherwise a feature in
-        which most controls agree would keep its own unit on some plates); mean and standard deviation (n - 1); median
-        alone.
+        Median and 1.4826 MAD (where that is 0, the standard deviation: otherwise a feature in which most controls agree
+        would keep its own unit on some plates); mean and standard deviation (n - 1); median alone.
     floor : float
         A spread below it is raised to it (in the features' own units). A spread below 1e-6 of the feature's level
         counts as none at all, whatever the floor, and is reported.
-    offset : float
-        Added to each spread, as CMap's z-scores (0.1) and pycytominer's ``mad_robustize_epsilon`` do.
     least_controls : int
         Fewer controls in a group are refused.
 
@@ -112,14 +108,13 @@ def normalise(
     Raises
     ------
     ConfigurationError
-        Unknown method, negative floor or offset.
+        Unknown method, or a negative floor.
     DataError
         A group has too few controls; all such groups are named with their numbers.
     """
-    if method not in METHODS or min(floor, offset) < 0:
+    if method not in METHODS or floor < 0:
         raise ConfigurationError(
-            f"normalise: method {method!r}, floor {floor}, offset {offset}; allowed are "
-            f"{', '.join(METHODS)} with floor and offset >= 0."
+            f"normalise: method {method!r}, floor {floor}; allowed are {', '.join(METHODS)} with a floor of 0 or more."
         )
     used = np.ones(len(profiles), bool) if controls is None else np.asarray(controls, bool)
     groups = _groups(profiles, by)
@@ -135,14 +130,14 @@ def normalise(
     constant = np.zeros(values.shape[1], bool)
     floored = np.zeros(values.shape[1], bool)
     for _, rows in groups:
-        level, spread = _level_and_spread(values[rows][used[rows]], method, offset)
+        level, spread = _level_and_spread(values[rows][used[rows]], method)
         if method == "centre":
             values[rows] -= level
             continue
         with np.errstate(invalid="ignore"):
             flat = ~(spread > FLAT * np.maximum(np.abs(level), np.finfo(float).tiny))
-        low = ~flat & (spread + offset < floor)
-        values[rows] = (values[rows] - level) / np.where(flat, 1.0, np.maximum(spread + offset, floor))
+        low = ~flat & (spread < floor)
+        values[rows] = (values[rows] - level) / np.where(flat, 1.0, np.maximum(spread, floor))
         constant |= flat
         floored |= low
     names = np.array(profiles.features, dtype=object)
@@ -161,9 +156,7 @@ def _groups(profiles: Profiles, by: Sequence[str]) -> list[tuple[str, NDArray[np
     ]
 
 
-def _level_and_spread(
-    values: NDArray[np.float64], method: str, offset: float
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _level_and_spread(values: NDArray[np.float64], method: str) -> tuple[NDArray[Any], NDArray[Any]]:
     import warnings
 
     with warnings.catch_warnings():  # a feature that is NaN in all controls stays NaN, which is the answer
@@ -173,7 +166,7 @@ def _level_and_spread(
         level = np.nanmedian(values, axis=0)
         spread = _MAD_TO_SD * np.nanmedian(np.abs(values - level), axis=0)
         # More than half of the controls agree and the others do not (a count of spots): not flat, and still in units.
-        wide = np.nanstd(values, axis=0, ddof=1) if method == "robust" and not offset else spread
+        wide = np.nanstd(values, axis=0, ddof=1) if method == "robust" else spread
         return level, np.where(spread > FLAT * np.abs(level), spread, wide)
 
 
