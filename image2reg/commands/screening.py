@@ -131,6 +131,9 @@ def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, 
         f"{summary['control_hits']} of {counted(summary['n_controls'], 'negative control well')} called"
     )
     lines += [f"note: {note}" for note in result.notes]
+    if result.usual_px is not None:
+        size = f"{result.usual_px:g} px"
+        lines.append(f"nuclei of control fields measure {size} (--set measure.diameter_px=N says otherwise)")
     if summary["kept_out"]:
         lines.append(f"{counted(summary['kept_out'], 'field')} kept out by their flags: fields.csv")
     if result.failures:
@@ -154,7 +157,7 @@ def summarise(result: ScreenResult) -> dict[str, Any]:
         "ec50": [
             {"series": c.name, "readout": c.readout, **c.fit.as_dict()} for c in result.curves if not c.fit.reason
         ],
-        "nuclei": result.n_nuclei, "kept_out": result.n_kept_out,
+        "nuclei": result.n_nuclei, "usual_px": result.usual_px, "kept_out": result.n_kept_out,
         "failures": [list(failure) for failure in result.failures], "notes": list(result.notes),
         "seconds": result.seconds,
     }  # fmt: skip

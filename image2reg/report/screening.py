@@ -81,6 +81,8 @@ def _subtitle(result: ScreenResult) -> str:
     said = [counted(result.wells[PLATE].nunique(), "plate"), counted(len(result.wells), "well")]
     if result.fields is not None:
         said += [counted(len(result.fields), "field"), counted(result.n_nuclei, "nucleus", "nuclei")]
+    if result.usual_px is not None:
+        said.append(f"those of controls {result.usual_px:.3g} px across")
     return ", ".join(said)
 
 

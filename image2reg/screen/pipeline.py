@@ -135,12 +135,7 @@ def run_screen(
             return outcome
         seconds = time.monotonic() - begun
         result = _from_images(outcome, units, control, positive, settings, sets, nuclei)
-        if usual is not None:
-            result.notes.insert(
-                0,
-                f"nuclei measure {usual:g} px in control fields; --set measure.diameter_px=N says otherwise",
-            )
-        result.notes = [*opened.notes, *result.notes]
+        result.notes, result.usual_px = [*opened.notes, *result.notes], usual
         result.exhibits = make_exhibits(outcome, units, result.hits, result.wells, settings.call, opened.root)
         outcome.results.write("nuclei", out / "nuclei.parquet", range(len(units)), overwrite=True)
         result.seconds = seconds if outcome.n_run else 0.0

@@ -40,6 +40,8 @@ class ScreenResult:
     exhibits : list of Exhibit
         Crops of hits.
     n_fields, n_kept_out, n_nuclei : int
+    usual_px : float or None
+        Diameter of nuclei measured on control fields; None where it was given or is known from pixel sizes.
     seconds : float
         Of the measuring in this call; 0 when it was done before.
     """
@@ -57,6 +59,7 @@ class ScreenResult:
     exhibits: list[Exhibit] = field(default_factory=list)
     n_nuclei: int = 0
     n_kept_out: int = 0
+    usual_px: float | None = None
     seconds: float = 0.0
 
     def write(self, out: Path) -> None:

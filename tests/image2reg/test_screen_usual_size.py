@@ -47,9 +47,7 @@ def test_nuclei_are_measured_once_on_control_fields_and_shards_agree(tmp_path, m
     result = run(manifest, tmp_path / "out")
     assert len(measured) == 6
     assert result.wells["Nuclei_Count"].eq(9).all()
-    assert any(
-        f"nuclei measure {record['diameter_px']:g} px in control fields" in note for note in result.notes
-    )
+    assert result.usual_px == record["diameter_px"]
     other = run(manifest, tmp_path / "other", measure=MEASURE | {"diameter_px": 16.0})
     assert len(measured) == 6
     assert not (tmp_path / "other" / USUAL).exists()
@@ -60,7 +58,7 @@ def test_images_that_know_their_pixels_are_not_measured(tmp_path):
     write_plate(tmp_path / "plate", n_rows=2, doses=(1, 16))
     result = run(tmp_path / "plate" / "manifest.csv", tmp_path / "out")
     assert json.loads((tmp_path / "out" / USUAL).read_text())["diameter_px"] is None
-    assert not any("nuclei measure" in note for note in result.notes)
+    assert result.usual_px is None
 
 
 def test_a_control_field_that_cannot_be_read_is_left_out_of_the_measuring(tmp_path):
