@@ -204,13 +204,13 @@ def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
     expected: dict[str, dict[str, None]] = {}  # of each plate: plates may differ in their stains
     for field in fields:
         expected.setdefault(field.metadata[PLATE], {nuclei: None}).update(dict.fromkeys(field.inputs))
-    units = []
+    units, root = [], f"{manifest.root}/"
     for field in fields:
         unit = field_unit(field, hashes)
         if lacking := [name for name in expected[field.metadata[PLATE]] if name not in field.inputs]:
             unit["lacking"] = lacking
         for image in unit["images"].values():
-            image["path"] = Path(image["path"]).relative_to(manifest.root).as_posix()
+            image["path"] = image["path"].removeprefix(root)
             if not image["sha256"]:
                 unit.setdefault(SEEN, {}).update(_seen(manifest.root, image["path"]))
         units.append(unit)
@@ -225,10 +225,9 @@ def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
 
 def _seen(root: Path, name: str) -> dict[str, tuple[int, int]]:
     """Size and time (ns) of an image's file, or of an OME-Zarr's metadata; of those that are there."""
-    names = [name]
+    names, found = [name], {}
     if (root / name).is_dir():
         names = [f"{name}/{level}{file}" for level in ("", "0/") for file in _ZARR_METADATA]
-    found = {}
     for each in names:
         with contextlib.suppress(OSError):
             said = (root / each).stat()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from image2reg.errors import DataError
 
@@ -94,19 +93,26 @@ class ImageField:
 
 def image_fields(frame: pd.DataFrame, root: Path) -> list[ImageField]:
     """Group the rows of a checked manifest frame to fields, in order of appearance."""
-    metadata = [name for name in frame.columns if name.startswith("Metadata_")]
+    # Column by column: a million rows as dictionaries are gigabytes.
+    column = {name: frame[name].tolist() for name in frame.columns}
+    metadata = [(name, column[name]) for name in frame.columns if name.startswith("Metadata_")]
+    voxels = zip(
+        *([None if math.isnan(v) else v for v in column[f"voxel_{axis}_um"]] for axis in "zyx"), strict=True
+    )
+    sources = zip(
+        column["role"], column["path"], column["channel"], column["source_channel"], voxels, strict=True
+    )
     fields: dict[tuple[str, ...], ImageField] = {}
-    identity = list(zip(*(frame[name] for name in IDENTITY), strict=True))
-    for key, row in zip(identity, frame.to_dict("records"), strict=True):
+    for row, (key, (role, path, channel, source, voxel_um)) in enumerate(
+        zip(zip(*(column[name] for name in IDENTITY), strict=True), sources, strict=True)
+    ):
         item = fields.get(key)
         if item is None:
             name = "/".join(part for part in key if part)
-            item = ImageField(name, {m: str(row[m]) for m in metadata}, row["split"])
+            item = ImageField(name, {m: str(values[row]) for m, values in metadata}, column["split"][row])
             fields[key] = item
-        group = {"input": item.inputs, "target": item.targets, "mask": item.masks}[row["role"]]
-        group[row["channel"]] = ImageSource(
-            root / row["path"], row["channel"], *_source_channel(row["source_channel"]), _voxel_um(row)
-        )
+        group = {"input": item.inputs, "target": item.targets, "mask": item.masks}[role]
+        group[channel] = ImageSource(root / path, channel, *_source_channel(source), voxel_um)
     return list(fields.values())
 
 
@@ -117,8 +123,3 @@ def _source_channel(text: str) -> tuple[str | int | None, int | None]:
     if pages := re.fullmatch(r"([0-9]+)/([0-9]+)", text):
         return int(pages[1]), int(pages[2])
     return (int(text) if re.fullmatch(r"[0-9]+", text) else text), None
-
-
-def _voxel_um(row: dict[str, float]) -> tuple[float | None, float | None, float | None]:
-    z, y, x = (None if np.isnan(size := row[f"voxel_{axis}_um"]) else float(size) for axis in "zyx")
-    return z, y, x
