@@ -17,7 +17,7 @@ from image2reg.errors import ConfigurationError
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["dump_config", "load_config", "parse_yaml"]
+__all__ = ["changed_settings", "dump_config", "load_config", "parse_yaml"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -159,6 +159,30 @@ def dump_config(configuration: BaseModel) -> str:
     """Write a configuration as YAML, every default spelled out; `load_config` reads back an equal one."""
     content = configuration.model_dump(mode="json")
     return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def changed_settings(before: BaseModel, now: BaseModel) -> dict[str, str]:
+    """Name the settings that differ, as ``loss.kind``, and say from what to what.
+
+    Parameters
+    ----------
+    before, now : BaseModel
+        Of one class.
+    """
+    old, new = (_flat(each.model_dump(mode="json")) for each in (before, now))
+    return {
+        name: f"{name}: {old.get(name)} -> {new.get(name)}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    parts = [
+        _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        for name, value in values.items()
+    ]
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from image2reg.atomic import atomic_file, refuse_existing
-from image2reg.config import dump_config, load_config
+from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.expression.labels import listed
 from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
@@ -127,10 +127,8 @@ def _refuse_other(out: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
 
     Settings of the training loop are compared by the loop itself, and what only names or samples may differ.
     """
-    old, new = (
-        _flat(r.model_dump(mode="json")) for r in (load_config(type(recipe), out / "config.yaml"), recipe)
-    )
-    changed = [f"{k}: {old[k]} -> {new[k]}" for k in new if new[k] != old[k] and not _may_change(k)]
+    told = changed_settings(load_config(type(recipe), out / "config.yaml"), recipe)
+    changed = [text for name, text in told.items() if not _may_change(name)]
     run = out / "run.json"
     began = json.loads(run.read_text("utf-8")).get("inputs", {}) if run.is_file() else {}
     changed += [
@@ -142,11 +140,6 @@ def _refuse_other(out: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             f"{out}: was begun with another recipe ({', '.join(changed)}). Restore it, or choose another --out."
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    parts = [_flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k: v} for k, v in values.items()]
-    return {name: value for part in parts for name, value in part.items()}
 
 
 def _may_change(name: str) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from image2reg.atomic import atomic_file, make_folder
-from image2reg.config import dump_config, load_config
+from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.models.spec import DataSource
 from image2reg.models.train import FREE
@@ -140,9 +139,8 @@ def train_from(
 def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
     """Refuse to continue a run with other settings or data than it began with; what it has on record stays."""
     if (out / "config.yaml").is_file():
-        before = load_config(Recipe, out / "config.yaml").model_dump(mode="json")
-        changed = list(_changes(before, recipe.model_dump(mode="json")))
-        if changed:
+        told = changed_settings(load_config(Recipe, out / "config.yaml"), recipe)
+        if changed := [text for name, text in told.items() if name not in _FREE]:
             raise ConfigurationError(
                 f"{out}: was begun with another recipe ({'; '.join(changed[:5])}). Repeat --config, --set, --input and "
                 f"--target of the first call (--config {out / 'config.yaml'} has them all), or choose another --out."
@@ -156,14 +154,6 @@ def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
 
 # Besides what `fit` lets a continuation change: what only prediction and the bundle are told.
 _FREE = {*(f"training.{name}" for name in FREE), "name", "summary", "weights", "tile", "voxel_tolerance"}
-
-
-def _changes(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted({*before, *now}):
-            yield from _changes(before.get(key), now.get(key), f"{path}.{key}" if path else key)
-    elif before != now and path not in _FREE:
-        yield f"{path}: {before} -> {now}"
 
 
 def _name(given: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from image2reg.config import dump_config, load_config
+from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError
 
 
@@ -177,3 +177,13 @@ def test_settings_that_disagree_name_the_options_that_change_them():
         "defaults with --set training.steps=20: training: warmup_steps=20 must be below steps=20. Change it with "
         "--set training.warmup_steps=… or --set training.steps=…."
     )
+
+
+def test_settings_that_differ_are_named_by_their_path():
+    before = Recipe.model_validate({"training": {"steps": 5}})
+    now = Recipe.model_validate({"training": {"steps": 9}, "arguments": {"width": 2}})
+    assert list(changed_settings(before, now).values()) == [
+        "arguments.width: None -> 2",
+        "training.steps: 5 -> 9",
+    ]
+    assert changed_settings(now, now) == {}
