@@ -93,8 +93,9 @@ def fit_dose_response(doses: ArrayLike, responses: ArrayLike, *, level: float = 
     Returns
     -------
     DoseResponse
-        Where a constant fits as well (F test, p > 0.05), there are too few doses, or the best EC50 is not within a
-        decade of the doses, it is NaN with a reason (in the last case with an interval).
+        Where a constant fits as well (F test, p > 0.05), there are too few doses, the best EC50 is not within a decade
+        of the doses, or its interval has no end on either side, it is NaN with a reason (in the last two cases with the
+        interval).
 
     Raises
     ------
@@ -135,6 +136,9 @@ def fit_dose_response(doses: ArrayLike, responses: ArrayLike, *, level: float = 
     low, high = search.interval(place, bar)
     if side := search.side(place):
         without = _none(x, y, level, f"the EC50 is more than a decade {side} the doses", p_flat)
+        return replace(without, low=low, high=high)
+    if low == 0 and math.isinf(high):
+        without = _none(x, y, level, "the responses change with dose, but fit any EC50", p_flat)
         return replace(without, low=low, high=high)
     bottom, top = search.ends(place, slope)
     return DoseResponse(

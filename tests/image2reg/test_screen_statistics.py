@@ -373,6 +373,24 @@ def test_no_effect_an_open_end_and_too_few_doses():
     assert math.isnan(full.ec50)
     assert full.reason == "the EC50 is more than a decade below the doses"
     assert full.low == 0 < full.high < DOSES[DOSES > 0].min()
+    counts = [
+        345,
+        270,
+        257,
+        214,
+        229,
+        242,
+        219,
+        208,
+        207,
+        183,
+        205,
+        212,
+    ]  # they fall, wherever the middle is put
+    falling = fit_dose_response([0, *range(11)], counts)
+    assert math.isnan(falling.ec50)
+    assert (falling.low, falling.high) == (0, math.inf)
+    assert "fit any EC50" in falling.reason
     few = fit_dose_response([0, 1, 2], [0, 1, 2])
     assert few.reason.startswith("2 doses above 0 in 3 wells")
     with pytest.raises(DataError, match=r"a dose of -1; doses are 0 or more, not their logarithms"):
