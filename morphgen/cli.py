@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from image2reg.commands.options import AsJson, Device, Out, Overwrite, Settings
-from image2reg.console import application, emit, progress_bar, run
+from image2reg.console import application, command_line, emit, progress_bar, run
 from image2reg.errors import ConfigurationError
 
 app = application(
@@ -87,7 +86,7 @@ def train_vae(
 
     bundle = train_vae_from(
         data, out, config=config, overrides=_overrides(settings, seed), hold_out=hold_out, resume=resume,
-        device=device, command=shlex.join(["morphgen", *sys.argv[1:]]),
+        device=device, command=command_line("morphgen"),
     )  # fmt: skip
     _trained(bundle, as_json=as_json)
 
@@ -114,7 +113,7 @@ def train_diffusion(
     bundle = train_diffusion_from(
         data, signatures, vae, out, config=config, overrides=_overrides(settings, seed), match=match,
         fill=fill_missing, hold_out=hold_out, resume=resume, device=device,
-        command=shlex.join(["morphgen", *sys.argv[1:]]),
+        command=command_line("morphgen"),
     )  # fmt: skip
     _trained(bundle, as_json=as_json)
 

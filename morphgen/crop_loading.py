@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.nuclei.crops import Crops, cut_crops
+from image2reg.nuclei.voxels import other_pixels
 from image2reg.randomness import generator
 from image2reg.tables.profiles import Profiles
 from morphgen.crops import CropSet
@@ -20,7 +21,6 @@ __all__ = ["crop_set", "open_crops", "refuse_unlike", "split_crops"]
 KEY = "Metadata_Perturbation"
 CONTROL = "Metadata_Control"
 _TRUE = {"1", "1.0", "true", "yes", "control"}
-_PIXEL_TOLERANCE = 0.1
 
 
 def open_crops(path: Path, *, size_px: int = 64) -> Crops:
@@ -81,8 +81,7 @@ def refuse_unlike(
             f"{seen}; {of} have {tuple(size_px)} px and {list(channels)}. Cut crops of that size, and where they show "
             f"the same stains, name those alike, in order: image2reg crops --size {size_px[-1]} {names}."
         )
-    pairs = [(a, b) for a, b in zip(crops.voxel_um, voxel_um, strict=True) if a and b]
-    if any(abs(a / b - 1) > _PIXEL_TOLERANCE for a, b in pairs):
+    if other_pixels(crops.voxel_um, voxel_um):
         raise DataError(
             f"{seen} of {crops.voxel_um} um each; {of} have pixels of {tuple(voxel_um)} um, and sizes in pixels "
             "cannot be compared. Resample the images to one pixel size and cut the crops anew."

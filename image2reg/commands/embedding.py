@@ -47,12 +47,9 @@ def train_encoder(
     as_json: AsJson = False,
 ) -> None:
     """Train an encoder of nuclei; cross-validate it with whole groups held out; write a bundle."""
-    import shlex
-    import sys
-
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.config import load_config
-    from image2reg.console import emit
+    from image2reg.console import command_line, emit
     from image2reg.embedding.encoder import save_encoder
     from image2reg.embedding.groups import group_of, known_levels, refuse_untestable
     from image2reg.embedding.recipe import EncoderRecipe
@@ -95,7 +92,7 @@ def train_encoder(
         progress=not as_json,
     )
     bundle = save_encoder(
-        made, out, tables=tables, command=shlex.join(["image2reg", *sys.argv[1:]]), overwrite=overwrite,
+        made, out, tables=tables, command=command_line("image2reg"), overwrite=overwrite,
         split=f"trained on all {len(cut)} nuclei; scores by {folds}-fold cross-validation, the group of each is named",
     )  # fmt: skip
     shown = [f"{name}\n{_text(table)}" for name, table in tables.items()]

@@ -51,13 +51,11 @@ def explain(
 ) -> None:
     """Show what told the classes apart: Score-CAM with checks, radial profile, spots, enrichment; one HTML page."""
     import json
-    import shlex
-    import sys
 
     import numpy as np
 
     from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
-    from image2reg.console import emit, plain
+    from image2reg.console import command_line, emit, plain
     from image2reg.embedding.contrasts import chromatin_profiles, contrast
     from image2reg.embedding.enrichment import enrichment, read_bed, read_bins
     from image2reg.errors import ConfigurationError
@@ -105,7 +103,7 @@ def explain(
         table,
         variant=variant,
         unit=unit,
-        command=shlex.join(["image2reg", *sys.argv[1:]]),
+        command=command_line("image2reg"),
         provenance={
             **({"trained on": trained[0]} if trained else {}),
             **{name: record[name] for name in ("started", "inputs", "versions")},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +48,7 @@ def link(
 ) -> None:
     """Rank genes for profiles, and score it on genes held out, beside every baseline."""
     from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
-    from image2reg.console import emit
+    from image2reg.console import command_line, emit
     from image2reg.errors import ConfigurationError
     from image2reg.genes.building import read_targets
     from image2reg.linking.kernels import kernel_device
@@ -86,7 +84,7 @@ def link(
                 frame.to_parquet(made / f"{name}.parquet", index=False)
         linking_report(
             made / "report.html", result, title=f"Genes linked to {source.name}",
-            command=shlex.join(["image2reg", *sys.argv[1:]]),
+            command=command_line("image2reg"),
             provenance={"started": record["started"], "inputs": record["inputs"], "versions": record["versions"]},
         )  # fmt: skip
         write_run(made, record)

@@ -83,12 +83,10 @@ def retrieve(
 ) -> None:
     """Rank mechanisms per compound with calibrated probability, p-value and evidence; no call where it is thin."""
     import json
-    import shlex
-    import sys
     from dataclasses import replace
 
     from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
-    from image2reg.console import emit, plain
+    from image2reg.console import command_line, emit, plain
     from image2reg.errors import ConfigurationError
     from image2reg.nuclei.crops import Crops
     from image2reg.report.mechanisms import write_pages
@@ -135,7 +133,7 @@ def retrieve(
         by=by or [], settings=settings, seed=seed,
     )  # fmt: skip
     found = replace(found, notes=(*notes, *found.notes))
-    command = shlex.join(["image2reg", *sys.argv[1:]])
+    command = command_line("image2reg")
     with atomic_directory(out, overwrite=overwrite) as partial:
         for name in ("calls", "ranking", "evidence", "moved"):
             write_csv(getattr(found, name), partial / f"{name}.csv")

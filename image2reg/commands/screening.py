@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,10 +104,10 @@ def _finish_shard(outcome: Outcome, shard: str, *, as_json: bool) -> None:
 
 
 def _finish(result: ScreenResult, settings: Any, out: Path, *, overwrite: bool, as_json: bool) -> None:
-    from image2reg.console import emit
+    from image2reg.console import command_line, emit
     from image2reg.report.screening import screen_report
 
-    command = shlex.join(["image2reg", *sys.argv[1:]])
+    command = command_line("image2reg")
     record = json.loads((out / "run.json").read_text())
     kept = {name: record[name] for name in ("started", "git", "versions", "machine")}
     report = screen_report(

@@ -17,6 +17,7 @@ from image2reg.embedding.objectives import supervised_contrast, variance_invaria
 from image2reg.errors import DataError
 from image2reg.interruption import Interrupted
 from image2reg.models.train import fit
+from image2reg.nuclei.voxels import PIXEL_TOLERANCE, other_pixels
 from image2reg.randomness import integer_seed
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = ["TrainedEncoder", "run_network", "train_encoder"]
 
 # Spread of the brightness that augmentation makes up, in log units; and of pixel noise, in typical brightness.
 _GAIN, _NOISE = 0.1, 0.05
-_VOXEL_TOLERANCE = 0.1
 
 
 class TrainedEncoder:
@@ -105,13 +105,12 @@ class TrainedEncoder:
                 f"{crops.source}: crops of {crops.size_px} px, but encoder {self.recipe.name!r} was trained on crops "
                 f"of {self.crop_px} px. Cut them alike (image2reg crops --size {self.crop_px})."
             )
-        for have, want in zip(crops.voxel_um, self.voxel_um, strict=True):
-            if have is not None and want is not None and abs(have / want - 1) > _VOXEL_TOLERANCE:
-                raise DataError(
-                    f"{crops.source}: pixels of {have:g} um, but encoder {self.recipe.name!r} was trained on pixels of "
-                    f"{want:g} um (within {_VOXEL_TOLERANCE:.0%}). Resample the images before cutting crops, or train "
-                    "an encoder on such images."
-                )
+        if other_pixels(crops.voxel_um, self.voxel_um):
+            raise DataError(
+                f"{crops.source}: pixels of {crops.voxel_um} um (y, x), but encoder {self.recipe.name!r} was trained "
+                f"on pixels of {self.voxel_um} um (within {PIXEL_TOLERANCE:.0%}). Resample the images before cutting "
+                "crops, or train an encoder on such images."
+            )
 
     def probabilities(self, crops: Crops) -> NDArray[np.float32]:
         """Probability of each class, (N, classes) float32."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,10 @@ from image2reg.expression.labels import listed
 from image2reg.expression.landmarks import Alignment, align
 from image2reg.tables.profiles import METADATA
 
-__all__ = ["MOST_FILLED", "align_upright", "refuse_filled", "refuse_separator", "refuse_text"]
+__all__ = ["MOST_FILLED", "align_upright", "refuse_filled", "refuse_text"]
 
 MOST_FILLED = 0.5
 """Of a signature's genes; one that is filled beyond it says "unchanged" of most genes, which nobody measured."""
-
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-
-
-def refuse_separator(path: Path, header: Sequence[str]) -> None:
-    """Refuse a header that is one cell only because its cells are separated by something else than commas."""
-    found = [name for mark, name in _SEPARATORS.items() if len(header) == 1 and mark in header[0]]
-    if found:
-        raise DataError(
-            f"{path}: cells are separated by {found[0]}. Save the table as CSV: commas between cells, points in "
-            "numbers."
-        )
 
 
 def refuse_text(path: Path, texts: pd.DataFrame, numbers: pd.DataFrame, wanted: list[str]) -> None:

@@ -20,10 +20,9 @@ from image2reg.expression.mistakes import (
     MOST_FILLED,
     align_upright,
     refuse_filled,
-    refuse_separator,
     refuse_text,
 )
-from image2reg.tables.cells import refuse_shifted
+from image2reg.tables.cells import refuse_separator, refuse_shifted
 from image2reg.tables.profiles import METADATA, Profiles, as_text
 
 if TYPE_CHECKING:
@@ -263,7 +262,7 @@ def _frame(path: Path) -> pd.DataFrame:
         with _opened(path) as handle:
             header = pd.read_csv(handle, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
             names = list(header.iloc[0])
-            refuse_separator(path, names)
+            refuse_separator(names, path)
             handle.seek(0)
             # Plate 007 stays 007: metadata is text, whatever it looks like.
             text = {name: str for name in names if name.startswith(METADATA)}

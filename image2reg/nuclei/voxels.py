@@ -11,10 +11,12 @@ import numpy as np
 
 from image2reg.errors import ConfigurationError, DataError
 
-__all__ = ["VoxelSize", "square_pixel_um", "voxel_sizes"]
+__all__ = ["PIXEL_TOLERANCE", "VoxelSize", "other_pixels", "square_pixel_um", "voxel_sizes"]
 
 VoxelSize = float | Sequence[float | None] | None
 
+# Crops of pixels that differ by more than this share are at different scales.
+PIXEL_TOLERANCE = 0.1
 # Sides may differ by this factor: calibrations do.
 _SQUARE = 1.05
 
@@ -47,6 +49,12 @@ def voxel_sizes(voxel_um: Any) -> tuple[float | None, float | None, float | None
         )
     z, y, x = (None if size is None else float(size) for size in ([None] * (3 - len(sizes)) + sizes))
     return z, y, x
+
+
+def other_pixels(have: Sequence[float | None], want: Sequence[float | None]) -> bool:
+    """Whether pixel sizes differ by more than a tenth along an axis where both are known."""
+    known = [(a, b) for a, b in zip(have, want, strict=True) if a and b]
+    return any(abs(a / b - 1) > PIXEL_TOLERANCE for a, b in known)
 
 
 def square_pixel_um(sizes: Sequence[float], where: str = "") -> float:

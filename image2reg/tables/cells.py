@@ -140,7 +140,7 @@ def refuse_shifted(frame: pd.DataFrame, path: Path, n_columns: int) -> None:
 
 def refuse_separator(header: Sequence[str], path: Path) -> None:
     """Raise `DataError` when the one column's name is a header with other separators than commas."""
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+    for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
         if len(header) == 1 and mark in str(header[0]):
             raise DataError(
                 f"{path}: its cells are separated by {name}; a table here has commas (and points in numbers). Save it "

@@ -172,7 +172,8 @@ def test_crops_at_another_scale_than_in_training_are_refused(tmp_path: Path) -> 
     encoder = load_encoder(tmp_path / "bundle")
     embed(replace(crops, voxel_um=(None, None)), encoder)
     with pytest.raises(
-        DataError, match=r"pixels of 0\.325 um, but encoder .* was trained on pixels of 0\.65 um"
+        DataError,
+        match=r"pixels of \(0\.325, 0\.325\) um .*, but encoder .* was trained on pixels of \(0\.65, 0\.65\) um",
     ):
         embed(replace(crops, voxel_um=(0.325, 0.325)), encoder)
     larger = drawn_crops(24, size=48)

@@ -183,7 +183,7 @@ def test_other_names_of_genes_are_no_transposed_table(tmp_path, rename, message)
 @pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
 def test_another_separator_is_named(tmp_path, separator, name):
     wide(n=2).to_csv(tmp_path / "a.csv", index=False, sep=separator)
-    with pytest.raises(DataError, match=f"cells are separated by {name}. Save the table as CSV"):
+    with pytest.raises(DataError, match=f"cells are separated by {name}; .* Save it as comma-separated CSV"):
         read_signatures(tmp_path / "a.csv")
 
 
