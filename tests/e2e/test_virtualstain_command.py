@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -120,6 +121,9 @@ def test_many_images_go_on_after_a_failure(
 def test_an_image_over_the_limit_is_refused_before_it_is_decoded(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Imported before: a module first loaded now would keep the patched limit for all tests after this one.
+    for module in ("virtualstain.loading", "virtualstain.predict"):
+        importlib.import_module(module)
     monkeypatch.setattr("image2reg.images.limits.default_max_bytes", lambda: 5000)
     code, _, err = call(
         capsys, monkeypatch, "predict", stack, "--model", MODEL, "--out", tmp_path / "x.ome.tif"
