@@ -13,7 +13,10 @@ _HOME = {
     "Outcome": "runs",
     "Plan": "plan",
     "Shard": "plan",
+    "keep_plan": "kept",
+    "kept_plan": "kept",
     "make_plan": "plan",
+    "planning": "kept",
     "run_plan": "runs",
 }
 

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from image2reg.atomic import atomic_file
-from image2reg.engine.carry_over import carry_over, changed_inputs, read_marker, remove_marker, same_work
-from image2reg.engine.plan import SCHEMA_VERSION, SEEN, UNITS, canonical, make_plan
-from image2reg.errors import DataError
+from image2reg.engine.kept import keep_plan, planning
+from image2reg.engine.plan import UNITS
 from image2reg.locking import run_lock
-from image2reg.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from image2reg.engine.plan import Plan, Shard
 
-__all__ = ["PLAN", "claim_shard"]
-
-PLAN = "plan.jsonl"
-# Shards of a cluster start together and look at the plan one after the other; writing a long one takes seconds.
-_WAIT_S = 600.0
+__all__ = ["claim_shard"]
 
 
 @contextlib.contextmanager
@@ -50,108 +41,7 @@ def claim_shard(directory: Path, plan: Plan, shard: Shard, *, overwrite: bool = 
     """
     with contextlib.ExitStack() as held:
         # Every shard passes here, so none can start between the look at the others and the removal of results.
-        with run_lock(directory, wait_s=_WAIT_S):
-            _keep_plan(directory, plan, overwrite=overwrite)
+        with planning(directory):
+            keep_plan(directory, plan, overwrite=overwrite)
             held.enter_context(run_lock(directory / UNITS / f"shard-{shard.index}-of-{shard.of}"))
         yield
-
-
-def _keep_plan(directory: Path, plan: Plan, *, overwrite: bool) -> None:
-    path = directory / PLAN
-    if path.exists():
-        before = _header(path)
-        if before.get("sha256") == plan.sha256:
-            if overwrite:
-                _remove_foreign(directory / UNITS, plan)
-            if before.get("seen_sha256") == plan.seen_sha256:
-                return
-            plan, changed = _look_again(path, plan)
-            _forget(directory, plan, changed, overwrite=overwrite)
-        elif not overwrite:
-            what = (
-                "go on; units that are the same keep their results"
-                if same_work(before, plan)
-                else "start again"
-            )
-            raise DataError(
-                f"{directory}: holds the results of another plan ({_difference(before, plan)}). Give the inputs and "
-                f"options of that run to continue it, choose another --out, or pass --overwrite to {what}."
-            )
-        else:
-            _refuse_running(directory)
-            carry_over(path, before, plan)
-    with atomic_file(path, overwrite=True) as partial, partial.open("w", encoding="utf-8") as handle:
-        handle.writelines(f"{line}\n" for line in itertools.chain([canonical(plan.header())], plan.lines))
-
-
-def _refuse_running(directory: Path) -> None:
-    for folder in sorted((directory / UNITS).glob("shard-*-of-*")):
-        with run_lock(folder):  # raises, and says who runs there
-            pass
-
-
-def _remove_foreign(units: Path, plan: Plan) -> None:
-    """Remove done markers of other plans, which nothing but a person or an older program can have left."""
-    for marker in units.glob("*.json"):
-        with contextlib.suppress(
-            OSError, ValueError, AttributeError
-        ):  # a damaged one is for the journal to refuse
-            if json.loads(marker.read_text(encoding="utf-8")).get("plan", plan.sha256) != plan.sha256:
-                marker.unlink()
-
-
-def _look_again(path: Path, plan: Plan) -> tuple[Plan, set[int]]:
-    """Give the plan with what was seen of inputs that are gone now, and the units of which an input changed.
-
-    An input that is gone is no change: images may be archived once they are measured.
-    """
-    lines, changed = list(plan.lines), set()
-    with path.open(encoding="utf-8") as handle:
-        for position, line in enumerate(itertools.islice(handle, 1, len(lines) + 1)):
-            if line.rstrip("\n") != lines[position]:
-                before, unit = json.loads(line), plan.unit(position)
-                if changed_inputs(before, unit):
-                    changed.add(position)
-                lines[position] = canonical({**unit, SEEN: {**before.get(SEEN, {}), **unit.get(SEEN, {})}})
-    return make_plan(plan.kind, map(json.loads, lines), plan.settings), changed
-
-
-def _forget(directory: Path, plan: Plan, changed: set[int], *, overwrite: bool) -> None:
-    """Remove markers that say these units are done; the few others of a marker are done anew with them."""
-    stale = {
-        marker: changed.intersection(units)
-        for marker in (directory / UNITS).glob("*.json")
-        if changed and not changed.isdisjoint(units := read_marker(marker).get("units", ()))
-    }
-    if stale and not overwrite:
-        found = sorted(set().union(*stale.values()))
-        raise DataError(
-            f"{directory}: inputs of {counted(len(found), 'finished unit')} changed since (size or time), the first of "
-            f"{plan.unit(found[0])['name']!r}. Pass --overwrite to do these anew and keep the others, or put the files "
-            "back; copies that keep their times (cp -p) count as unchanged."
-        )
-    if stale:
-        _refuse_running(directory)
-    for marker in stale:
-        remove_marker(marker)
-
-
-def _header(path: Path) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as handle:
-            return dict(json.loads(handle.readline()))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{path}: is no plan of this program ({error}). Choose another --out, or remove the file."
-        ) from error
-
-
-def _difference(before: Mapping[str, Any], plan: Plan) -> str:
-    old, new = before.get("settings", {}), plan.settings
-    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    said = [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed[:3]]
-    if before.get("schema_version") != SCHEMA_VERSION:
-        said.append(f"files of version {before.get('schema_version')} then, {SCHEMA_VERSION} now")
-    if before.get("n_units") != len(plan):
-        said.append(f"{before.get('n_units')} units then, {len(plan)} now")
-    return "; ".join(said) or "the units themselves: paths, wells or hashes"

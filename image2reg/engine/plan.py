@@ -65,11 +65,17 @@ class Plan:
     settings : dict
         JSON values that change results; part of the hash.
     lines : tuple of str
-        Each unit as canonical JSON, with a ``name`` of its own. Kept as text: a million units are 0.3 GB so, and
-        several times that as dictionaries.
+        Each unit as canonical JSON, with a ``name`` of its own; of a plan that was read for a shard, only the shard's.
+        Kept as text: a million units are 0.3 GB so, and several times that as dictionaries.
     sha256 : str
     seen_sha256 : str
         Of what the inputs of all units looked like; no part of `sha256`.
+    n_units : int
+        Units of the whole plan.
+    first : int
+        Position of the first of `lines`.
+    made_from : str
+        Tells what the plan was made from, see `make_plan`; no part of `sha256`.
     """
 
     kind: str
@@ -77,14 +83,21 @@ class Plan:
     lines: tuple[str, ...] = field(repr=False)
     sha256: str
     seen_sha256: str
+    n_units: int
+    first: int = 0
+    made_from: str = ""
 
     def __len__(self) -> int:
-        """Count the units."""
-        return len(self.lines)
+        """Count the units of the whole plan."""
+        return self.n_units
+
+    def line(self, position: int) -> str:
+        """One unit as canonical JSON."""
+        return self.lines[position - self.first]
 
     def unit(self, position: int) -> dict[str, Any]:
         """One unit, as it was given."""
-        return dict(json.loads(self.lines[position]))
+        return dict(json.loads(self.line(position)))
 
     def header(self) -> dict[str, Any]:
         """Give the first line of the plan's file."""
@@ -93,12 +106,15 @@ class Plan:
             "kind": self.kind,
             "sha256": self.sha256,
             "seen_sha256": self.seen_sha256,
+            "made_from": self.made_from,
             "n_units": len(self),
             "settings": self.settings,
         }
 
 
-def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> Plan:
+def make_plan(
+    kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], *, made_from: str = ""
+) -> Plan:
     """Fix a plan.
 
     Parameters
@@ -110,6 +126,9 @@ def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[s
         sizes and times of files: it is no part of the hash, but a unit where it changed counts as not done.
     settings : mapping
         JSON values: everything besides the units that changes a result (options, model hash, version).
+    made_from : str
+        A hash of what the units were made from, such as a table of images: a shard that has the same reads its part of
+        the plan where another one left it (`image2reg.engine.kept_plan`) and need not make it again.
 
     Raises
     ------
@@ -125,8 +144,11 @@ def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[s
     seen = hashlib.sha256()
     lines, names, doubled = [], set(), []
     for unit in units:
-        lines.append(canonical(unit))
-        digest.update(b"\n" + canonical({key: unit[key] for key in unit if key != SEEN}).encode())
+        line = bare = canonical(unit)
+        if SEEN in unit:
+            bare = canonical({key: unit[key] for key in unit if key != SEEN})
+        lines.append(line)
+        digest.update(b"\n" + bare.encode())
         seen.update(b"\n" + canonical(unit.get(SEEN, {})).encode())
         if unit["name"] in names:
             doubled.append(unit["name"])
@@ -138,9 +160,15 @@ def make_plan(kind: str, units: Iterable[Mapping[str, Any]], settings: Mapping[s
         )
     if not lines:
         raise DataError(f"plan {kind!r}: nothing to do, no unit was given.")
-    return Plan(kind, json.loads(canonical(settings)), tuple(lines), digest.hexdigest(), seen.hexdigest())
+    return Plan(
+        kind, json.loads(canonical(settings)), tuple(lines), digest.hexdigest(), seen.hexdigest(), len(lines),
+        made_from=made_from,
+    )  # fmt: skip
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical(value: Any) -> str:
     """Write a value as JSON in the one way that is hashed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)

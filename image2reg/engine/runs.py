@@ -147,7 +147,7 @@ def _run(
 def _batches(plan: Plan, missing: Sequence[int], n_workers: int) -> Iterator[Batch]:
     size = max(1, min(_MAX_BATCH, len(missing) // (_BATCHES_PER_WORKER * n_workers)))
     for start in range(0, len(missing), size):
-        yield [(position, plan.lines[position]) for position in missing[start : start + size]]
+        yield [(position, plan.line(position)) for position in missing[start : start + size]]
 
 
 def _write_failures(results: Results, directory: Path) -> None:

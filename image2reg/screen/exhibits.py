@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from image2reg.engine import Outcome
+    from image2reg.screen.planned_fields import PlannedFields
     from image2reg.screen.settings import CallSettings
 
 __all__ = ["make_exhibits"]
@@ -23,11 +23,10 @@ __all__ = ["make_exhibits"]
 
 def make_exhibits(
     outcome: Outcome,
-    units: list[dict[str, Any]],
+    planned: PlannedFields,
     hits: pd.DataFrame,
     wells: pd.DataFrame,
     settings: CallSettings,
-    root: Path,
 ) -> list[Exhibit]:
     """Cut crops of the strongest hits, one perturbation once, beside a control well of the same plate.
 
@@ -54,7 +53,7 @@ def make_exhibits(
             continue
         readout = str(hit["score"]).partition("_")[2]
         try:
-            shown.append(_exhibit(outcome, units, root, str(hit["name"]), readout, well, beside))
+            shown.append(_exhibit(outcome, planned, str(hit["name"]), readout, well, beside))
         except ProjectError:
             continue
     return shown
@@ -70,8 +69,7 @@ def _typical(rows: pd.DataFrame, score: str) -> pd.Series | None:
 
 def _exhibit(
     outcome: Outcome,
-    units: list[dict[str, Any]],
-    root: Path,
+    planned: PlannedFields,
     name: str,
     readout: str,
     well: pd.Series,
@@ -79,13 +77,13 @@ def _exhibit(
 ) -> Exhibit:
     size, parts = 0, []
     for row in (well, control):
-        place = {PLATE: row[PLATE], WELL: row[WELL]}
-        fields = [i for i, unit in enumerate(units) if place.items() <= unit["metadata"].items()]
+        is_here = (planned.metadata[PLATE] == row[PLATE]) & (planned.metadata[WELL] == row[WELL])
+        fields = np.flatnonzero(is_here).tolist()
         tables = [outcome.results.read("nuclei", [i]).assign(_unit=i) for i in fields]
         field = max(tables, key=len)
         size = size or crop_size(field)
         chosen = typical_nuclei(field, readout)
-        images = {str(i): read_unit(units[i], root) for i in chosen["_unit"].unique()}
+        images = {str(i): read_unit(planned.unit(i), planned.root) for i in chosen["_unit"].unique()}
         parts.append(cut(chosen, images, [str(i) for i in chosen["_unit"]], size))
     (crops, channels), (beside, _) = parts
     return Exhibit(name, str(well[WELL]), str(control[WELL]), readout, crops, beside, channels)

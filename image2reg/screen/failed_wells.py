@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from image2reg.screen.plates import PLATE, WELL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import pandas as pd
 
 __all__ = ["with_failed_wells"]
 
 
-def with_failed_wells(wells: pd.DataFrame, units: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def with_failed_wells(wells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
     """Add a row for each planned well that has none, in the order of the plan.
 
     A plate without any row is not added: none of its control wells has a value, so nothing of it can be judged.
@@ -23,8 +21,8 @@ def with_failed_wells(wells: pd.DataFrame, units: Sequence[Mapping[str, Any]]) -
     ----------
     wells : DataFrame
         As `image2reg.screen.wells.well_table` gives it.
-    units : sequence of units
-        The plan (`image2reg.screen.sources.plan_units`).
+    planned : DataFrame, one row per field
+        Metadata of the plan's fields (`image2reg.screen.planned_fields.PlannedFields`).
 
     Returns
     -------
@@ -35,7 +33,6 @@ def with_failed_wells(wells: pd.DataFrame, units: Sequence[Mapping[str, Any]]) -
     import pandas as pd
 
     key = [PLATE, WELL]
-    planned = pd.DataFrame([unit["metadata"] for unit in units])
     planned = planned[planned[PLATE].isin(wells[PLATE])]
     order = pd.MultiIndex.from_frame(planned[key].drop_duplicates())
     lost = planned[~pd.MultiIndex.from_frame(planned[key]).isin(pd.MultiIndex.from_frame(wells[key]))]

@@ -17,7 +17,7 @@ from image2reg.nuclei.quality import field_quality
 from image2reg.nuclei.size import typical_diameter
 from image2reg.provenance import file_sha256
 from image2reg.screen.plates import PLATE
-from image2reg.tables.fields import ImageField, ImageSource
+from image2reg.tables.fields import ImageSource
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,6 @@ __all__ = [
     "feature_names",
     "field_labels",
     "field_segmenter",
-    "field_unit",
     "measure_field",
     "read_unit",
     "without_nuclei",
@@ -42,38 +41,13 @@ _SHARE_OF_LIGHT = 0.5
 _ALIKE = 1.6
 
 
-def field_unit(field: ImageField, hashes: Mapping[Path, str]) -> dict[str, Any]:
-    """Describe a field as a unit of the plan, JSON values only.
-
-    Parameters
-    ----------
-    field : ImageField
-    hashes : mapping of path to sha256
-        Those the manifest gives.
-    """
-    return {
-        "name": field.name,
-        "metadata": {name: value for name, value in field.metadata.items() if value},
-        "images": {
-            channel: {
-                "path": str(source.path),
-                "channel": source.source_channel,
-                "pages": source.n_channels,
-                "voxel_um": source.voxel_um,
-                "sha256": hashes.get(source.path, ""),
-            }
-            for channel, source in field.inputs.items()
-        },
-    }
-
-
 def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
     """Read the channels of a field into one image.
 
     Returns
     -------
     Image
-        (C, Y, X), channels in the order of the manifest.
+        (C, Y, X), channels by name.
 
     Raises
     ------
@@ -116,7 +90,7 @@ def measure_field(
     Parameters
     ----------
     unit : mapping
-        From `field_unit`, paths relative to `root`.
+        Of `image2reg.screen.planned_fields.PlannedFields`, paths relative to `root`.
     root : Path
     settings : mapping
         `image2reg.screen.settings.MeasureSettings` as JSON, ``nuclei`` filled; ``usual_px`` of
@@ -182,9 +156,8 @@ def _nuclear_plane(image: Image, settings: Mapping[str, Any]) -> NDArray[Any]:
     return np.asarray(image.data)[image.channel_index(settings["nuclei"])]
 
 
-def feature_names(units: Sequence[Mapping[str, Any]], settings: MeasureSettings) -> list[str]:
+def feature_names(channels: Sequence[str], settings: MeasureSettings) -> list[str]:
     """Features that `measure_field` may give; those in micrometres need images that know their pixels."""
-    channels = list(dict.fromkeys(channel for unit in units for channel in unit["images"]))
     columns = measure(
         np.zeros((len(channels), 1, 1)),
         np.zeros((1, 1), np.uint8),

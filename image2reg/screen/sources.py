@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from image2reg.engine.plan import SEEN
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.screen.fields import field_unit
 from image2reg.screen.plates import PLATE, WELL, parse_well, well_name
 from image2reg.tables.cells import read_csv
 from image2reg.tables.folder import from_folder
@@ -21,10 +18,8 @@ from image2reg.wording import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["looks_nuclear", "nuclear_channel", "open_screen", "plan_units", "with_layout"]
+__all__ = ["looks_nuclear", "nuclear_channel", "open_screen", "with_layout"]
 
-# Written with every OME-Zarr image, of version 2 or 3; its chunks may be thousands and are not looked at.
-_ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray")
 _NUCLEAR = ("hoechst", "dapi", "dna", "nuclei", "nucleus")
 
 
@@ -173,63 +168,3 @@ def nuclear_channel(manifest: Manifest, asked: str) -> str:
     if len(found) != 1:
         raise ConfigurationError(f"which of the channels {inputs} shows the nuclei? Pass --nuclei NAME.")
     return str(found[0])
-
-
-def plan_units(manifest: Manifest, nuclei: str) -> list[dict[str, Any]]:
-    """Turn the fields of a manifest into units, plate by plate and well by well.
-
-    For images without a hash in the manifest, ``seen`` keeps size and time, so that one replaced later is noticed. A
-    field without the nuclear channel, or without one that other fields of its plate have, says so in ``lacking``: it
-    fails when it is read, as a field does whose file is missing.
-
-    Raises
-    ------
-    DataError
-        The manifest has problems other than missing files, or a field has no well.
-    """
-    frame = manifest.frame
-    bare = frame[frame[WELL] == ""]
-    if len(bare):
-        raise DataError(
-            f"{manifest.source}: {len(bare)} rows have no Metadata_Well, the first is {bare['path'].iloc[0]}. Fill it "
-            "in, or give --pattern for a folder."
-        )
-    wells = {well: well_name(*parse_well(well)) for well in frame[WELL].unique()}
-    plates = frame[PLATE].replace("", manifest.root.resolve().name or "plate")
-    manifest = manifest.replace(frame.assign(**{WELL: frame[WELL].map(wells), PLATE: plates}))
-    hashes = {
-        manifest.root / path: sha for path, sha in zip(frame["path"], frame["sha256"], strict=True) if sha
-    }
-    fields = manifest.fields()
-    expected: dict[str, dict[str, None]] = {}  # of each plate: plates may differ in their stains
-    for field in fields:
-        expected.setdefault(field.metadata[PLATE], {nuclei: None}).update(dict.fromkeys(field.inputs))
-    units, root = [], f"{manifest.root}/"
-    for field in fields:
-        unit = field_unit(field, hashes)
-        if lacking := [name for name in expected[field.metadata[PLATE]] if name not in field.inputs]:
-            unit["lacking"] = lacking
-        for image in unit["images"].values():
-            image["path"] = image["path"].removeprefix(root)
-            if not image["sha256"]:
-                unit.setdefault(SEEN, {}).update(_seen(manifest.root, image["path"]))
-        units.append(unit)
-    order = {plate: number for number, plate in enumerate(dict.fromkeys(plates))}
-
-    def key(unit: dict[str, Any]) -> tuple[Any, ...]:
-        said = unit["metadata"]
-        return order[said[PLATE]], parse_well(said[WELL]), unit["name"]
-
-    return sorted(units, key=key)
-
-
-def _seen(root: Path, name: str) -> dict[str, tuple[int, int]]:
-    """Size and time (ns) of an image's file, or of an OME-Zarr's metadata; of those that are there."""
-    names, found = [name], {}
-    if (root / name).is_dir():
-        names = [f"{name}/{level}{file}" for level in ("", "0/") for file in _ZARR_METADATA]
-    for each in names:
-        with contextlib.suppress(OSError):
-            said = (root / each).stat()
-            found[each] = said.st_size, said.st_mtime_ns
-    return found

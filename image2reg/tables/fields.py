@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from image2reg.images import Image
 
-__all__ = ["IDENTITY", "ImageField", "ImageSource", "image_fields"]
+__all__ = ["IDENTITY", "ImageField", "ImageSource", "image_fields", "source_channel"]
 
 IDENTITY = ("Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Time")
 
@@ -112,11 +112,11 @@ def image_fields(frame: pd.DataFrame, root: Path) -> list[ImageField]:
             item = ImageField(name, {m: str(values[row]) for m, values in metadata}, column["split"][row])
             fields[key] = item
         group = {"input": item.inputs, "target": item.targets, "mask": item.masks}[role]
-        group[channel] = ImageSource(root / path, channel, *_source_channel(source), voxel_um)
+        group[channel] = ImageSource(root / path, channel, *source_channel(source), voxel_um)
     return list(fields.values())
 
 
-def _source_channel(text: str) -> tuple[str | int | None, int | None]:
+def source_channel(text: str) -> tuple[str | int | None, int | None]:
     """Name or position, and the number of channels where the cell reads ``1/3`` (position 1 of 3 pages)."""
     if text == "":
         return None, None

@@ -115,29 +115,28 @@ def killed(engine: str, n_kills: int) -> dict[str, object]:
 def frames(n: int, model: str) -> list[dict[str, object]]:
     """Frames per second of one core, end to end: read, judge, segment, measure, write."""
     from image2reg.screen.fields import measure_field
+    from image2reg.screen.planned_fields import planned_fields
     from image2reg.screen.settings import MeasureSettings
     from image2reg.screen.usual_size import usual_diameter
+    from image2reg.tables import Manifest
 
     rows = []
     for channels in (("DNA",), ("DNA", "GFP")):
         files = {"DNA": "Channel2-*.tif", "GFP": "Channel1-*.tif"}
         listed = {channel: sorted(IMAGES.glob(files[channel]))[: n + 1] for channel in channels}
-        units = [
-            {
-                "name": f"field {i}", "metadata": {"Metadata_Plate": "p", "Metadata_Well": f"w{i}"},
-                "images": {
-                    c: {"path": listed[c][i].name, "channel": None, "pages": None, "voxel_um": [None] * 3, "sha256": ""}
-                    for c in channels
-                },
-            }
+        rows_of = [
+            {"path": listed[c][i].name, "role": "input", "channel": c, "Metadata_Plate": "p", "Metadata_Well": f"A{i + 1:02d}"}
             for i in range(n + 1)
+            for c in channels
         ]  # fmt: skip
+        fields = planned_fields(Manifest(pd.DataFrame(rows_of), IMAGES), "DNA")
+        units = list(fields.units())
         settings = {**MeasureSettings(model=model).model_dump(mode="json"), "nuclei": "DNA"}
         work = partial(measure_field, root=IMAGES, settings=settings)
         work(units[n])  # loads libraries and the model
         with tempfile.TemporaryDirectory() as folder:
             every = 'Metadata_Plate == "p"'
-            settings["usual_px"] = usual_diameter(units, IMAGES, Path(folder), settings, every)
+            settings["usual_px"] = usual_diameter(fields, Path(folder), settings, every)
             begun = time.process_time()
             outcome = run_plan(make_plan("frames", units[:n], {}), work, folder)
             outcome.results.write("nuclei", Path(folder) / "nuclei.parquet", range(n))

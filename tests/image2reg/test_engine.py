@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from engine_work import kill_at_random, nothing, poison, squares
 
-from image2reg.engine import Shard, carry_over, make_plan, run_plan
+from image2reg.engine import Shard, carry_over, keep_plan, kept_plan, make_plan, planning, run_plan
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.locking import run_lock
 
@@ -298,6 +298,52 @@ def test_a_shard_waits_while_another_looks_at_the_plan(tmp_path):
             shard = pool.submit(run_plan, plan_of(4), squares, tmp_path, shard=Shard(2, 2))
             assert not wait([shard], timeout=0.3).done
         assert shard.result(60).n_run == 2
+
+
+def made_from(origin, n_units=10):
+    units = [{"name": f"u{i}", "seed": i} for i in range(n_units)]
+    return make_plan("test", units, {}, made_from=origin)
+
+
+def test_shards_read_their_part_of_the_plan_that_lies_there(tmp_path):
+    assert kept_plan(tmp_path, "a", Shard(1, 3)) is None
+    with planning(tmp_path):
+        keep_plan(tmp_path, made_from("a"))
+    parts = [kept_plan(tmp_path, "a", Shard(i, 3)) for i in (1, 2, 3)]
+    assert [len(part.lines) for part in parts] == [3, 3, 4]
+    assert [len(part) for part in parts] == [10, 10, 10]
+    for part, shard in zip(parts, (Shard(1, 3), Shard(2, 3), Shard(3, 3)), strict=True):
+        outcome = run_plan(part, squares, tmp_path, shard=shard)
+    assert outcome.is_complete
+    whole = run_plan(made_from("a"), squares, tmp_path / "whole")
+    assert tables(outcome, tmp_path) == tables(whole, tmp_path / "whole")
+
+
+def test_a_plan_made_from_something_else_or_cut_short_is_not_read(tmp_path):
+    with planning(tmp_path):
+        keep_plan(tmp_path, made_from("a"))
+    assert kept_plan(tmp_path, "b", Shard(1, 2)) is None
+    with planning(tmp_path):
+        keep_plan(tmp_path, made_from("b"))  # the same units, told by another table: it is found from now on
+    assert len(kept_plan(tmp_path, "b", Shard(2, 2)).lines) == 5
+    path = tmp_path / "plan.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:8]) + "\n")
+    assert kept_plan(tmp_path, "b", Shard(1, 2)) is not None
+    assert kept_plan(tmp_path, "b", Shard(2, 2)) is None
+    path.write_text("{")
+    assert kept_plan(tmp_path, "b", Shard(1, 2)) is None
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_part_of_a_plan_never_takes_the_place_of_a_whole_one(tmp_path, overwrite):
+    with planning(tmp_path):
+        keep_plan(tmp_path, made_from("a"))
+        part = kept_plan(tmp_path, "a", Shard(1, 2))
+        keep_plan(tmp_path, made_from("a", 12), overwrite=True)
+    before = (tmp_path / "plan.jsonl").read_bytes()
+    with pytest.raises(DataError, match=r"replaced just now|another plan"):
+        run_plan(part, squares, tmp_path, shard=Shard(1, 2), overwrite=overwrite)
+    assert (tmp_path / "plan.jsonl").read_bytes() == before
 
 
 def test_markers_of_another_plan_are_removed_when_told(tmp_path):

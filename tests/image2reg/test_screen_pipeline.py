@@ -15,7 +15,7 @@ from small_plate import planted_field, write_plate
 from image2reg.engine import Outcome, Shard
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.report.screening import screen_report
-from image2reg.screen import ScreenSettings, run_screen
+from image2reg.screen import ScreenSettings, planning, run_screen
 from image2reg.screen.fields import feature_names, without_nuclei
 from image2reg.screen.wells import OF_A_WELL
 
@@ -116,6 +116,45 @@ def test_two_shards_and_a_call_that_finishes(plate, finished, tmp_path):
     assert result.seconds == 0.0  # nothing was left to measure
     for name in ("nuclei.parquet", "wells.csv", "hits.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (finished[0] / name).read_bytes()
+
+
+def test_only_the_first_shard_makes_the_plan_and_others_look_at_their_own_images(
+    plate, tmp_path, monkeypatch
+):
+    copy, out = Path(shutil.copytree(plate, tmp_path / "plate")), tmp_path / "out"
+    run(copy, out, shard=Shard(1, 3))
+    opened, open_screen = [], planning.open_screen
+    monkeypatch.setattr(
+        planning, "open_screen", lambda *args, **options: opened.append(args) or open_screen(*args, **options)
+    )
+    fewer = planted_field(np.random.default_rng(1), 0.1, n_nuclei=8)
+    tifffile.imwrite(copy / "A01_DNA.tif", fewer[0])  # the first shard's
+    assert run(copy, out, shard=Shard(2, 3)).n_run == 7
+    assert not opened
+    with pytest.raises(DataError, match=r"1 finished unit changed since .* the first of 'p1/A01'"):
+        run(copy, out, shard=Shard(1, 3))
+    assert run(copy, out, shard=Shard(1, 3), overwrite=True).n_run == 1
+    assert len(opened) == 2
+    frame = pd.read_csv(copy / "manifest.csv")
+    frame.iloc[:-2].to_csv(copy / "manifest.csv", index=False)
+    with pytest.raises(DataError, match=r"another plan \(21 units then, 20 now\)"):
+        run(copy, out, shard=Shard(3, 3))
+
+
+def test_shards_of_a_folder_notice_images_that_came_since(plate, tmp_path):
+    copy, out = Path(shutil.copytree(plate, tmp_path / "plate")), tmp_path / "out"
+    (copy / "manifest.csv").unlink()
+    layout = pd.read_csv(plate / "manifest.csv").filter(like="Metadata_").drop_duplicates()
+    layout.drop(columns="Metadata_Plate").to_csv(tmp_path / "layout.csv", index=False)
+    options = {"data": copy, "channels": ["DNA", "GFP"], "layout": tmp_path / "layout.csv"}
+    late = copy / "C07_DNA.tif", copy / "C07_GFP.tif"
+    for path in late:
+        path.rename(tmp_path / path.name)
+    assert run(None, out, shard=Shard(1, 2), **options).n_units == 20
+    for path in late:
+        (tmp_path / path.name).rename(path)
+    with pytest.raises(DataError, match=r"another plan \(20 units then, 21 now\)"):
+        run(None, out, shard=Shard(2, 2), **options)
 
 
 def test_a_finished_screen_is_kept_unless_told(finished, plate, tmp_path):
@@ -455,8 +494,7 @@ def test_a_wrong_readout_is_refused_before_any_image_is_read(plate, finished, tm
         run(plate, tmp_path / "out", settings=settings)
     assert not (tmp_path / "out").exists()
     measured = set(finished[1].wells.filter(regex="^(Nuclei|Well)_"))
-    units = [{"images": {"DNA": {}, "GFP": {}}}]
-    assert measured == {*OF_A_WELL, *feature_names(units, SETTINGS.measure)}
+    assert measured == {*OF_A_WELL, *feature_names(["DNA", "GFP"], SETTINGS.measure)}
 
 
 def test_wrong_options_are_explained(plate, finished, tmp_path):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
 from image2reg.screen import parse_well, select_rows
+from image2reg.screen.planned_fields import planned_fields
 from image2reg.screen.plates import control_columns, plate_grid, plate_shape, well_name
-from image2reg.screen.sources import plan_units
 from image2reg.tables.manifest import Manifest
 
 FRAME = pd.DataFrame(
@@ -112,12 +112,12 @@ def test_a_unit_says_what_its_image_looked_like_unless_its_hash_is_known(tmp_pat
     def seen(value, sha256=""):
         write(Image(np.full((1, 8, 8), value, np.uint16), "CYX", channels=("DNA",)), path, overwrite=True)
         row = {"path": name, "role": "input", "channel": "DNA", "Metadata_Well": "A01", "sha256": sha256}
-        (unit,) = plan_units(Manifest(pd.DataFrame([row]), tmp_path), "DNA")
+        (unit,) = planned_fields(Manifest(pd.DataFrame([row]), tmp_path), "DNA").units()
         return unit.get("seen")
 
     path = tmp_path / name
     first = seen(1)
-    assert first == {k: (v.st_size, v.st_mtime_ns) for k, v in ((k, (tmp_path / k).stat()) for k in first)}
+    assert first == {k: [v.st_size, v.st_mtime_ns] for k, v in ((k, (tmp_path / k).stat()) for k in first)}
     assert all(k.startswith(name) for k in first)
     time.sleep(0.02)
     assert seen(2) != first != {}

@@ -9,13 +9,14 @@ from small_plate import write_plate
 from image2reg.errors import ConfigurationError
 from image2reg.screen import ScreenSettings, run_screen
 from image2reg.screen.fields import measure_field
+from image2reg.screen.planned_fields import planned_fields
 from image2reg.screen.settings import MeasureSettings
-from image2reg.screen.sources import open_screen, plan_units
+from image2reg.screen.sources import open_screen
 
 
 def test_a_screen_segments_in_eight_poses_when_told_to(tmp_path) -> None:
     write_plate(tmp_path, doses=(1,))
-    unit = plan_units(open_screen(tmp_path / "manifest.csv"), "DNA")[0]
+    unit = planned_fields(open_screen(tmp_path / "manifest.csv"), "DNA").unit(0)
     plain, posed = (
         measure_field(
             unit,
