@@ -19,8 +19,10 @@ __all__ = ["Batch", "Work", "lost", "work_through"]
 Batch = Sequence[tuple[int, str]]  # position in the plan, the unit's line
 Work = Callable[[Mapping[str, Any]], "dict[str, pd.DataFrame]"]
 
-# What a kill may cost: the units since the last commit.
-_COMMIT_S, _COMMIT_UNITS = 10.0, 2000
+# What a kill may cost: the units since the last commit. A twentieth of the time that this process runs, within bounds,
+# so that days of work leave no million files.
+_COMMIT_S, _COMMIT_UNITS = (10.0, 120.0), 2000
+_STARTED = time.monotonic()
 
 
 def work_through(batch: Batch, work: Work, journal: Journal, *, should_stop: Callable[[], bool]) -> int:
@@ -47,7 +49,10 @@ def work_through(batch: Batch, work: Work, journal: Journal, *, should_stop: Cal
             break
         done.append(_attempt(position, json.loads(line), work))
         n_run += 1
-        if len(done) >= _COMMIT_UNITS or time.monotonic() - since > _COMMIT_S:
+        now = time.monotonic()
+        if len(done) >= _COMMIT_UNITS or now - since > min(
+            max((now - _STARTED) / 20, _COMMIT_S[0]), _COMMIT_S[1]
+        ):
             journal.commit(done)
             done, since = [], time.monotonic()
     journal.commit(done)

@@ -246,18 +246,18 @@ class Results:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        schema, n_rows, held = self._schema(table), 0, []
+        schema, n_rows, n_held, held = self._schema(table), 0, 0, []
         with (
             atomic_file(path, overwrite=overwrite) as partial,
             pq.ParquetWriter(partial, schema, compression="zstd") as writer,
         ):
             for piece in self._pieces(table, schema, positions):
                 held.append(piece)
-                n_rows += len(piece)
-                while sum(map(len, held)) >= _ROW_GROUP:
+                n_rows, n_held = n_rows + len(piece), n_held + len(piece)
+                while n_held >= _ROW_GROUP:
                     whole = pa.concat_tables(held)
                     writer.write_table(whole.slice(0, _ROW_GROUP).combine_chunks(), _ROW_GROUP)
-                    held = [whole.slice(_ROW_GROUP)]
+                    held, n_held = [whole.slice(_ROW_GROUP)], n_held - _ROW_GROUP
             if held:
                 writer.write_table(pa.concat_tables(held).combine_chunks(), _ROW_GROUP)
         return n_rows
@@ -292,19 +292,28 @@ class Results:
 
     def _pieces(self, table: str, schema: pa.Schema, positions: Iterable[int]) -> Iterator[pa.Table]:
         open_parts: OrderedDict[str, pa.Table] = OrderedDict()
-        for position in positions:
-            marker = self.markers[self.owner[position]] if self.owner[position] >= 0 else None
-            if marker is None or table not in marker.bounds:
+        for number, first, last in self._runs(np.fromiter(positions, np.int64)):
+            marker = self.markers[number]
+            if table not in marker.bounds:
                 continue
-            first, end = marker.bounds[table][self.index[position] : self.index[position] + 2]
-            if first == end:
+            begin, end = marker.bounds[table][[first, last + 1]].tolist()
+            if begin == end:
                 continue
             if marker.name not in open_parts:
                 open_parts[marker.name] = self._load(table, marker.name, schema)
                 if len(open_parts) > _OPEN_PARTS:
                     open_parts.popitem(last=False)
             open_parts.move_to_end(marker.name)
-            yield open_parts[marker.name].slice(first, end - first)
+            yield open_parts[marker.name].slice(begin, end - begin)
+
+    def _runs(self, positions: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+        """Units that follow each other in a marker as one: its number, and which of its units are first and last."""
+        owner, index = self.owner[positions], self.index[positions]
+        cuts = np.flatnonzero((np.diff(owner) != 0) | (np.diff(index) != 1)) + 1
+        starts, ends = np.append(0, cuts), np.append(cuts, len(positions))
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            if start < end and owner[start] >= 0:
+                yield int(owner[start]), int(index[start]), int(index[end - 1])
 
     def _load(self, table: str, marker: str, schema: pa.Schema) -> pa.Table:
         import pyarrow as pa

@@ -33,10 +33,10 @@ def gene_scores(
     Returns
     -------
     DataFrame, best first
-        `gene`, ``score``, ``n_reagents``, ``n_hits``, ``effect`` (median over reagents), ``second_effect`` (second
-        strongest reagent on the side of the median: one reagent alone may be off target), ``agreement`` (share of
-        reagents on that side), ``p`` (Simes' over reagents that may be called, those with a q), ``q``, ``hit``. A
-        gene none of whose reagents has enough wells is ranked last, with neither p nor q.
+        `gene`, ``score``, ``n_reagents`` (those with an effect), ``n_hits``, ``effect`` (median over reagents),
+        ``second_effect`` (second strongest reagent on the side of the median: one reagent alone may be off target),
+        ``agreement`` (share of reagents on that side), ``p`` (Simes' over reagents that may be called, those with a
+        q), ``q``, ``hit``. A gene none of whose reagents has enough wells is ranked last, with neither p nor q.
 
     Raises
     ------
@@ -49,22 +49,23 @@ def gene_scores(
         raise DataError(
             f"genes: no column {gene!r} in the hits; group by it too. There are {list(hits.columns)}."
         )
-    rows = hits[~hits["is_control"] & hits[gene].astype(str).ne("") & hits["effect"].notna()]
+    rows = hits[~hits["is_control"] & hits[gene].astype(str).ne("")]
     if rows.empty:
         raise DataError(
             f"genes: column {gene!r} is empty for every reagent. Fill it in the manifest or the layout."
         )
     found = []
     for (name, score), reagents in rows.groupby([gene, "score"], sort=False):
-        effects = reagents["effect"].to_numpy(np.float64)
-        side = np.sign(np.median(effects)) or 1.0
+        effects = reagents["effect"].dropna().to_numpy(np.float64)
+        middle = float(np.median(effects)) if len(effects) else np.nan
+        side = np.sign(middle) or 1.0
         ordered = np.sort(side * effects)[::-1]
         found.append(
             {
                 gene: name, "score": score, "n_reagents": len(effects), "n_hits": int(reagents["hit"].sum()),
-                "effect": float(np.median(effects)),
+                "effect": middle,
                 "second_effect": float(side * ordered[1]) if len(ordered) > 1 else np.nan,
-                "agreement": float((side * effects > 0).mean()),
+                "agreement": float((side * effects > 0).mean()) if len(effects) else np.nan,
                 "p": simes(reagents.loc[reagents["q"].notna(), "p"]),
             }
         )  # fmt: skip

@@ -21,6 +21,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from engine_work import kill_at_random, nothing, squares  # noqa: E402
 
 from image2reg.engine import Shard, make_plan, run_plan  # noqa: E402
+from image2reg.screen.plates import well_name  # noqa: E402
 
 DATA = Path(os.environ.get("VIRTUALSTAIN_DATA", ROOT.parent / "shared" / "data"))
 IMAGES = DATA / "sbs_bbbc013_u2os_translocation" / "images"
@@ -152,6 +154,61 @@ def frames(n: int, model: str) -> list[dict[str, object]]:
     return rows
 
 
+def screen_table(path: Path) -> None:
+    """Write the table of images of a genome-wide screen; names only, there are no images."""
+    wells, sites = [well_name(row, column) for row in range(16) for column in range(24)], range(16)
+    n_plates = FRAMES // (len(wells) * len(sites) * 3)
+    number = np.arange(FRAMES)
+    plate, well, site = number // (3 * 16 * 384), number // (3 * 16) % 384, number // 3 % 16
+    channel = np.array(["DNA", "GFP", "Actin"], object)[number % 3]
+    is_control = well % 24 < 2
+    text = {
+        "Metadata_Plate": np.array([f"plate{i}" for i in range(n_plates)], object)[plate],
+        "Metadata_Well": np.array(wells, object)[well], "Metadata_Site": np.array([str(i) for i in sites], object)[site],
+    }  # fmt: skip
+    gene = np.array([f"G{i}" for i in range(n_plates * 128)], object)[plate * 128 + well // 3]
+    frame = pd.DataFrame(
+        {
+            "path": ["{}/{}_s{}_{}.tif".format(*parts) for parts in zip(*text.values(), channel, strict=True)],
+            "role": "input", "channel": channel, **text, "Metadata_Gene": np.where(is_control, "", gene),
+            "Metadata_Perturbation": np.where(is_control, "OTP", gene + "_" + (well % 3).astype(str).astype(object)),
+        }
+    )  # fmt: skip
+    frame.to_parquet(path, index=False)
+
+
+def plan_once(folder: Path, shard: str) -> dict[str, float]:
+    """Seconds and memory of a shard of a genome-wide screen before its first image; run in a process of its own."""
+    from image2reg.screen.planning import Asked, plan_shard
+    from image2reg.screen.settings import ScreenSettings
+
+    settings = ScreenSettings.model_validate({"measure": {"model": "classical", "diameter_px": 25}})
+    control = 'Metadata_Perturbation == "OTP"'
+    asked = Asked(folder / "images.parquet", control, None, settings, (), None, None, False, "cpu", "")
+    before = time.process_time()
+    plan = plan_shard(asked, folder / "screen", Shard.parse(shard), overwrite=False)
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3
+    return {
+        "fields": len(plan.lines),
+        "of": len(plan),
+        "cpu_s": time.process_time() - before,
+        "peak_mb": peak,
+    }
+
+
+def planned() -> list[dict[str, float]]:
+    """The first shard of a hundred, which makes the plan, and another."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        screen_table(Path(folder) / "images.parquet")
+        for shard in ("1/100", "57/100"):
+            command = [sys.executable, __file__, "--only-plan", folder, shard]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found.append(json.loads(done.stdout) | {"shard": shard})
+        found[0]["plan_mb"] = (Path(folder) / "screen" / "plan.jsonl").stat().st_size / 1e6
+    return found
+
+
 def tables(result: dict[str, object]) -> list[dict[str, object]]:
     memory, rows = result["empty"], []
     rows += [
@@ -192,6 +249,15 @@ def tables(result: dict[str, object]) -> list[dict[str, object]]:
             f"table of nuclei at {PAPER_NUCLEI} per frame (as in the screen's test images) and {one['bytes_per_nucleus']:.0f} bytes each",
             f"{n_frames * PAPER_NUCLEI * one['bytes_per_nucleus'] / 1e9:.0f} GB",
         ],
+        *(
+            [
+                f"before the first image of shard {row['shard']}, {what}",
+                f"{row['cpu_s']:.1f} s of processor, peak {row['peak_mb']:,.0f} MB",
+            ]
+            for row, what in zip(
+                result["planned"], ("which makes the plan", "which reads its part"), strict=True
+            )
+        ),
         ["the engine's own part of all that", f"{n_frames * memory[-1]['cpu_ms'] / 1e3:.0f} s"],
     ]
     two = result["frames"][1]
@@ -199,6 +265,9 @@ def tables(result: dict[str, object]) -> list[dict[str, object]]:
         f"Segmenter `{one['model']}`, {one['nuclei_per_field']:.0f} nuclei per field, {one['fields']} fields; reading, quality, segmentation, all features and writing included. The diameter is not given: it is measured once per screen, on nine fields, which is not counted. Scaling by area is generous: these fields hold several times the nuclei of the screen's.",
         f"With a second channel measured, {two['cpu_s_per_field']:.2f} s per field, {two['frames_per_s']:.2f} frames per second and core. Processor times, taken while other jobs ran on the machine.",
     ]
+    notes.append(
+        f"The plan of {FRAMES:,} images in three channels is {result['planned'][0]['plan_mb']:,.0f} MB of text; names only, there are no images: a shard looks at the size and time of each of its own, the first at those of all."
+    )
     if not HAS_DASK:
         notes.append("dask was not installed: its rows are left out.")
     return [
@@ -222,7 +291,11 @@ def main() -> None:
     parser.add_argument("--fields", type=int, default=12, help="real fields that are timed")
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--only-empty", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--only-plan", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.only_plan:
+        print(json.dumps(plan_once(Path(asked.only_plan[0]), asked.only_plan[1])))
+        return
     if asked.only_empty:
         print(json.dumps(empty_units(asked.only_empty)))
         return
@@ -231,6 +304,7 @@ def main() -> None:
         "equal": equal_bytes(300),
         "killed": [killed(engine, asked.kills) for engine in (["local", "dask"] if HAS_DASK else ["local"])],
         "frames": frames(asked.fields, asked.model),
+        "planned": planned(),
     }
     result |= {
         "ms_per_empty_unit": result["empty"][-1]["cpu_ms"], "identical": all(result["equal"].values()),

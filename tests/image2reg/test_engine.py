@@ -12,13 +12,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from engine_work import kill_at_random, nothing, poison, squares
 
-from image2reg.engine import Shard, carry_over, keep_plan, kept_plan, make_plan, planning, run_plan
+from image2reg.engine import Shard, batches, carry_over, keep_plan, kept_plan, make_plan, planning, run_plan
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.locking import run_lock
 
@@ -49,6 +51,20 @@ def test_rows_are_in_the_order_of_the_plan(tmp_path):
     assert list(rows.Metadata_Unit) == [f"u{i}" for i in range(40) for _ in range(i % 4)]
     assert list(outcome.results.read("units", [7, 3]).Metadata_Unit) == ["u7", "u3"]
     assert (outcome.n_run, outcome.is_complete) == (40, True)
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_units_are_read_in_any_order_and_selection(tmp_path, n_workers):
+    outcome = run_plan(plan_of(90), squares, tmp_path, n_workers=n_workers)
+    (tmp_path / "units" / "rows").joinpath(outcome.results.markers[2].name + ".parquet").unlink()
+    results = run_plan(
+        plan_of(90), squares, tmp_path, shard=Shard(1, 90)
+    ).results  # units of that part are missing
+    rng = np.random.default_rng(0)
+    for positions in (range(90), [], [5], range(89, -1, -1), rng.integers(0, 90, 60).tolist()):
+        single = [results.read("rows", [position]) for position in positions]
+        expected = pd.concat([results.read("rows", []), *single], ignore_index=True)
+        pd.testing.assert_frame_equal(results.read("rows", positions), expected, check_dtype=bool(single))
 
 
 def test_schemas_of_parts_are_read_once_however_often_the_table_is(tmp_path, monkeypatch):
@@ -408,6 +424,23 @@ def test_units_without_results_cost_one_file_for_hundreds(tmp_path):
     outcome = run_plan(plan_of(9000), nothing, tmp_path)
     assert outcome.is_complete
     assert len(list((tmp_path / "units").glob("*.json"))) <= 20
+
+
+def test_a_kill_costs_a_twentieth_of_the_run_and_days_leave_few_files(tmp_path, monkeypatch):
+    clock, commits = [1000.0], [1000.0]
+    monkeypatch.setattr(batches, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(batches, "_STARTED", 1000.0)
+    journal = SimpleNamespace(commit=lambda done: commits.append(clock[0]) if done else None)
+
+    def two_seconds(unit):
+        clock[0] += 2.0
+        return {}
+
+    units = [(i, json.dumps({"name": f"u{i}"})) for i in range(14_000)]
+    assert batches.work_through(units, two_seconds, journal, should_stop=lambda: False) == 14_000
+    at = np.array(commits) - 1000
+    assert (np.diff(at) <= np.clip(at[1:] / 20, 10, 120) + 2.0).all()
+    assert len(commits) < 350
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])

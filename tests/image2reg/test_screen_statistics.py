@@ -287,6 +287,21 @@ def test_genes_gather_their_reagents():
         gene_scores(hits, "Metadata_Symbol")
 
 
+def test_a_gene_without_any_effect_is_ranked_last_and_no_error():
+    """A readout that does not vary in the controls has no score, of no reagent."""
+    hits = pd.DataFrame(
+        {
+            "Metadata_Gene": ["A", "A", "B"], "score": "z", "effect": [np.nan, np.nan, 0.2], "p": [np.nan, np.nan, 0.6],
+            "hit": False, "q": [np.nan, np.nan, 0.6], "is_control": False,
+        }
+    )  # fmt: skip
+    genes = gene_scores(hits).set_index("Metadata_Gene")
+    assert list(genes.index) == ["B", "A"]
+    assert genes.loc["A", "n_reagents"] == 0
+    assert genes.loc["A", ["effect", "second_effect", "agreement", "p", "q"]].isna().all()
+    assert not gene_scores(hits.iloc[:2])["hit"].any()
+
+
 def test_pathways_with_too_many_hits(tmp_path):
     path = tmp_path / "sets.gmt"
     sets = {"good": range(10), "none": range(50, 60)}
