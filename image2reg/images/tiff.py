@@ -59,8 +59,7 @@ def read_tiff(
             metadata = describe(path, tif, len(chain))
             if not tif.series:
                 raise DataError(f"{path}: holds no image series. Export it again.")
-            series = tif.series[0]
-            _refuse_several(path, tif)
+            series = _own_series(path, tif)
             planes, letters = _planes(path, tif, series, chain, max_bytes)
         data, letters = _name_axes(path, planes, letters, axes=axes, n_names=n_names)
         _cross_check(path, metadata, dict(zip(letters, data.shape, strict=True)), data.dtype)
@@ -70,16 +69,28 @@ def read_tiff(
         return Image(data, letters, metadata.voxel_um, names, str(path), max_bytes, metadata.annotations)
 
 
-def _refuse_several(path: Path, tif: tifffile.TiffFile) -> None:
-    """Say which image of several is read; refuse where the others may be a damaged part of the first."""
+def _own_series(path: Path, tif: tifffile.TiffFile) -> Any:
+    """First image with planes in this file (a set's files each list all images of the set); say if it has more.
+
+    Raises
+    ------
+    DataError
+        Several images that no OME-XML tells apart: the others may be a damaged part of the first.
+    """
     shapes = [series.shape for series in tif.series]
     if len(shapes) > 1 and not tif.is_ome:
         raise DataError(
-            f"{path}: holds {len(shapes)} images of different shapes {shapes[:4]}, or its pages are damaged. "
-            "Save the wanted image as a file of its own."
+            f"{path}: holds {len(shapes)} images, of shapes {shapes[:4]}, and not one stack; or its pages are "
+            "damaged. Save the wanted image as a file of its own, or all planes as one stack."
         )
-    if len(shapes) > 1:
-        _logger.warning("%s: holds %d images; the first one, %s, is read.", path, len(shapes), shapes[0])
+    own = [series for series in tif.series if any(_lies_in(tif, page) for page in series.pages)]
+    if len(own) > 1:
+        _logger.warning("%s: holds %d images; the first one, %s, is read.", path, len(own), own[0].shape)
+    return own[0] if own else tif.series[0]
+
+
+def _lies_in(tif: tifffile.TiffFile, page: Any) -> bool:
+    return page is not None and page.parent.filehandle.path == tif.filehandle.path
 
 
 def _planes(
@@ -98,7 +109,7 @@ def _planes(
     if dtype.kind not in "buif":
         raise DataError(f"{path}: voxels of type {dtype} are not supported; allowed are integers and floats.")
     offset = series.dataoffset
-    if offset is not None:
+    if offset is not None and _lies_in(tif, series.keyframe) and not series.is_multifile:
         size, needed = path.stat().st_size, n_bytes(series.shape, dtype)
         if offset + needed > size:
             raise DataError(

@@ -187,7 +187,7 @@ def test_several_images_in_one_plain_tiff_are_refused(tmp_path, volume):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         tif.write(volume, metadata={"axes": "ZYX"}, photometric="minisblack")
         tif.write(volume[0, :5, :5], metadata={"axes": "YX"})
-    with pytest.raises(DataError, match=r"holds 2 images of different shapes \[\(4, 20, 30\), \(5, 5\)\]"):
+    with pytest.raises(DataError, match=r"holds 2 images, of shapes \[\(4, 20, 30\), \(5, 5\)\]"):
         read(tmp_path / "a.tif")
 
 
@@ -222,3 +222,31 @@ def test_an_ome_tiff_set_is_read_from_its_folder_only(tmp_path, volume):
         else:
             with pytest.raises(DataError, match=r"outside the folder of this file|missing from the"):
                 read(inside / "a.ome.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_file_of_a_set_of_positions_gives_its_own_position(tmp_path, volume, compression):
+    """Every file of such a set describes the images of all of them, as Bio-Formats writes it."""
+    image = (
+        '<Image ID="Image:{0}"><Pixels ID="Pixels:{0}" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" '
+        'SizeZ="1" SizeC="2" SizeT="1" PhysicalSizeX="0.{1}" PhysicalSizeY="0.{1}"><Channel ID="Channel:{0}:0" '
+        'Name="DNA {0}"/><Channel ID="Channel:{0}:1" Name="ER {0}"/><TiffData IFD="0" PlaneCount="2">'
+        '<UUID FileName="{0}.ome.tif">urn:uuid:{0}</UUID></TiffData></Pixels></Image>'
+    )
+    images = "".join(image.format(position, position + 1) for position in (0, 1))
+    for position in (0, 1):
+        root = f'UUID="urn:uuid:{position}" Creator="{position * 100 * "x"}"'
+        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" {root}>{images}</OME>'
+        planes = volume[2 * position : 2 * position + 2]
+        file = tmp_path / f"{position}.ome.tif"
+        tifffile.imwrite(
+            file, planes, description=xml, metadata=None, compression=compression, photometric="minisblack"
+        )
+    for position in (0, 1):
+        found = read(tmp_path / f"{position}.ome.tif")
+        np.testing.assert_array_equal(found.load().data, volume[2 * position : 2 * position + 2])
+        size = (position + 1) / 10
+        assert (found.channels, found.voxel_um) == (
+            (f"DNA {position}", f"ER {position}"),
+            (None, size, size),
+        )
