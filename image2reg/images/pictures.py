@@ -13,24 +13,29 @@ from image2reg.images.image import Image
 from image2reg.images.limits import refuse_oversized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from PIL.ImageFile import ImageFile
 
 __all__ = ["open_picture", "read_picture"]
 
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    "BMP",
+)  # of the names `read` takes for pictures; Pillow has others, and runs programs for some
 _GREY = {"L": np.uint8, "1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "F": np.float32}
 
 
 @contextlib.contextmanager
-def open_picture(path: Path) -> Iterator[ImageFile]:
+def open_picture(path: Path, formats: Sequence[str] = _FORMATS) -> Iterator[ImageFile]:
     """Open with Pillow, without its warning about large pictures: our own limit is checked instead."""
     from PIL import Image as Picture
 
     limit, Picture.MAX_IMAGE_PIXELS = Picture.MAX_IMAGE_PIXELS, None
     try:
-        with Picture.open(path) as picture:
+        with Picture.open(path, formats=formats) as picture:
             yield picture
     finally:
         Picture.MAX_IMAGE_PIXELS = limit
@@ -39,12 +44,12 @@ def open_picture(path: Path) -> Iterator[ImageFile]:
 def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
     """Decode a picture: grey as (Y, X), colour as (C, Y, X) uint8 with channels R, G, B.
 
-    Palettes are expanded and transparency is dropped. A picture has no voxel size.
+    Palettes are expanded, those of greys only to grey, and transparency is dropped. A picture has no voxel size.
 
     Raises
     ------
     DataError
-        Damaged or truncated, or it holds several frames.
+        Damaged or truncated, it holds several frames, or more than 8 bits of a colour.
     ResourceError
         Larger than `max_bytes` decoded; checked from its header.
     """

@@ -15,13 +15,12 @@ import numpy as np
 from image2reg.errors import DataError
 from image2reg.images.door import reading
 from image2reg.images.lazy import LazyArray
-from image2reg.images.tiff_codec import decode_page
+from image2reg.images.tiff_codec import OpenFiles, decode_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import tifffile
     from numpy.typing import NDArray
 
 __all__ = ["Plane", "TiffPlanes", "quiet"]
@@ -77,17 +76,17 @@ class TiffPlanes(LazyArray):
             values = np.empty([part.stop - part.start for part in box], dtype=self.dtype)
             n_lead = len(self.lead)
             grid = np.arange(math.prod(self.lead)).reshape(self.lead)[box[:n_lead]]
-            with _OpenFiles() as files:
+            with OpenFiles() as files:
                 for position, index in np.ndenumerate(grid):
                     values[position] = self._plane(files, self.planes[index])[box[n_lead:]]
             return values
 
-    def _plane(self, files: _OpenFiles, plane: Plane) -> NDArray[Any]:
+    def _plane(self, files: OpenFiles, plane: Plane) -> NDArray[Any]:
         with self._lock:
             if plane in self._cache:
                 self._cache.move_to_end(plane)
                 return self._cache[plane]
-        values = decode_page(plane.file, files.open(plane.file), plane.page)
+        values = decode_page(plane.file, files, plane.page)
         if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
             raise DataError(
                 f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata "
@@ -100,27 +99,6 @@ class TiffPlanes(LazyArray):
             while len(self._cache) > max(1, _CACHE_BYTES // max(1, values.nbytes)):
                 self._cache.popitem(last=False)
         return values
-
-
-class _OpenFiles:
-    """TIFF files opened once per read, closed together."""
-
-    def __init__(self) -> None:
-        self._files: dict[Path, tifffile.TiffFile] = {}
-
-    def __enter__(self) -> _OpenFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def open(self, path: Path) -> tifffile.TiffFile:
-        import tifffile
-
-        if path not in self._files:
-            self._files[path] = tifffile.TiffFile(path)
-        return self._files[path]
 
 
 @contextlib.contextmanager

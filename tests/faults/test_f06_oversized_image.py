@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import struct
 import tracemalloc
 import zlib
@@ -98,6 +99,22 @@ def test_a_segment_that_inflates_to_more_than_its_page(tmp_path, monkeypatch):
     path.write_bytes(bytes(content))
     # Segments below 1 MiB are trusted with their thousandfold; this one is small for the sake of the test.
     monkeypatch.setattr("image2reg.images.tiff_codec._SMALL_SEGMENT_BYTES", 1000)
+    assert "holds more than the 65536 bytes its metadata declare" in refusal(path, DataError, load=True)
+
+
+@pytest.mark.parametrize("n_streams", [1, 60])
+def test_a_small_segment_of_lzma_that_inflates_to_more_than_its_page(tmp_path, n_streams):
+    """LZMA grows seven thousandfold, and its streams may follow each other."""
+    path = tmp_path / "bomb.tif"
+    planes = np.random.default_rng(0).integers(0, 255, (256, 256), np.uint8)
+    tifffile.imwrite(path, planes, compression="lzma", metadata=None, rowsperstrip=256)
+    np.testing.assert_array_equal(opened(path, load=True).data, planes)
+    with tifffile.TiffFile(path) as tif:
+        offset, count = tif.pages[0].dataoffsets[0], tif.pages[0].databytecounts[0]
+    content = bytearray(path.read_bytes())
+    bomb = lzma.compress(bytes(60_000_000 // n_streams)) * n_streams
+    content[offset : offset + count] = bomb[:count].ljust(count, b"\0")
+    path.write_bytes(bytes(content))
     assert "holds more than the 65536 bytes its metadata declare" in refusal(path, DataError, load=True)
 
 
