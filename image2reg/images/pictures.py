@@ -62,5 +62,17 @@ def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
             raise DataError(f"{path}: holds {n_frames} frames. Save each as one file, or all as one TIFF.")
         if grey is not None:
             return Image(np.array(picture), "YX", source=str(path), max_bytes=max_bytes)
+        if any("16" in str(tile[3]) for tile in picture.tile):
+            raise DataError(
+                f"{path}: holds 16 bits per colour, of which 8 would be read. Save it as TIFF, or each channel as "
+                "a grey picture."
+            )
+        if picture.mode == "LA" or (picture.mode == "P" and _is_grey(picture.getpalette("RGB") or [])):
+            return Image(np.array(picture.convert("L")), "YX", source=str(path), max_bytes=max_bytes)
         values = np.ascontiguousarray(np.moveaxis(np.array(picture.convert("RGB")), -1, 0))
     return Image(values, "CYX", channels=("R", "G", "B"), source=str(path), max_bytes=max_bytes)
+
+
+def _is_grey(palette: list[int]) -> bool:
+    """Whether red, green and blue are the same: as ImageJ saves pictures of 8 bits."""
+    return palette[0::3] == palette[1::3] == palette[2::3]

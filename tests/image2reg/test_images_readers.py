@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import zlib
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image as Picture
 
 from image2reg.errors import DataError, ResourceError
 from image2reg.images import Image, read
@@ -150,8 +152,6 @@ def test_colour_samples_are_channels(tmp_path):
 
 
 def test_pictures(tmp_path):
-    from PIL import Image as Picture
-
     grey = np.random.default_rng(1).integers(0, 65535, (9, 8), dtype=np.uint16)
     colour = np.random.default_rng(1).integers(0, 255, (9, 8, 3), dtype=np.uint8)
     Picture.fromarray(grey).save(tmp_path / "grey.png")
@@ -163,6 +163,40 @@ def test_pictures(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "colour.png").data, np.moveaxis(colour, -1, 0))
     with pytest.raises(ResourceError, match="image of shape"):
         read(tmp_path / "grey.png", max_bytes=100)
+
+
+def test_a_grey_picture_is_grey_with_alpha_and_with_a_palette(tmp_path):
+    """Drawing programs add alpha; ImageJ saves 8 bits with a palette of greys."""
+    grey = np.random.default_rng(1).integers(0, 255, (9, 8), dtype=np.uint8)
+    Picture.fromarray(grey).convert("LA").save(tmp_path / "alpha.png")
+    with_palette = Picture.fromarray(grey, "L").convert("P")
+    with_palette.putpalette([255 - index for index in range(256) for _ in "RGB"])
+    with_palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read(tmp_path / "alpha.png").to_axes("YX").data, grey)
+    np.testing.assert_array_equal(read(tmp_path / "palette.png").to_axes("YX").data, 255 - grey)
+
+
+def test_colour_of_sixteen_bits_is_refused_rather_than_cut_to_eight(tmp_path):
+    def chunk(kind, content):
+        return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+    colour = np.random.default_rng(1).integers(0, 4095, (2, 3, 3)).astype(">u2")
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in colour))
+    header = (3).to_bytes(4) + (2).to_bytes(4) + bytes([16, 2, 0, 0, 0])
+    parts = (b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    with pytest.raises(DataError, match=r"a.png: holds 16 bits per colour, .* Save it as TIFF"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])
+def test_a_picture_is_of_the_formats_its_names_stand_for(tmp_path, name):
+    """Pillow knows many more, and hands some of them to other programs."""
+    Picture.new("L", (9, 8)).save(tmp_path / name)
+    assert read(tmp_path / name).shape == (8, 9)
+    Picture.new("L", (9, 8)).save(tmp_path / name, format="GIF")
+    with pytest.raises(DataError, match=r"the picture could not be read .* not what its name says"):
+        read(tmp_path / name)
 
 
 def test_a_missing_file_is_named(tmp_path):
