@@ -13,23 +13,20 @@ from image2reg.images.image import Image
 from image2reg.images.limits import refuse_oversized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from PIL.ImageFile import ImageFile
 
 __all__ = ["open_picture", "read_picture"]
 
-_FORMATS = (
-    "PNG",
-    "JPEG",
-    "BMP",
-)  # of the names `read` takes for pictures; Pillow has others, and runs programs for some
+# What the names stand for that `read` takes for pictures; Pillow has more formats, and runs programs for some.
+_FORMATS = ("PNG", "JPEG", "BMP")
 _GREY = {"L": np.uint8, "1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "F": np.float32}
 
 
 @contextlib.contextmanager
-def open_picture(path: Path, formats: Sequence[str] = _FORMATS) -> Iterator[ImageFile]:
+def open_picture(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[ImageFile]:
     """Open with Pillow, without its warning about large pictures: our own limit is checked instead."""
     from PIL import Image as Picture
 

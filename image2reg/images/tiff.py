@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from pathlib import Path
@@ -122,6 +123,7 @@ def _planes(
         ), series.axes
     layouts = {directory.offset: directory.layout for directory in chain}
     planes = []
+    files: dict[str, _FileOfSet] = {}
     for index in range(math.prod(lead)):
         page = series[index]
         if page is None:
@@ -130,27 +132,43 @@ def _planes(
                 "from the "
                 "file. Copy the file again, with all files of its set."
             )
-        planes.append(_checked_page(path, page, index, layouts))
+        name = page.parent.filehandle.path
+        if name not in files:
+            files[name] = _file_of_set(path, Path(name), index)
+        planes.append(_checked_page(path, files[name], page, index, layouts))
     refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
     wanted = TiffPlanes(path, series.shape, dtype, planes, n_page_axes=len(page_axes), offset=None)
     return wanted, series.axes
 
 
-def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) -> Plane:
-    """Refuse a plane whose bytes are not all in the file, or whose directory contradicts the first one."""
-    file = Path(page.parent.filehandle.path)
+@dataclasses.dataclass(frozen=True)
+class _FileOfSet:
+    """One file that planes lie in; most often the one that is read."""
+
+    path: Path
+    is_first: bool
+    n_bytes: int
+
+
+def _file_of_set(path: Path, file: Path, index: int) -> _FileOfSet:
+    """Refuse a file that only claims to belong to a set."""
     if file.resolve().parent != path.resolve().parent:
         raise DataError(
             f"{path}: plane {index} is said to be in {file}, outside the folder of this file. Refused."
         )
-    if file.resolve() == path.resolve() and page.offset in layouts:
+    return _FileOfSet(file, file.resolve() == path.resolve(), file.stat().st_size)
+
+
+def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, layouts: dict[int, Any]) -> Plane:
+    """Refuse a plane whose bytes are not all in its file, or whose directory contradicts the first one."""
+    if file.is_first and page.offset in layouts:
         first = layouts.get(page.keyframe.offset, layouts[page.offset])
         if layouts[page.offset] != first:
             raise DataError(
                 f"{path}: plane {index} differs from the first one in size, type or compression "
                 f"({dict(layouts[page.offset])} against {dict(first)}, by TIFF tag). The file is damaged."
             )
-    size = file.stat().st_size
+    size = file.n_bytes
     offsets, counts = page.dataoffsets, page.databytecounts
     n_segments = math.prod(page.keyframe.chunked)
     held = sum(counts)
@@ -169,7 +187,7 @@ def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) ->
         raise DataError(
             f"{path}: plane {index} {problem}. The file is damaged; copy it again from its source."
         )
-    return Plane(file, page.index)
+    return Plane(file.path, page.index)
 
 
 def _name_axes(

@@ -151,6 +151,16 @@ def test_colour_samples_are_channels(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "b.tif").data[1, 3:5], planar[1, 3:5])
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_a_stack_of_compressed_colour_pages(tmp_path, big):
+    """Bits of three samples do not fit into the directory: each page has its own place for them."""
+    colour = np.random.default_rng(1).integers(0, 255, (3, 9, 8, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", colour, compression="zlib", photometric="rgb", bigtiff=big)
+    image = read(tmp_path / "a.tif")
+    assert image.axes == "CZYX"
+    np.testing.assert_array_equal(image.load().data, np.moveaxis(colour, -1, 0))
+
+
 def test_pictures(tmp_path):
     grey = np.random.default_rng(1).integers(0, 65535, (9, 8), dtype=np.uint16)
     colour = np.random.default_rng(1).integers(0, 255, (9, 8, 3), dtype=np.uint8)
