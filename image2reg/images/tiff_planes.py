@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import threading
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plane", "TiffPlanes", "quiet"]
 
-# Decoded planes kept for the next box, so that neighbouring tiles do not decode a plane again.
-_CACHE_BYTES = 128 * 2**20
+# Decoded planes kept for the next box, of all images together: of a data set that stays on disk, thousands are open.
+_CACHE_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,45 @@ class Plane:
 
     file: Path
     page: int
+
+
+class _Cache:
+    """Decoded planes, so that neighbouring tiles do not decode one again; the longest unused leave first."""
+
+    def __init__(self) -> None:
+        self._planes: OrderedDict[tuple[int, Plane], NDArray[Any]] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = threading.RLock()  # `forget` is called wherever an image is collected, also inside `put`
+
+    def get(self, owner: int, plane: Plane) -> NDArray[Any] | None:
+        """Give the plane, None where it is not held."""
+        with self._lock:
+            if (owner, plane) not in self._planes:
+                return None
+            self._planes.move_to_end((owner, plane))
+            return self._planes[owner, plane]
+
+    def put(self, owner: int, plane: Plane, values: NDArray[Any]) -> None:
+        """Hold a plane; one is held whatever its size."""
+        with self._lock:
+            self._remove((owner, plane))
+            while self._planes and self._n_bytes + values.nbytes > _CACHE_BYTES:
+                self._remove(next(iter(self._planes)))
+            self._planes[owner, plane] = values
+            self._n_bytes += values.nbytes
+
+    def forget(self, owner: int) -> None:
+        """Drop the planes of an image that is gone."""
+        with self._lock:
+            for key in [key for key in self._planes if key[0] == owner]:
+                self._remove(key)
+
+    def _remove(self, key: tuple[int, Plane]) -> None:
+        held = self._planes.pop(key, None)
+        self._n_bytes -= 0 if held is None else held.nbytes
+
+
+_CACHE = _Cache()
 
 
 class TiffPlanes(LazyArray):
@@ -65,8 +105,7 @@ class TiffPlanes(LazyArray):
         super().__init__(shape, dtype.newbyteorder("="))
         self.path, self.planes, self.offset, self.stored = path, list(planes), offset, dtype
         self.lead, self.page_shape = self.shape[:-n_page_axes], self.shape[-n_page_axes:]
-        self._cache: OrderedDict[Plane, NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
+        weakref.finalize(self, _CACHE.forget, id(self)).atexit = False
 
     def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
         with reading(self.path, "planes"), quiet():
@@ -82,10 +121,9 @@ class TiffPlanes(LazyArray):
             return values
 
     def _plane(self, files: OpenFiles, plane: Plane) -> NDArray[Any]:
-        with self._lock:
-            if plane in self._cache:
-                self._cache.move_to_end(plane)
-                return self._cache[plane]
+        held = _CACHE.get(id(self), plane)
+        if held is not None:
+            return held
         values = decode_page(plane.file, files, plane.page)
         if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
             raise DataError(
@@ -94,10 +132,7 @@ class TiffPlanes(LazyArray):
                 f"{self.page_shape} {self.dtype}. The file is damaged; copy or export it again."
             )
         values = values.reshape(self.page_shape)
-        with self._lock:
-            self._cache[plane] = values
-            while len(self._cache) > max(1, _CACHE_BYTES // max(1, values.nbytes)):
-                self._cache.popitem(last=False)
+        _CACHE.put(id(self), plane, values)
         return values
 
 
