@@ -102,7 +102,7 @@ class TiffPlanes(LazyArray):
         n_page_axes: int,
         offset: int | None,
     ) -> None:
-        super().__init__(shape, dtype.newbyteorder("="))
+        super().__init__(shape, dtype)
         self.path, self.planes, self.offset, self.stored = path, list(planes), offset, dtype
         self.lead, self.page_shape = self.shape[:-n_page_axes], self.shape[-n_page_axes:]
         weakref.finalize(self, _CACHE.forget, id(self)).atexit = False

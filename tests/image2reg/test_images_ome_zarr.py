@@ -62,6 +62,15 @@ def test_version_04_is_read(values, tmp_path):
     np.testing.assert_array_equal(image.select(channel="DNA").data[0, 1, 2:4], values[1, 1, 2:4])
 
 
+def test_voxels_are_in_the_byte_order_of_this_machine(values, tmp_path):
+    """bioformats2raw writes big-endian voxels, which torch does not take."""
+    write_04(tmp_path / "a.zarr", values.astype(">u2"), "zcyx", scale=[500, 1, 100, 100])
+    image = read(tmp_path / "a.zarr")
+    for held in (image, image.data[0], image.select(channel=1).load()):
+        assert held.dtype.isnative
+    np.testing.assert_array_equal(image.load().data, values.swapaxes(0, 1))
+
+
 def test_a_scale_without_a_unit_is_no_voxel_size(values, tmp_path):
     write_04(tmp_path / "a.zarr", values, "czyx", scale=[1, 1, 1, 1], unit=None)
     assert read(tmp_path / "a.zarr").voxel_um == (None, None, None)
