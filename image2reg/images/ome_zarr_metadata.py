@@ -92,12 +92,11 @@ def read_multiscale(path: Path, attributes: dict[str, Any]) -> Multiscale:
     """
     _, said = version_of(path, attributes)
     if "multiscales" not in said:
-        kind = next((key for key in ("plate", "well") if key in said), None)
-        hint = (
-            f"it is a {kind}: give one field, {path}/row/column/field (Python: read_plate)"
-            if kind
-            else "export it again"
-        )
+        hint = "export it again"
+        if kind := next((key for key in ("plate", "well") if key in said), None):
+            hint = f"it is a {kind}: give one field, {path}/row/column/field (Python: read_plate)"
+        elif "bioformats2raw.layout" in said:
+            hint = f"it is a collection of images: give one, for example {path}/0"
         raise DataError(f"{path}: OME-Zarr group without an image ('multiscales'); {hint}.")
     first = said["multiscales"][0]
     entries = [axis if isinstance(axis, dict) else {"name": axis} for axis in first["axes"]]

@@ -110,6 +110,15 @@ def test_a_folder_that_is_no_image(tmp_path):
         read(tmp_path)
 
 
+def test_a_collection_says_where_its_images_are(values, tmp_path):
+    """What bioformats2raw makes of a file."""
+    write_04(tmp_path / "a.zarr" / "0", values, "czyx", scale=[1, 1, 1, 1])
+    (tmp_path / "a.zarr" / ".zattrs").write_text('{"bioformats2raw.layout": 3}')
+    with pytest.raises(DataError, match=r"it is a collection of images: give one, for example .*a.zarr/0\."):
+        read(tmp_path / "a.zarr")
+    assert read(tmp_path / "a.zarr" / "0").axes == "CZYX"
+
+
 def test_a_chunk_over_the_limit_is_refused_before_it_is_read(values, tmp_path):
     write_04(tmp_path / "a.zarr", values, "czyx", scale=[1, 1, 1, 1])
     with pytest.raises(
