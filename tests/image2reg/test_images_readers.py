@@ -80,7 +80,11 @@ def test_ome_units_become_micrometres(tmp_path, volume, unit, factor):
 
 
 @pytest.mark.parametrize(
-    ("unit", "expected"), [("micron", 0.1), ("\\u00B5m", 0.1), ("nm", 1e-4), ("pixel", None), ("", None)]
+    ("unit", "expected"),
+    [
+        *(("micron", 0.1), ("microns", 0.1), ("micrometers", 0.1), ("\\u00B5m", 0.1), ("nm", 1e-4)),
+        *(("pixel", None), ("ms", None), ("", None)),
+    ],
 )
 def test_imagej_units_become_micrometres(tmp_path, volume, unit, expected):
     tifffile.imwrite(
@@ -88,6 +92,17 @@ def test_imagej_units_become_micrometres(tmp_path, volume, unit, expected):
     )
     _, y, x = read(tmp_path / "a.tif").voxel_um
     assert (y, x) == ((None, None) if expected is None else pytest.approx((expected, expected), rel=1e-6))
+
+
+def test_imagej_sizes_are_read_as_imagej_reads_them(tmp_path, volume):
+    def found(resolution=(1 / 0.25, 1 / 0.3), resolutionunit=None, **said):
+        options = {"resolution": resolution, "resolutionunit": resolutionunit}
+        tifffile.imwrite(tmp_path / "a.tif", volume, imagej=True, metadata={"axes": "ZYX"} | said, **options)
+        return read(tmp_path / "a.tif").voxel_um
+
+    assert found(unit="um", spacing=-0.5) == pytest.approx((0.5, 0.3, 0.25), rel=1e-6)
+    assert found(unit="um", yunit="nm", zunit="mm", spacing=2) == pytest.approx((2000, 3e-4, 0.25), rel=1e-6)
+    assert found(resolution=(40000, 50000), resolutionunit="CENTIMETER") == (None, 0.2, 0.25)
 
 
 def test_a_printer_resolution_is_no_voxel_size(tmp_path, volume):
