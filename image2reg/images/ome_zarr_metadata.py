@@ -105,11 +105,9 @@ def read_multiscale(path: Path, attributes: dict[str, Any]) -> Multiscale:
         names = [axis["name"] for axis in entries]
         raise DataError(f"{path}: axes {names} are not read; allowed are t, c, z, y, x, each at most once.")
     dataset = first["datasets"][0]
-    scale = np.ones(len(letters))
-    for holder in (dataset, first):
-        for transformation in holder.get("coordinateTransformations", []):
-            if transformation.get("type") == "scale":
-                scale = scale * np.asarray(transformation["scale"], dtype=float)
+    said_of = [part for holder in (dataset, first) for part in holder.get("coordinateTransformations", [])]
+    scales = [np.asarray(part["scale"], dtype=float) for part in said_of if part.get("type") == "scale"]
+    scale = np.prod(scales, axis=0) if scales else np.full(len(letters), np.nan)  # not known: never 1
     sizes = {
         letter: micrometres(float(size), axis.get("unit"))
         for letter, axis, size in zip(letters, entries, scale, strict=True)

@@ -76,6 +76,16 @@ def test_a_scale_without_a_unit_is_no_voxel_size(values, tmp_path):
     assert read(tmp_path / "a.zarr").voxel_um == (None, None, None)
 
 
+def test_a_unit_without_a_scale_is_no_voxel_size(values, tmp_path):
+    write_04(tmp_path / "a.zarr", values, "czyx", scale=[1, 1, 1, 1], unit="micrometer")
+    content = json.loads((tmp_path / "a.zarr" / ".zattrs").read_text())
+    (dataset,) = content["multiscales"][0]["datasets"]
+    assert read(tmp_path / "a.zarr").voxel_um == (1.0, 1.0, 1.0)
+    del dataset["coordinateTransformations"]
+    (tmp_path / "a.zarr" / ".zattrs").write_text(json.dumps(content))
+    assert read(tmp_path / "a.zarr").voxel_um == (None, None, None)
+
+
 def test_axes_in_another_order_are_put_in_order(values, tmp_path):
     write_04(tmp_path / "a.zarr", values, "zcyx", scale=[500, 1, 100, 100])
     image = read(tmp_path / "a.zarr")
