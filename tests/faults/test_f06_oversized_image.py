@@ -166,6 +166,26 @@ def test_a_picture_with_a_huge_header(tmp_path):
     assert "one image of shape (7000, 8000)" in refusal(path, ResourceError)
 
 
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("0::/slurm/job_1/step_0", "slurm/job_1/memory.max"),
+        ("0::/../elsewhere", "memory.max"),
+        ("7:cpu:/a\n4:memory:/docker/1", "memory/memory.limit_in_bytes"),
+    ],
+)
+def test_the_default_limit_is_that_of_the_job_or_container(tmp_path, monkeypatch, line, file):
+    """A node of a cluster has many times what its jobs may take, and ends those that take more."""
+    (tmp_path / "of_process").write_text(line)
+    (tmp_path / "groups" / file).parent.mkdir(parents=True)
+    (tmp_path / "groups" / "slurm" / "job_1" / "step_0").mkdir(parents=True)
+    (tmp_path / "groups" / "slurm" / "job_1" / "step_0" / "memory.max").write_text("max\n")
+    monkeypatch.setattr("image2reg.images.limits._GROUPS", tmp_path / "groups")
+    monkeypatch.setattr("image2reg.images.limits._GROUPS_OF_PROCESS", tmp_path / "of_process")
+    (tmp_path / "groups" / file).write_text(f"{2**20}\n")
+    assert default_max_bytes() == 2**18
+
+
 def test_the_default_limit_is_a_quarter_of_the_memory(tmp_path):
     assert 2**26 < default_max_bytes() < 2**45
     refuse_oversized(tmp_path, (1,), np.uint8, max_bytes=None)
