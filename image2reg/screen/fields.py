@@ -15,7 +15,7 @@ from image2reg.images.image import Image
 from image2reg.nuclei.features import measure
 from image2reg.nuclei.quality import field_quality
 from image2reg.nuclei.size import typical_diameter
-from image2reg.nuclei.voxels import other_pixels
+from image2reg.nuclei.voxels import common_voxels
 from image2reg.provenance import file_sha256
 from image2reg.screen.plates import PLATE
 from image2reg.tables.fields import ImageField, ImageSource
@@ -99,14 +99,7 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
         source = ImageSource(path, channel, said["channel"], said["pages"], tuple(said["voxel_um"]))
         image = source.open().load().to_axes("YX")
         planes.append(np.asarray(image.data))
-        if other_pixels(image.voxel_um[1:], voxel[1:]):
-            raise DataError(
-                f"{path}: channel {channel!r} has pixels of {image.voxel_um[1:]} um (y, x), those before it in field "
-                f"{unit['name']} {voxel[1:]}. Pair the files again, or give their size in the manifest's columns "
-                "voxel_y_um and voxel_x_um."
-            )
-        z, y, x = (new if known is None else known for known, new in zip(voxel, image.voxel_um, strict=True))
-        voxel = (z, y, x)
+        voxel = common_voxels(voxel, image, unit["name"])
         if planes[-1].shape != planes[0].shape:
             raise DataError(
                 f"{path}: channel {channel!r} is {planes[-1].shape}, the first channel of field {unit['name']} is "

@@ -411,7 +411,7 @@ def test_the_pixels_of_a_field_are_those_that_any_channel_knows_and_of_one_size(
 
     assert field(DNA=None, GFP=0.65).voxel_um == (None, 0.65, 0.65)
     assert field(DNA=0.65, GFP=0.66).voxel_um == (None, 0.65, 0.65)
-    with pytest.raises(DataError, match=r"GFP.ome.tif: channel 'GFP' has pixels of \(0.325, 0.325\) um"):
+    with pytest.raises(DataError, match=r"GFP.ome.tif: its voxels are \(None, 0.325, 0.325\) um"):
         field(DNA=0.65, GFP=0.325)
 
 
