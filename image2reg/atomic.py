@@ -15,6 +15,7 @@ __all__ = [
     "atomic_directory",
     "atomic_file",
     "make_folder",
+    "publish_directory",
     "refuse_existing",
     "refuse_inputs",
     "refuse_targets",
@@ -148,28 +149,43 @@ def atomic_file(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
 def atomic_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary sibling directory to fill; rename it to `path` when the block ends without an error.
 
-    Raises as `atomic_file` does. An existing directory is replaced only once its successor is complete, on Linux
-    in one step; elsewhere a kill between two renames can leave it under a hidden name beside.
+    Raises as `atomic_file` does. An existing directory is replaced only once its successor is complete; see
+    `publish_directory`.
     """
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
-    partial, retired = _sibling(path, "partial"), _sibling(path, "old")
+    partial = _sibling(path, "partial")
     try:
         with _as_resource_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.mkdir()
             yield partial
-            for file in partial.rglob("*"):
-                if file.is_file():
-                    with file.open("rb+") as handle:
-                        os.fsync(handle.fileno())
-            if not (path.exists() and _exchange(partial, path)):
+            publish_directory(partial, path)
+    finally:
+        _remove(partial)
+
+
+def publish_directory(made: Path, path: Path) -> None:
+    """Give a complete directory its final name beside it, once the disk has it; what had that name is removed.
+
+    An existing one is replaced on Linux in one step; elsewhere a kill between two renames can leave it under a
+    hidden name beside. After an error before that step `made` is whole and where it was.
+    """
+    retired = _sibling(path, "old")
+    with _as_resource_error(path):
+        for file in made.rglob("*"):
+            if file.is_file():
+                with file.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+        try:
+            if path.exists() and _exchange(made, path):
+                _remove(made)
+            else:
                 if path.exists():
                     path.replace(retired)
-                partial.replace(path)
+                made.replace(path)
             _sync_directory(path.parent)
-    finally:
-        if retired.exists() and not path.exists():
-            retired.replace(path)
-        _remove(partial)
-        _remove(retired)
+        finally:
+            if retired.exists() and not path.exists():
+                retired.replace(path)
+            _remove(retired)

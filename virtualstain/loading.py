@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.images.limits import default_max_bytes
+from image2reg.nuclei.voxels import common_voxels
 from image2reg.tables import ImageField, Manifest, from_folder, refuse_shared_groups, split_by_group
 from virtualstain.fields import padding_mask
 from virtualstain.model import StainModel, shown_sizes
@@ -161,7 +162,7 @@ def stain_field_of(
     Raises
     ------
     DataError
-        An input is missing, or the shapes of input, target and mask do not fit.
+        An input is missing, or the shapes or the pixels of input, target and mask do not fit.
     """
     missing = [name for name in inputs if name not in item.inputs]
     if missing:
@@ -171,6 +172,9 @@ def stain_field_of(
         )
     opened = [item.inputs[name].open() for name in inputs]
     channels = [image.to_axes("CZYX").data for image in opened]
+    voxel_um: tuple[float | None, float | None, float | None] = (None, None, None)
+    for image in opened:
+        voxel_um = common_voxels(voxel_um, image, item.name)
     size = channels[0].shape[1:]
     for name, part in zip(inputs, channels, strict=True):
         if part.shape[1:] != size:
@@ -179,7 +183,10 @@ def stain_field_of(
                 "must be of one shape. Register and crop them first."
             )
     present = np.array([name in item.targets for name in targets])
-    parts = {name: item.targets[name].open().to_axes("CZYX").data for name in targets if name in item.targets}
+    stained = {name: item.targets[name].open() for name in targets if name in item.targets}
+    for image in stained.values():
+        common_voxels(voxel_um, image, item.name)
+    parts = {name: image.to_axes("CZYX").data for name, image in stained.items()}
     known = next(iter(parts.values()), np.zeros((1, *size), np.uint8))
     for name, part in parts.items():
         if part.shape[2:] != size[1:] or part.shape[1] not in (1, size[0]) or part.shape != known.shape:
@@ -207,7 +214,7 @@ def stain_field_of(
         present=present,
         valid=~padded if padded.any() else None,
         masks=masks,
-        voxel_um=opened[0].voxel_um,
+        voxel_um=voxel_um,
     )
 
 

@@ -40,7 +40,7 @@ class Image:
     source : str
         File the image came from; named in error messages.
     max_bytes : int, optional
-        Limit that `load` keeps, a quarter of the physical memory when None.
+        Limit that `load` keeps, a quarter of the memory when None.
     annotations : mapping of str to str
         What else has to be known about the values (their unit, the model that made them); kept in the file.
 

@@ -56,7 +56,8 @@ def box_of(index: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[s
 class LazyArray(abc.ABC):
     """Shape, dtype and basic indexing (integers, slices, an ellipsis) over something on disk.
 
-    Indexing always returns an ndarray in memory; steps must be positive. Subclasses implement `_read`.
+    Indexing always returns an ndarray in memory and in this machine's byte order, whatever the file's; steps must be
+    positive. Subclasses implement `_read`.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ class LazyArray(abc.ABC):
 
     def __init__(self, shape: Sequence[int], dtype: DTypeLike) -> None:
         self.shape = tuple(int(n) for n in shape)
-        self.dtype = np.dtype(dtype)
+        self.dtype = np.dtype(dtype).newbyteorder("=")
 
     @property
     def ndim(self) -> int:
@@ -97,7 +98,7 @@ class LazyArray(abc.ABC):
         box, rest = box_of(index, self.shape)
         if any(part.start == part.stop for part in box):
             return np.empty([part.stop - part.start for part in box], dtype=self.dtype)[rest]
-        return self._read(box)[rest]
+        return self._read(box).astype(self.dtype, copy=False)[rest]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001
         """Read everything (numpy's protocol)."""

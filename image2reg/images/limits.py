@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,23 +15,43 @@ from image2reg.errors import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["default_max_bytes", "n_bytes", "refuse_oversized"]
 
-# One image may take this part of the physical memory: input, float copy and output must fit beside each
+# One image may take this part of the memory: input, float copy and output must fit beside each
 # other.
 _MEMORY_FRACTION = 0.25
 _FALLBACK_BYTES = 2 * 2**30
+_GROUPS, _GROUPS_OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def default_max_bytes() -> int:
-    """Return a quarter of the physical memory, in bytes (2 GiB where the system does not tell)."""
+    """Return a quarter of the memory this process may use, in bytes (2 GiB where the system does not tell)."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return _FALLBACK_BYTES
-    return int(memory * _MEMORY_FRACTION)
+    return int(min(memory, *_group_limits(_GROUPS, _GROUPS_OF_PROCESS)) * _MEMORY_FRACTION)
+
+
+@functools.cache
+def _group_limits(root: Path, groups: Path) -> tuple[float, ...]:
+    """Limits of the control groups of Linux that a cluster's job or a container runs in; infinity where there is none.
+
+    Reference: Linux cgroup v2 (``memory.max``) and v1 (``memory.limit_in_bytes``). A limit holds for all groups below.
+    """
+    limits = [math.inf]
+    with contextlib.suppress(OSError, ValueError):
+        for line in groups.read_text(encoding="utf-8").splitlines():
+            _, kinds, group = line.split(":", 2)
+            name = {"": "memory.max", "memory": "memory.limit_in_bytes"}.get(kinds)
+            base = root / kinds
+            place = base / group.lstrip("/")
+            for folder in [place, *place.parents] if name else []:
+                if folder.is_relative_to(base) and (file := folder / str(name)).is_file():
+                    text = file.read_text(encoding="utf-8").strip()
+                    limits += [float(text)] if text.isdecimal() else []  # "max": none
+    return tuple(limits)
 
 
 def n_bytes(shape: Sequence[int], dtype: Any) -> int:

@@ -15,6 +15,8 @@ from image2reg.errors import DataError
 from image2reg.images.units import VoxelSize, micrometres
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from image2reg.images.image import Image
 
 __all__ = ["OmeDescription", "compose", "pixel_type", "read_description"]
@@ -32,7 +34,7 @@ _PIXEL_TYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class OmeDescription:
-    """What the first Image element says.
+    """What one Image element says.
 
     Parameters
     ----------
@@ -64,8 +66,8 @@ def _children(element: ET.Element, name: str) -> list[ET.Element]:
     return [child for child in element if _local(child.tag) == name]
 
 
-def read_description(path: object, xml: str) -> OmeDescription:
-    """Read sizes, type, voxel size and channel names of the first image.
+def read_description(path: Path, xml: str) -> OmeDescription:
+    """Read sizes, type, voxel size and channel names of the first image that has planes in this file.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def read_description(path: object, xml: str) -> OmeDescription:
             f"{path}: its OME-XML is not well-formed ({error}). Export the file again."
         ) from error
     images = _children(root, "Image")
-    pixels = _children(images[0], "Pixels") if images else []
+    pixels = _children(_own_image(root, images, path.name), "Pixels") if images else []
     if not pixels:
         companion = [child.get("MetadataFile") for child in _children(root, "BinaryOnly")]
         hint = (
@@ -107,6 +109,19 @@ def read_description(path: object, xml: str) -> OmeDescription:
     )
     named = tuple(name or f"channel_{index}" for index, name in enumerate(names)) if any(names) else ()
     return OmeDescription(sizes, dtype, (z, y, x), named, _n_planes(path, root), _annotations(root))
+
+
+def _own_image(root: ET.Element, images: list[ET.Element], name: str) -> ET.Element:
+    """First image with planes in the file of this name: every file of a set describes the images of all of them."""
+    uuid = root.get("UUID")
+    for image in images:
+        for data in (data for pixels in _children(image, "Pixels") for data in _children(pixels, "TiffData")):
+            place = _children(data, "UUID")
+            if not place or (uuid is not None and place[0].text == uuid):
+                return image
+            if place[0].get("FileName", "").lower() == name.lower():
+                return image
+    return images[0]
 
 
 def _annotations(root: ET.Element) -> dict[str, str]:

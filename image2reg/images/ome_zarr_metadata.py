@@ -92,12 +92,11 @@ def read_multiscale(path: Path, attributes: dict[str, Any]) -> Multiscale:
     """
     _, said = version_of(path, attributes)
     if "multiscales" not in said:
-        kind = next((key for key in ("plate", "well") if key in said), None)
-        hint = (
-            f"it is a {kind}: give one field, {path}/row/column/field (Python: read_plate)"
-            if kind
-            else "export it again"
-        )
+        hint = "export it again"
+        if kind := next((key for key in ("plate", "well") if key in said), None):
+            hint = f"it is a {kind}: give one field, {path}/row/column/field (Python: read_plate)"
+        elif "bioformats2raw.layout" in said:
+            hint = f"it is a collection of images: give one, for example {path}/0"
         raise DataError(f"{path}: OME-Zarr group without an image ('multiscales'); {hint}.")
     first = said["multiscales"][0]
     entries = [axis if isinstance(axis, dict) else {"name": axis} for axis in first["axes"]]
@@ -106,11 +105,9 @@ def read_multiscale(path: Path, attributes: dict[str, Any]) -> Multiscale:
         names = [axis["name"] for axis in entries]
         raise DataError(f"{path}: axes {names} are not read; allowed are t, c, z, y, x, each at most once.")
     dataset = first["datasets"][0]
-    scale = np.ones(len(letters))
-    for holder in (dataset, first):
-        for transformation in holder.get("coordinateTransformations", []):
-            if transformation.get("type") == "scale":
-                scale = scale * np.asarray(transformation["scale"], dtype=float)
+    said_of = [part for holder in (dataset, first) for part in holder.get("coordinateTransformations", [])]
+    scales = [np.asarray(part["scale"], dtype=float) for part in said_of if part.get("type") == "scale"]
+    scale = np.prod(scales, axis=0) if scales else np.full(len(letters), np.nan)  # not known: never 1
     sizes = {
         letter: micrometres(float(size), axis.get("unit"))
         for letter, axis, size in zip(letters, entries, scale, strict=True)

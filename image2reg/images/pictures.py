@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["open_picture", "read_picture"]
 
+# What the names stand for that `read` takes for pictures; Pillow has more formats, and runs programs for some.
+_FORMATS = ("PNG", "JPEG", "BMP")
 _GREY = {"L": np.uint8, "1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "F": np.float32}
 
 
 @contextlib.contextmanager
-def open_picture(path: Path) -> Iterator[ImageFile]:
+def open_picture(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[ImageFile]:
     """Open with Pillow, without its warning about large pictures: our own limit is checked instead."""
     from PIL import Image as Picture
 
     limit, Picture.MAX_IMAGE_PIXELS = Picture.MAX_IMAGE_PIXELS, None
     try:
-        with Picture.open(path) as picture:
+        with Picture.open(path, formats=formats) as picture:
             yield picture
     finally:
         Picture.MAX_IMAGE_PIXELS = limit
@@ -39,12 +41,12 @@ def open_picture(path: Path) -> Iterator[ImageFile]:
 def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
     """Decode a picture: grey as (Y, X), colour as (C, Y, X) uint8 with channels R, G, B.
 
-    Palettes are expanded and transparency is dropped. A picture has no voxel size.
+    Palettes are expanded, those of greys only to grey, and transparency is dropped. A picture has no voxel size.
 
     Raises
     ------
     DataError
-        Damaged or truncated, or it holds several frames.
+        Damaged or truncated, it holds several frames, or more than 8 bits of a colour.
     ResourceError
         Larger than `max_bytes` decoded; checked from its header.
     """
@@ -57,5 +59,17 @@ def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:
             raise DataError(f"{path}: holds {n_frames} frames. Save each as one file, or all as one TIFF.")
         if grey is not None:
             return Image(np.array(picture), "YX", source=str(path), max_bytes=max_bytes)
+        if any("16" in str(tile[3]) for tile in picture.tile):
+            raise DataError(
+                f"{path}: holds 16 bits per colour, of which 8 would be read. Save it as TIFF, or each channel as "
+                "a grey picture."
+            )
+        if picture.mode == "LA" or (picture.mode == "P" and _is_grey(picture.getpalette("RGB") or [])):
+            return Image(np.array(picture.convert("L")), "YX", source=str(path), max_bytes=max_bytes)
         values = np.ascontiguousarray(np.moveaxis(np.array(picture.convert("RGB")), -1, 0))
     return Image(values, "CYX", channels=("R", "G", "B"), source=str(path), max_bytes=max_bytes)
+
+
+def _is_grey(palette: list[int]) -> bool:
+    """Whether red, green and blue are the same: as ImageJ saves pictures of 8 bits."""
+    return palette[0::3] == palette[1::3] == palette[2::3]

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from image2reg.atomic import atomic_directory, atomic_file, refuse_existing
+from image2reg.atomic import atomic_directory, atomic_file, publish_directory, refuse_existing
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.door import reading
 from image2reg.images.ome_zarr import copy_voxels, image_store, read_ome_zarr
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plate", "PlateWriter", "read_plate", "refuse_incomplete", "write_plate"]
 
-# In the folder of an unfinished plate: a file per field that is complete, and what the fields are made of.
-_DONE, _ABOUT = ".done", ".about.json"
+# In the folder of an unfinished plate: the plate, a file per field that is complete, what the fields are made of.
+_PLATE, _DONE, _ABOUT = "plate", ".done", ".about.json"
 _NAME = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -150,6 +150,7 @@ class PlateWriter:
         self._overwrite = overwrite
         self._fields: dict[tuple[str, str], list[str]] = {}
         self._directory: Path | None = None
+        self._work = self.path.parent / f".{self.path.name}.unfinished"
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> PlateWriter:
@@ -164,7 +165,7 @@ class PlateWriter:
 
     def _take_up(self, stack: contextlib.ExitStack, about: str) -> Path:
         refuse_existing(self.path, overwrite=self._overwrite)
-        work = self.path.parent / f".{self.path.name}.unfinished"
+        work = self._work
         stack.enter_context(run_lock(work))
         done, begun = len(list((work / _DONE).glob("*"))), work / _ABOUT
         if done and not self._resume and not self._overwrite:
@@ -181,19 +182,20 @@ class PlateWriter:
             _empty(work)
         with atomic_file(begun, overwrite=True) as partial:
             partial.write_text(about, encoding="utf-8")
-        return work
+        (work / _PLATE).mkdir(exist_ok=True)
+        return work / _PLATE
 
     def done(self, well: str, field: str) -> dict[str, Any] | None:
         """Give the facts of a field that an interrupted writer completed; None for one that is to be written."""
         marker = self._marker(well, field)
-        if self._about is None or not marker.is_file():
+        if self._about is None or not marker.is_file() or not (self._work / _PLATE / well / field).is_dir():
             return None
         row, _, column = well.partition("/")
         self._fields.setdefault((row, column), []).append(field)
         return json.loads(marker.read_text(encoding="utf-8"))
 
     def _marker(self, well: str, field: str) -> Path:
-        return (self._directory or self.path) / _DONE / f"{well.replace('/', '-')}-{field}"
+        return self._work / _DONE / f"{well.replace('/', '-')}-{field}"
 
     def field(
         self, well: str, field: str, image: Image, *, chunks: tuple[int, ...] | None = None
@@ -255,13 +257,6 @@ class PlateWriter:
         }
         create_group(directory, {"ome": {"version": VERSION, "plate": plate}})
 
-    def _publish(self, work: Path) -> None:
-        with atomic_directory(self.path, overwrite=self._overwrite) as directory:
-            for child in work.iterdir():
-                if not child.name.startswith("."):
-                    child.rename(directory / child.name)
-        shutil.rmtree(work, ignore_errors=True)
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -269,19 +264,17 @@ class PlateWriter:
         with self._exit:
             directory, self._directory = self._directory, None
             if error is not None:
-                if (
-                    self._about is not None
-                    and directory is not None
-                    and not any((directory / _DONE).glob("*"))
-                ):
-                    shutil.rmtree(directory, ignore_errors=True)
+                if self._about is not None and not any((self._work / _DONE).glob("*")):
+                    shutil.rmtree(self._work, ignore_errors=True)
                 raise error
             if not self._fields:
                 raise ConfigurationError(f"{self.path}: a plate needs at least one field.")
             if directory is not None:
                 self._finish(directory)
                 if self._about is not None:
-                    self._publish(directory)
+                    refuse_existing(self.path, overwrite=self._overwrite)
+                    publish_directory(directory, self.path)
+                    shutil.rmtree(self._work, ignore_errors=True)
 
 
 def _empty(work: Path) -> None:

@@ -45,7 +45,7 @@ def read(
         unnamed axis is read as Z, or as C when `channels` has as many names.
     max_bytes : int, optional
         Refuse before decoding what is larger: a plane or chunk now, the whole image at `Image.load`. A
-        quarter of the physical memory when None.
+        quarter of the memory this process may use when None.
 
     Returns
     -------

@@ -89,13 +89,19 @@ def resample(
 def _interpolate(
     values: NDArray[np.generic], ratio: Sequence[float], shape: Sequence[int], order: int
 ) -> NDArray[np.generic]:
+    offset = [0.5 * factor - 0.5 for factor in ratio]
+    if order == 0:
+        axes = zip(ratio, offset, shape, values.shape, strict=True)
+        nearest = [
+            np.clip(np.floor(np.arange(n) * factor + first + 0.5).astype(np.intp), 0, n_old - 1)
+            for factor, first, n, n_old in axes
+        ]
+        return values[np.ix_(*nearest)]
     from scipy import ndimage
 
-    if order > 0:
-        values = values.astype(np.float32)
-        sigma = [max(0.0, (factor - 1) / 2) for factor in ratio]
-        values = ndimage.gaussian_filter(values, sigma, mode="nearest") if any(sigma) else values
-    offset = [0.5 * factor - 0.5 for factor in ratio]
+    values = values.astype(np.float32)
+    sigma = [max(0.0, (factor - 1) / 2) for factor in ratio]
+    values = ndimage.gaussian_filter(values, sigma, mode="nearest") if any(sigma) else values
     return ndimage.affine_transform(
         values, np.asarray(ratio), offset, tuple(shape), order=order, mode="nearest", prefilter=order > 1
     )

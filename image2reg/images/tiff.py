@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from pathlib import Path
@@ -59,8 +60,7 @@ def read_tiff(
             metadata = describe(path, tif, len(chain))
             if not tif.series:
                 raise DataError(f"{path}: holds no image series. Export it again.")
-            series = tif.series[0]
-            _refuse_several(path, tif)
+            series = _own_series(path, tif)
             planes, letters = _planes(path, tif, series, chain, max_bytes)
         data, letters = _name_axes(path, planes, letters, axes=axes, n_names=n_names)
         _cross_check(path, metadata, dict(zip(letters, data.shape, strict=True)), data.dtype)
@@ -70,16 +70,28 @@ def read_tiff(
         return Image(data, letters, metadata.voxel_um, names, str(path), max_bytes, metadata.annotations)
 
 
-def _refuse_several(path: Path, tif: tifffile.TiffFile) -> None:
-    """Say which image of several is read; refuse where the others may be a damaged part of the first."""
+def _own_series(path: Path, tif: tifffile.TiffFile) -> Any:
+    """First image with planes in this file (a set's files each list all images of the set); say if it has more.
+
+    Raises
+    ------
+    DataError
+        Several images that no OME-XML tells apart: the others may be a damaged part of the first.
+    """
     shapes = [series.shape for series in tif.series]
     if len(shapes) > 1 and not tif.is_ome:
         raise DataError(
-            f"{path}: holds {len(shapes)} images of different shapes {shapes[:4]}, or its pages are damaged. "
-            "Save the wanted image as a file of its own."
+            f"{path}: holds {len(shapes)} images, of shapes {shapes[:4]}, and not one stack; or its pages are "
+            "damaged. Save the wanted image as a file of its own, or all planes as one stack."
         )
-    if len(shapes) > 1:
-        _logger.warning("%s: holds %d images; the first one, %s, is read.", path, len(shapes), shapes[0])
+    own = [series for series in tif.series if any(_lies_in(tif, page) for page in series.pages)]
+    if len(own) > 1:
+        _logger.warning("%s: holds %d images; the first one, %s, is read.", path, len(own), own[0].shape)
+    return own[0] if own else tif.series[0]
+
+
+def _lies_in(tif: tifffile.TiffFile, page: Any) -> bool:
+    return page is not None and page.parent.filehandle.path == tif.filehandle.path
 
 
 def _planes(
@@ -98,7 +110,7 @@ def _planes(
     if dtype.kind not in "buif":
         raise DataError(f"{path}: voxels of type {dtype} are not supported; allowed are integers and floats.")
     offset = series.dataoffset
-    if offset is not None:
+    if offset is not None and _lies_in(tif, series.keyframe) and not series.is_multifile:
         size, needed = path.stat().st_size, n_bytes(series.shape, dtype)
         if offset + needed > size:
             raise DataError(
@@ -111,6 +123,7 @@ def _planes(
         ), series.axes
     layouts = {directory.offset: directory.layout for directory in chain}
     planes = []
+    files: dict[str, _FileOfSet] = {}
     for index in range(math.prod(lead)):
         page = series[index]
         if page is None:
@@ -119,27 +132,43 @@ def _planes(
                 "from the "
                 "file. Copy the file again, with all files of its set."
             )
-        planes.append(_checked_page(path, page, index, layouts))
+        name = page.parent.filehandle.path
+        if name not in files:
+            files[name] = _file_of_set(path, Path(name), index)
+        planes.append(_checked_page(path, files[name], page, index, layouts))
     refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
     wanted = TiffPlanes(path, series.shape, dtype, planes, n_page_axes=len(page_axes), offset=None)
     return wanted, series.axes
 
 
-def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) -> Plane:
-    """Refuse a plane whose bytes are not all in the file, or whose directory contradicts the first one."""
-    file = Path(page.parent.filehandle.path)
+@dataclasses.dataclass(frozen=True)
+class _FileOfSet:
+    """One file that planes lie in; most often the one that is read."""
+
+    path: Path
+    is_first: bool
+    n_bytes: int
+
+
+def _file_of_set(path: Path, file: Path, index: int) -> _FileOfSet:
+    """Refuse a file that only claims to belong to a set."""
     if file.resolve().parent != path.resolve().parent:
         raise DataError(
             f"{path}: plane {index} is said to be in {file}, outside the folder of this file. Refused."
         )
-    if file.resolve() == path.resolve() and page.offset in layouts:
+    return _FileOfSet(file, file.resolve() == path.resolve(), file.stat().st_size)
+
+
+def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, layouts: dict[int, Any]) -> Plane:
+    """Refuse a plane whose bytes are not all in its file, or whose directory contradicts the first one."""
+    if file.is_first and page.offset in layouts:
         first = layouts.get(page.keyframe.offset, layouts[page.offset])
         if layouts[page.offset] != first:
             raise DataError(
                 f"{path}: plane {index} differs from the first one in size, type or compression "
                 f"({dict(layouts[page.offset])} against {dict(first)}, by TIFF tag). The file is damaged."
             )
-    size = file.stat().st_size
+    size = file.n_bytes
     offsets, counts = page.dataoffsets, page.databytecounts
     n_segments = math.prod(page.keyframe.chunked)
     held = sum(counts)
@@ -158,7 +187,7 @@ def _checked_page(path: Path, page: Any, index: int, layouts: dict[int, Any]) ->
         raise DataError(
             f"{path}: plane {index} {problem}. The file is damaged; copy it again from its source."
         )
-    return Plane(file, page.index)
+    return Plane(file.path, page.index)
 
 
 def _name_axes(

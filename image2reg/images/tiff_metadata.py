@@ -130,9 +130,13 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _imagej(tif: tifffile.TiffFile, page: Any) -> TiffMetadata:
     said = tif.imagej_metadata or {}
-    unit = str(said.get("unit", ""))
-    y, x = (micrometres(size, unit) for size in _pixel_lengths(page))
-    z = micrometres(said.get("spacing"), str(said.get("zunit", unit)))
+    unit, (y, x) = str(said.get("unit", "")), _pixel_lengths(page)
+    spacing = said.get("spacing")
+    # The sign of ImageJ's spacing is the direction the stack was scanned in.
+    z = micrometres(abs(spacing) if isinstance(spacing, int | float) else None, str(said.get("zunit", unit)))
+    y, x = micrometres(y, str(said.get("yunit", unit))), micrometres(x, unit)
+    if "unit" not in said:  # as ImageJ does; files that Python programs write have the unit of the tags only
+        y, x = _resolution(page)
     n_images = said.get("images")
     samples = page.samplesperpixel
     n_planes = int(n_images) * samples if isinstance(n_images, int) else None

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import threading
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,18 @@ import numpy as np
 from image2reg.errors import DataError
 from image2reg.images.door import reading
 from image2reg.images.lazy import LazyArray
-from image2reg.images.tiff_codec import decode_page
+from image2reg.images.tiff_codec import OpenFiles, decode_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import tifffile
     from numpy.typing import NDArray
 
 __all__ = ["Plane", "TiffPlanes", "quiet"]
 
-# Decoded planes kept for the next box, so that neighbouring tiles do not decode a plane again.
-_CACHE_BYTES = 128 * 2**20
+# Decoded planes kept for the next box, of all images together: of a data set that stays on disk, thousands are open.
+_CACHE_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,45 @@ class Plane:
 
     file: Path
     page: int
+
+
+class _Cache:
+    """Decoded planes, so that neighbouring tiles do not decode one again; the longest unused leave first."""
+
+    def __init__(self) -> None:
+        self._planes: OrderedDict[tuple[int, Plane], NDArray[Any]] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = threading.RLock()  # `forget` is called wherever an image is collected, also inside `put`
+
+    def get(self, owner: int, plane: Plane) -> NDArray[Any] | None:
+        """Give the plane, None where it is not held."""
+        with self._lock:
+            if (owner, plane) not in self._planes:
+                return None
+            self._planes.move_to_end((owner, plane))
+            return self._planes[owner, plane]
+
+    def put(self, owner: int, plane: Plane, values: NDArray[Any]) -> None:
+        """Hold a plane; one is held whatever its size."""
+        with self._lock:
+            self._remove((owner, plane))
+            while self._planes and self._n_bytes + values.nbytes > _CACHE_BYTES:
+                self._remove(next(iter(self._planes)))
+            self._planes[owner, plane] = values
+            self._n_bytes += values.nbytes
+
+    def forget(self, owner: int) -> None:
+        """Drop the planes of an image that is gone."""
+        with self._lock:
+            for key in [key for key in self._planes if key[0] == owner]:
+                self._remove(key)
+
+    def _remove(self, key: tuple[int, Plane]) -> None:
+        held = self._planes.pop(key, None)
+        self._n_bytes -= 0 if held is None else held.nbytes
+
+
+_CACHE = _Cache()
 
 
 class TiffPlanes(LazyArray):
@@ -63,11 +102,10 @@ class TiffPlanes(LazyArray):
         n_page_axes: int,
         offset: int | None,
     ) -> None:
-        super().__init__(shape, dtype.newbyteorder("="))
+        super().__init__(shape, dtype)
         self.path, self.planes, self.offset, self.stored = path, list(planes), offset, dtype
         self.lead, self.page_shape = self.shape[:-n_page_axes], self.shape[-n_page_axes:]
-        self._cache: OrderedDict[Plane, NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
+        weakref.finalize(self, _CACHE.forget, id(self)).atexit = False
 
     def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
         with reading(self.path, "planes"), quiet():
@@ -77,17 +115,16 @@ class TiffPlanes(LazyArray):
             values = np.empty([part.stop - part.start for part in box], dtype=self.dtype)
             n_lead = len(self.lead)
             grid = np.arange(math.prod(self.lead)).reshape(self.lead)[box[:n_lead]]
-            with _OpenFiles() as files:
+            with OpenFiles() as files:
                 for position, index in np.ndenumerate(grid):
                     values[position] = self._plane(files, self.planes[index])[box[n_lead:]]
             return values
 
-    def _plane(self, files: _OpenFiles, plane: Plane) -> NDArray[Any]:
-        with self._lock:
-            if plane in self._cache:
-                self._cache.move_to_end(plane)
-                return self._cache[plane]
-        values = decode_page(plane.file, files.open(plane.file), plane.page)
+    def _plane(self, files: OpenFiles, plane: Plane) -> NDArray[Any]:
+        held = _CACHE.get(id(self), plane)
+        if held is not None:
+            return held
+        values = decode_page(plane.file, files, plane.page)
         if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
             raise DataError(
                 f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata "
@@ -95,32 +132,8 @@ class TiffPlanes(LazyArray):
                 f"{self.page_shape} {self.dtype}. The file is damaged; copy or export it again."
             )
         values = values.reshape(self.page_shape)
-        with self._lock:
-            self._cache[plane] = values
-            while len(self._cache) > max(1, _CACHE_BYTES // max(1, values.nbytes)):
-                self._cache.popitem(last=False)
+        _CACHE.put(id(self), plane, values)
         return values
-
-
-class _OpenFiles:
-    """TIFF files opened once per read, closed together."""
-
-    def __init__(self) -> None:
-        self._files: dict[Path, tifffile.TiffFile] = {}
-
-    def __enter__(self) -> _OpenFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def open(self, path: Path) -> tifffile.TiffFile:
-        import tifffile
-
-        if path not in self._files:
-            self._files[path] = tifffile.TiffFile(path)
-        return self._files[path]
 
 
 @contextlib.contextmanager

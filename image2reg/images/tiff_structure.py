@@ -117,9 +117,14 @@ def _read_directory(
     for start in range(0, n_entries * flavour.entry_bytes, flavour.entry_bytes):
         tag, kind = struct.unpack_from(flavour.order + "HH", body, start)
         if tag in layout and kind in _INTEGERS:
-            layout[tag] = struct.unpack_from(
-                flavour.order + _INTEGERS[kind], body, start + (12 if flavour.big else 8)
-            )[0]
+            value = struct.Struct(flavour.order + _INTEGERS[kind])
+            n_values = flavour.offset.unpack_from(body, start + 4)[0]
+            field = body[start + 4 + flavour.offset.size : start + flavour.entry_bytes]
+            if n_values * value.size > len(field):  # of several samples: they lie elsewhere, the first counts
+                handle.seek(flavour.offset.unpack(field)[0])
+                field = handle.read(value.size)
+            if len(field) >= value.size:
+                layout[tag] = value.unpack_from(field)[0]
     return Directory(offset, tuple(sorted(layout.items()))), flavour.offset.unpack_from(
         body, length - flavour.offset.size
     )[0]

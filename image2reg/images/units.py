@@ -10,7 +10,7 @@ VoxelSize = tuple[float | None, float | None, float | None]
 
 # Spellings of OME-XML (2016-06 UnitsLength), OME-NGFF (UDUNITS-2) and ImageJ.
 _MICROMETRES = {
-    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
+    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "micrometer": 1.0, "micrometre": 1.0,
     "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
     "pm": 1e-6, "picometer": 1e-6, "picometre": 1e-6,
     "å": 1e-4, "angstrom": 1e-4, "ångström": 1e-4,
@@ -40,7 +40,9 @@ def micrometres(value: float | str | None, unit: str | None) -> float | None:
     """
     if value is None or unit is None:
         return None
-    factor = _MICROMETRES.get(unit.strip().replace("\\u00B5", "µ").lower())
+    name = unit.strip().replace("\\u00B5", "µ").lower()
+    # Whole words may be plural; "ms" is no metre.
+    factor = _MICROMETRES.get(name.removesuffix("s") if len(name) > 4 else name)
     try:
         length = float(value)
     except (TypeError, ValueError):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from image2reg.errors import ConfigurationError, DataError
 
-__all__ = ["PIXEL_TOLERANCE", "VoxelSize", "other_pixels", "square_pixel_um", "voxel_sizes"]
+__all__ = ["PIXEL_TOLERANCE", "VoxelSize", "common_voxels", "other_pixels", "square_pixel_um", "voxel_sizes"]
 
+if TYPE_CHECKING:
+    from image2reg.images import Image
+
+Sizes = tuple[float | None, float | None, float | None]
 VoxelSize = float | Sequence[float | None] | None
 
 # Crops of pixels that differ by more than this share are at different scales.
@@ -55,6 +59,34 @@ def other_pixels(have: Sequence[float | None], want: Sequence[float | None]) -> 
     """Whether pixel sizes differ by more than a tenth along an axis where both are known."""
     known = [(a, b) for a, b in zip(have, want, strict=True) if a and b]
     return any(abs(a / b - 1) > PIXEL_TOLERANCE for a, b in known)
+
+
+def common_voxels(known: Sizes, image: Image, where: str) -> Sizes:
+    """Voxel size of the channels of a field: those before, completed by one more.
+
+    Parameters
+    ----------
+    known : (z, y, x)
+        Micrometres, None where no channel before knew.
+    image : Image
+        The channel; its planes may be as far apart as they like where it has one only.
+    where : str
+        The field, for the message.
+
+    Raises
+    ------
+    DataError
+        It has other pixels, so that it cannot show the same field.
+    """
+    first = 0 if image.sizes.get("Z", 1) > 1 else 1
+    if other_pixels(image.voxel_um[first:], known[first:]):
+        raise DataError(
+            f"{image.source}: its voxels are {image.voxel_um} um (z, y, x), those of the channels before it in field "
+            f"{where} {known}. Pair the files again or resample one; where a file is wrong, fill the manifest's "
+            "columns voxel_z_um, voxel_y_um and voxel_x_um."
+        )
+    z, y, x = (new if old is None else old for old, new in zip(known, image.voxel_um, strict=True))
+    return z, y, x
 
 
 def square_pixel_um(sizes: Sequence[float], where: str = "") -> float:

@@ -15,6 +15,7 @@ from image2reg.images.image import Image
 from image2reg.nuclei.features import measure
 from image2reg.nuclei.quality import field_quality
 from image2reg.nuclei.size import typical_diameter
+from image2reg.nuclei.voxels import common_voxels
 from image2reg.provenance import file_sha256
 from image2reg.screen.plates import PLATE
 from image2reg.tables.fields import ImageSource
@@ -53,7 +54,7 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
     ------
     DataError
         A channel is lacking, a file is missing, damaged, not the one whose hash the manifest gives, holds more than
-        one plane, or the channels differ in size.
+        one plane, or the channels differ in size or in the size of their pixels.
     """
     if unit.get("lacking"):
         raise DataError(
@@ -61,7 +62,8 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
             f"{sorted(unit['images'])}. A field needs the nuclei and every channel of its plate: add the image, or "
             "leave the field out."
         )
-    planes, voxel = [], None
+    planes: list[NDArray[Any]] = []
+    voxel: tuple[float | None, float | None, float | None] = (None, None, None)
     for channel, said in unit["images"].items():
         path = root / said["path"]
         if said["sha256"] and file_sha256(path) != said["sha256"]:
@@ -71,7 +73,7 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
         source = ImageSource(path, channel, said["channel"], said["pages"], tuple(said["voxel_um"]))
         image = source.open().load().to_axes("YX")
         planes.append(np.asarray(image.data))
-        voxel = voxel or image.voxel_um
+        voxel = common_voxels(voxel, image, unit["name"])
         if planes[-1].shape != planes[0].shape:
             raise DataError(
                 f"{path}: channel {channel!r} is {planes[-1].shape}, the first channel of field {unit['name']} is "
@@ -79,7 +81,7 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
             )
     kind = np.result_type(*planes)
     stack = np.stack([plane.astype(kind, copy=False) for plane in planes])
-    return Image(stack, "CYX", voxel or (None, None, None), tuple(unit["images"]), source=unit["name"])
+    return Image(stack, "CYX", voxel, tuple(unit["images"]), source=unit["name"])
 
 
 def measure_field(

@@ -57,8 +57,11 @@ class ImageSource:
 
         names = None if self.n_channels is None else [str(index) for index in range(self.n_channels)]
         image = read(self.path, channels=names, voxel_um=self.voxel_um, max_bytes=max_bytes)
-        if self.source_channel is not None:
-            image = image.select(channel=self.source_channel)
+        if (channel := self.source_channel) is not None:
+            # A number beyond the positions may be a name: the wavelength of a laser.
+            beyond = isinstance(channel, int) and channel >= len(image.channels)
+            is_name = beyond and str(channel) in image.channels
+            image = image.select(channel=str(channel) if is_name else channel)
         if len(image.channels) != 1:
             raise DataError(
                 f"{self.path}: has {len(image.channels)} channels {list(image.channels)}, and the manifest does not "

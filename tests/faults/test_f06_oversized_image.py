@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import struct
 import tracemalloc
 import zlib
@@ -101,6 +102,22 @@ def test_a_segment_that_inflates_to_more_than_its_page(tmp_path, monkeypatch):
     assert "holds more than the 65536 bytes its metadata declare" in refusal(path, DataError, load=True)
 
 
+@pytest.mark.parametrize("n_streams", [1, 60])
+def test_a_small_segment_of_lzma_that_inflates_to_more_than_its_page(tmp_path, n_streams):
+    """LZMA grows seven thousandfold, and its streams may follow each other."""
+    path = tmp_path / "bomb.tif"
+    planes = np.random.default_rng(0).integers(0, 255, (256, 256), np.uint8)
+    tifffile.imwrite(path, planes, compression="lzma", metadata=None, rowsperstrip=256)
+    np.testing.assert_array_equal(opened(path, load=True).data, planes)
+    with tifffile.TiffFile(path) as tif:
+        offset, count = tif.pages[0].dataoffsets[0], tif.pages[0].databytecounts[0]
+    content = bytearray(path.read_bytes())
+    bomb = lzma.compress(bytes(60_000_000 // n_streams)) * n_streams
+    content[offset : offset + count] = bomb[:count].ljust(count, b"\0")
+    path.write_bytes(bytes(content))
+    assert "holds more than the 65536 bytes its metadata declare" in refusal(path, DataError, load=True)
+
+
 def test_more_compressed_bytes_than_voxels_are_refused(tmp_path):
     path = tmp_path / "bomb.tif"
     tifffile.imwrite(
@@ -147,6 +164,26 @@ def test_a_picture_with_a_huge_header(tmp_path):
     Picture.new("L", (8_000, 7_000)).save(path, compress_level=1)
     assert path.stat().st_size < 400_000
     assert "one image of shape (7000, 8000)" in refusal(path, ResourceError)
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("0::/slurm/job_1/step_0", "slurm/job_1/memory.max"),
+        ("0::/../elsewhere", "memory.max"),
+        ("7:cpu:/a\n4:memory:/docker/1", "memory/memory.limit_in_bytes"),
+    ],
+)
+def test_the_default_limit_is_that_of_the_job_or_container(tmp_path, monkeypatch, line, file):
+    """A node of a cluster has many times what its jobs may take, and ends those that take more."""
+    (tmp_path / "of_process").write_text(line)
+    (tmp_path / "groups" / file).parent.mkdir(parents=True)
+    (tmp_path / "groups" / "slurm" / "job_1" / "step_0").mkdir(parents=True)
+    (tmp_path / "groups" / "slurm" / "job_1" / "step_0" / "memory.max").write_text("max\n")
+    monkeypatch.setattr("image2reg.images.limits._GROUPS", tmp_path / "groups")
+    monkeypatch.setattr("image2reg.images.limits._GROUPS_OF_PROCESS", tmp_path / "of_process")
+    (tmp_path / "groups" / file).write_text(f"{2**20}\n")
+    assert default_max_bytes() == 2**18
 
 
 def test_the_default_limit_is_a_quarter_of_the_memory(tmp_path):

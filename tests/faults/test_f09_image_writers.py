@@ -81,3 +81,28 @@ def test_a_plate_that_breaks_in_its_second_field_leaves_nothing(tmp_path, small_
         broken()
     small_files()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_while_a_plate_is_published_loses_no_field(tmp_path, monkeypatch):
+    """Flushing a large plate to the disk takes minutes, in which Ctrl-C or a full disk may come."""
+
+    def interrupted(handle):
+        raise KeyboardInterrupt
+
+    def written(writer, at_the_end=lambda: None):
+        with writer as plate:
+            done = [field for field in "01" if plate.done("A/1", field) is not None]
+            for field in sorted({"0", "1"} - set(done)):
+                plate.write("A/1", field, image(int(field)))
+            at_the_end()
+        return done
+
+    path = tmp_path / "p.zarr"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        written(PlateWriter(path, about={}), lambda: patch.setattr("os.fsync", interrupted))
+    assert not path.exists()
+    assert written(PlateWriter(path, about={}, resume=True)) == ["0", "1"]
+    for field in "01":
+        held = read_plate(path).image("A/1", field).load().data
+        np.testing.assert_array_equal(held, image(int(field)).data)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["p.zarr"]

@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import tifffile
 
 from image2reg.images import Image, OmeZarrWriter, blend_tiles, channel_statistics, ome_zarr, read, read_box
 
@@ -91,6 +92,22 @@ def test_statistics_and_copies_take_the_memory_of_a_piece(work, tmp_path, monkey
         np.testing.assert_array_equal(
             read(tmp_path / f"{large.stem}_{work}").load().data, read(large).load().data
         )
+
+
+def test_images_that_stay_on_disk_share_the_room_for_decoded_planes(tmp_path, monkeypatch):
+    """A data set for which the memory is too small has thousands of images open."""
+    values = np.random.default_rng(0).integers(0, 999, (4, 128, 128), dtype=np.uint16)
+    for index in range(12):
+        tifffile.imwrite(tmp_path / f"{index}.ome.tif", values, compression="zlib", photometric="minisblack")
+    monkeypatch.setattr("image2reg.images.tiff_planes._CACHE_BYTES", 2 * values.nbytes)
+
+    def visit():
+        images = [read(tmp_path / f"{index}.ome.tif") for index in range(12)]
+        for image in images:
+            for plane in range(4):
+                np.testing.assert_array_equal(image.data[plane, :9], values[plane, :9])
+
+    assert peak_of(visit) < 6 * values.nbytes
 
 
 def test_loading_takes_the_image_and_little_more(tmp_path):

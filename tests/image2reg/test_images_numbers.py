@@ -137,11 +137,15 @@ class TestResample:
         assert np.ptp(found) < 10
         assert found.mean() == pytest.approx(50, abs=1)
 
-    def test_labels_keep_type_and_values(self):
-        labels = np.repeat(np.array([[0, 3, 9]], np.uint16), 4, axis=0)
+    @pytest.mark.parametrize("dtype", ["bool", "uint16", "uint64", "float16"])
+    def test_labels_keep_type_and_values(self, dtype):
+        largest = np.iinfo(dtype).max if dtype[0] == "u" else 1
+        labels = np.repeat(np.array([[0, 1, largest]], dtype), 4, axis=0)
         found = resample(Image(labels, "YX", (None, 0.2, 0.2)), (None, 0.1, 0.1), order=0)
-        assert found.dtype == np.uint16
-        np.testing.assert_array_equal(found.data, np.kron(labels, np.ones((2, 2), np.uint16)))
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.data, labels.repeat(2, axis=0).repeat(2, axis=1))
+        back = resample(found, (None, 0.2, 0.2), order=0)
+        np.testing.assert_array_equal(back.data, labels)
 
     def test_there_and_back_gives_the_grid_one_came_from(self):
         y, x = np.mgrid[:37, :41]

@@ -62,8 +62,27 @@ def test_version_04_is_read(values, tmp_path):
     np.testing.assert_array_equal(image.select(channel="DNA").data[0, 1, 2:4], values[1, 1, 2:4])
 
 
+def test_voxels_are_in_the_byte_order_of_this_machine(values, tmp_path):
+    """bioformats2raw writes big-endian voxels, which torch does not take."""
+    write_04(tmp_path / "a.zarr", values.astype(">u2"), "zcyx", scale=[500, 1, 100, 100])
+    image = read(tmp_path / "a.zarr")
+    for held in (image, image.data[0], image.select(channel=1).load()):
+        assert held.dtype.isnative
+    np.testing.assert_array_equal(image.load().data, values.swapaxes(0, 1))
+
+
 def test_a_scale_without_a_unit_is_no_voxel_size(values, tmp_path):
     write_04(tmp_path / "a.zarr", values, "czyx", scale=[1, 1, 1, 1], unit=None)
+    assert read(tmp_path / "a.zarr").voxel_um == (None, None, None)
+
+
+def test_a_unit_without_a_scale_is_no_voxel_size(values, tmp_path):
+    write_04(tmp_path / "a.zarr", values, "czyx", scale=[1, 1, 1, 1], unit="micrometer")
+    content = json.loads((tmp_path / "a.zarr" / ".zattrs").read_text())
+    (dataset,) = content["multiscales"][0]["datasets"]
+    assert read(tmp_path / "a.zarr").voxel_um == (1.0, 1.0, 1.0)
+    del dataset["coordinateTransformations"]
+    (tmp_path / "a.zarr" / ".zattrs").write_text(json.dumps(content))
     assert read(tmp_path / "a.zarr").voxel_um == (None, None, None)
 
 
@@ -99,6 +118,15 @@ def test_a_folder_that_is_no_image(tmp_path):
         DataError, match=r"not an OME-Zarr group: it has neither zarr.json \(0.5\) nor .zattrs"
     ):
         read(tmp_path)
+
+
+def test_a_collection_says_where_its_images_are(values, tmp_path):
+    """What bioformats2raw makes of a file."""
+    write_04(tmp_path / "a.zarr" / "0", values, "czyx", scale=[1, 1, 1, 1])
+    (tmp_path / "a.zarr" / ".zattrs").write_text('{"bioformats2raw.layout": 3}')
+    with pytest.raises(DataError, match=r"it is a collection of images: give one, for example .*a.zarr/0\."):
+        read(tmp_path / "a.zarr")
+    assert read(tmp_path / "a.zarr" / "0").axes == "CZYX"
 
 
 def test_a_chunk_over_the_limit_is_refused_before_it_is_read(values, tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import zlib
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image as Picture
 
 from image2reg.errors import DataError, ResourceError
 from image2reg.images import Image, read
@@ -78,7 +80,11 @@ def test_ome_units_become_micrometres(tmp_path, volume, unit, factor):
 
 
 @pytest.mark.parametrize(
-    ("unit", "expected"), [("micron", 0.1), ("\\u00B5m", 0.1), ("nm", 1e-4), ("pixel", None), ("", None)]
+    ("unit", "expected"),
+    [
+        *(("micron", 0.1), ("microns", 0.1), ("micrometers", 0.1), ("\\u00B5m", 0.1), ("nm", 1e-4)),
+        *(("pixel", None), ("ms", None), ("", None)),
+    ],
 )
 def test_imagej_units_become_micrometres(tmp_path, volume, unit, expected):
     tifffile.imwrite(
@@ -86,6 +92,17 @@ def test_imagej_units_become_micrometres(tmp_path, volume, unit, expected):
     )
     _, y, x = read(tmp_path / "a.tif").voxel_um
     assert (y, x) == ((None, None) if expected is None else pytest.approx((expected, expected), rel=1e-6))
+
+
+def test_imagej_sizes_are_read_as_imagej_reads_them(tmp_path, volume):
+    def found(resolution=(1 / 0.25, 1 / 0.3), resolutionunit=None, **said):
+        options = {"resolution": resolution, "resolutionunit": resolutionunit}
+        tifffile.imwrite(tmp_path / "a.tif", volume, imagej=True, metadata={"axes": "ZYX"} | said, **options)
+        return read(tmp_path / "a.tif").voxel_um
+
+    assert found(unit="um", spacing=-0.5) == pytest.approx((0.5, 0.3, 0.25), rel=1e-6)
+    assert found(unit="um", yunit="nm", zunit="mm", spacing=2) == pytest.approx((2000, 3e-4, 0.25), rel=1e-6)
+    assert found(resolution=(40000, 50000), resolutionunit="CENTIMETER") == (None, 0.2, 0.25)
 
 
 def test_a_printer_resolution_is_no_voxel_size(tmp_path, volume):
@@ -149,9 +166,17 @@ def test_colour_samples_are_channels(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "b.tif").data[1, 3:5], planar[1, 3:5])
 
 
-def test_pictures(tmp_path):
-    from PIL import Image as Picture
+@pytest.mark.parametrize("big", [False, True])
+def test_a_stack_of_compressed_colour_pages(tmp_path, big):
+    """Bits of three samples do not fit into the directory: each page has its own place for them."""
+    colour = np.random.default_rng(1).integers(0, 255, (3, 9, 8, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", colour, compression="zlib", photometric="rgb", bigtiff=big)
+    image = read(tmp_path / "a.tif")
+    assert image.axes == "CZYX"
+    np.testing.assert_array_equal(image.load().data, np.moveaxis(colour, -1, 0))
 
+
+def test_pictures(tmp_path):
     grey = np.random.default_rng(1).integers(0, 65535, (9, 8), dtype=np.uint16)
     colour = np.random.default_rng(1).integers(0, 255, (9, 8, 3), dtype=np.uint8)
     Picture.fromarray(grey).save(tmp_path / "grey.png")
@@ -163,6 +188,40 @@ def test_pictures(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "colour.png").data, np.moveaxis(colour, -1, 0))
     with pytest.raises(ResourceError, match="image of shape"):
         read(tmp_path / "grey.png", max_bytes=100)
+
+
+def test_a_grey_picture_is_grey_with_alpha_and_with_a_palette(tmp_path):
+    """Drawing programs add alpha; ImageJ saves 8 bits with a palette of greys."""
+    grey = np.random.default_rng(1).integers(0, 255, (9, 8), dtype=np.uint8)
+    Picture.fromarray(grey).convert("LA").save(tmp_path / "alpha.png")
+    with_palette = Picture.fromarray(grey, "L").convert("P")
+    with_palette.putpalette([255 - index for index in range(256) for _ in "RGB"])
+    with_palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read(tmp_path / "alpha.png").to_axes("YX").data, grey)
+    np.testing.assert_array_equal(read(tmp_path / "palette.png").to_axes("YX").data, 255 - grey)
+
+
+def test_colour_of_sixteen_bits_is_refused_rather_than_cut_to_eight(tmp_path):
+    def chunk(kind, content):
+        return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+    colour = np.random.default_rng(1).integers(0, 4095, (2, 3, 3)).astype(">u2")
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in colour))
+    header = (3).to_bytes(4) + (2).to_bytes(4) + bytes([16, 2, 0, 0, 0])
+    parts = (b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    with pytest.raises(DataError, match=r"a.png: holds 16 bits per colour, .* Save it as TIFF"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])
+def test_a_picture_is_of_the_formats_its_names_stand_for(tmp_path, name):
+    """Pillow knows many more, and hands some of them to other programs."""
+    Picture.new("L", (9, 8)).save(tmp_path / name)
+    assert read(tmp_path / name).shape == (8, 9)
+    Picture.new("L", (9, 8)).save(tmp_path / name, format="GIF")
+    with pytest.raises(DataError, match=r"the picture could not be read .* not what its name says"):
+        read(tmp_path / name)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -187,7 +246,7 @@ def test_several_images_in_one_plain_tiff_are_refused(tmp_path, volume):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         tif.write(volume, metadata={"axes": "ZYX"}, photometric="minisblack")
         tif.write(volume[0, :5, :5], metadata={"axes": "YX"})
-    with pytest.raises(DataError, match=r"holds 2 images of different shapes \[\(4, 20, 30\), \(5, 5\)\]"):
+    with pytest.raises(DataError, match=r"holds 2 images, of shapes \[\(4, 20, 30\), \(5, 5\)\]"):
         read(tmp_path / "a.tif")
 
 
@@ -222,3 +281,31 @@ def test_an_ome_tiff_set_is_read_from_its_folder_only(tmp_path, volume):
         else:
             with pytest.raises(DataError, match=r"outside the folder of this file|missing from the"):
                 read(inside / "a.ome.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_file_of_a_set_of_positions_gives_its_own_position(tmp_path, volume, compression):
+    """Every file of such a set describes the images of all of them, as Bio-Formats writes it."""
+    image = (
+        '<Image ID="Image:{0}"><Pixels ID="Pixels:{0}" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" '
+        'SizeZ="1" SizeC="2" SizeT="1" PhysicalSizeX="0.{1}" PhysicalSizeY="0.{1}"><Channel ID="Channel:{0}:0" '
+        'Name="DNA {0}"/><Channel ID="Channel:{0}:1" Name="ER {0}"/><TiffData IFD="0" PlaneCount="2">'
+        '<UUID FileName="{0}.ome.tif">urn:uuid:{0}</UUID></TiffData></Pixels></Image>'
+    )
+    images = "".join(image.format(position, position + 1) for position in (0, 1))
+    for position in (0, 1):
+        root = f'UUID="urn:uuid:{position}" Creator="{position * 100 * "x"}"'
+        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" {root}>{images}</OME>'
+        planes = volume[2 * position : 2 * position + 2]
+        file = tmp_path / f"{position}.ome.tif"
+        tifffile.imwrite(
+            file, planes, description=xml, metadata=None, compression=compression, photometric="minisblack"
+        )
+    for position in (0, 1):
+        found = read(tmp_path / f"{position}.ome.tif")
+        np.testing.assert_array_equal(found.load().data, volume[2 * position : 2 * position + 2])
+        size = (position + 1) / 10
+        assert (found.channels, found.voxel_um) == (
+            (f"DNA {position}", f"ER {position}"),
+            (None, size, size),
+        )

@@ -139,6 +139,19 @@ def test_rows_become_fields_with_roles(tmp_path: Path) -> None:
     assert (np.asarray(image.load().data) == 12).all()
 
 
+def test_a_channel_may_be_named_by_its_wavelength(tmp_path: Path) -> None:
+    planes = np.array([1, 2], np.uint8)[:, None, None].repeat(4, axis=1).repeat(4, axis=2)
+    write(Image(planes, "CYX", channels=("1", "488")), tmp_path / "a.ome.tif")
+    frame = pd.DataFrame(
+        {"path": "a.ome.tif", "role": "input", "channel": ["x", "y", "z"], "Metadata_Site": "1"}
+    )
+    (field,) = Manifest(frame.assign(source_channel=["488", "1", "640"]), tmp_path).fields()
+    found = [field.inputs[name].open().load().data.max() for name in "xy"]
+    assert found == [2, 2], "a number that is a position is one"
+    with pytest.raises(DataError, match=r"channel 640 is missing: .* found \['1', '488'\]"):
+        field.inputs["z"].open()
+
+
 def test_a_file_with_channels_needs_to_be_told_which(tmp_path: Path) -> None:
     picture(tmp_path / "a_bf.tif", channels=2)
     with pytest.raises(DataError, match=r"has 2 channels .* does not say which is 'brightfield'"):

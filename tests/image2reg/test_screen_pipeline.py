@@ -14,9 +14,10 @@ from small_plate import planted_field, write_plate
 
 from image2reg.engine import Outcome, Shard
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image
 from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, planning, run_screen
-from image2reg.screen.fields import feature_names, without_nuclei
+from image2reg.screen.fields import feature_names, read_unit, without_nuclei
 from image2reg.screen.wells import OF_A_WELL
 
 CONTROL, POSITIVE = 'Metadata_Control == "negative"', 'Metadata_Control == "positive"'
@@ -428,6 +429,29 @@ def test_channels_of_different_size_fail_as_one_field(tmp_path):
     assert (
         "channel 'GFP' is (50, 60), the first channel of field p1/A04 is (120, 120)" in result.failures[0][2]
     )
+
+
+def test_the_pixels_of_a_field_are_those_that_any_channel_knows_and_of_one_size(tmp_path):
+    def field(**sizes):
+        images = {}
+        for channel, size in sizes.items():
+            file = f"{channel}.ome.tif"
+            plane = Image(np.zeros((9, 9), np.uint8), "YX", (None, size, size))
+            plane.write(tmp_path / file, overwrite=True)
+            about = {
+                "path": file,
+                "channel": None,
+                "pages": None,
+                "voxel_um": (None, None, None),
+                "sha256": "",
+            }
+            images[channel] = about
+        return read_unit({"name": "A01", "images": images}, tmp_path)
+
+    assert field(DNA=None, GFP=0.65).voxel_um == (None, 0.65, 0.65)
+    assert field(DNA=0.65, GFP=0.66).voxel_um == (None, 0.65, 0.65)
+    with pytest.raises(DataError, match=r"GFP.ome.tif: its voxels are \(None, 0.325, 0.325\) um"):
+        field(DNA=0.65, GFP=0.325)
 
 
 def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):

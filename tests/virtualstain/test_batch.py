@@ -88,7 +88,7 @@ def test_an_interrupted_plate_goes_on_with_what_is_missing(
     with pytest.raises(KeyboardInterrupt):
         predict_many([source], out, model=model)
     assert not out.exists()
-    half = tmp_path / ".out.ome.zarr.unfinished" / "A" / "1" / "1"
+    half = tmp_path / ".out.ome.zarr.unfinished" / "plate" / "A" / "1" / "1"
     half.mkdir(parents=True)
     (half / "zarr.json").write_text("{")  # as a kill in the middle of a field leaves it
     with pytest.raises(DataError, match=r"an interrupted run left 1 field of it .* Pass --resume"):

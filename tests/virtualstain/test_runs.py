@@ -194,6 +194,23 @@ def test_channels_and_masks_of_a_field_that_do_not_fit_are_refused(tmp_path: Pat
         stain_field_of(one, ["BF"], ["DAPI"], budget=10**6)
 
 
+def test_channels_of_other_pixels_are_no_pair(tmp_path: Path) -> None:
+    """Two cameras, or two magnifications, give images of one shape."""
+
+    def opened(**sizes: float | None) -> tuple[float | None, ...]:
+        for name, size in sizes.items():
+            image = Image(np.ones((40, 44), np.uint16), "YX", (None, size, size))
+            write(image, tmp_path / f"f_{name}.ome.tif", overwrite=True)
+        (one,) = open_manifest(tmp_path, inputs=["BF", "Phase"], targets=["DAPI"]).fields()
+        return stain_field_of(one, ["BF", "Phase"], ["DAPI"], budget=10**6).voxel_um
+
+    assert opened(BF=None, Phase=0.325, DAPI=None) == (None, 0.325, 0.325)
+    with pytest.raises(
+        DataError, match=r"f_DAPI.ome.tif: its voxels are \(None, 0.65, 0.65\) um .* \(None, 0.325"
+    ):
+        opened(BF=None, Phase=0.325, DAPI=0.65)
+
+
 def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = train_from(folder, out, **CHANNELS, overrides=QUICK)
