@@ -194,7 +194,7 @@ class _Run:
         if better:
             now.best_step, now.best_score, now.stale = now.step, score, 0
             self.state.best = self.state.deployed()
-        else:
+        elif scores:
             now.stale += 1
         now.validated = now.step
         self._log_losses()

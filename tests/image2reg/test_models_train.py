@@ -236,6 +236,11 @@ def test_without_validation_there_is_no_best(tmp_path):
     assert result.last_state.keys() == {"weight", "bias"}
 
 
+def test_patience_needs_a_validation(tmp_path):
+    result = run(Regression(None), tmp_path, validate_every=2, patience=1)
+    assert (result.stopped, result.steps_done) == ("steps", 12)
+
+
 def test_patience_counts_validations_without_a_better_score(tmp_path):
     class Falling(TwoPhases):
         scores = iter([1.0, 0.9, math.nan, 0.8, 0.7])
