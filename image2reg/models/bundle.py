@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from image2reg.atomic import atomic_directory, refuse_existing
 from image2reg.errors import BundleError, DataError
 from image2reg.models.card import render_card
-from image2reg.models.integrity import MAX_BYTES, SPEC_FILE, check_files, read_spec, walk
+from image2reg.models.integrity import MAX_BYTES, SPEC_FILE, check_files, read_spec, reading, walk
 from image2reg.models.spec import refuse_file_name
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Bundle:
         Raises
         ------
         BundleError
-            The file changed since it was checked, or is no safetensors file.
+            The file changed since it was checked, cannot be read, or is no safetensors file.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -63,7 +63,8 @@ class Bundle:
         from image2reg.models.rounding import restored
 
         path = self.file(name)
-        content = path.read_bytes()
+        with reading(path):
+            content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != self.spec.files[name]:
             raise BundleError(f"{path}: changed on disk since the bundle was checked. Load the bundle again.")
         try:
