@@ -114,7 +114,7 @@ class Bundle:
 def _naming_arguments(where: Path, architecture: Architecture) -> Iterator[None]:
     try:
         yield
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a constructor meets foreign arguments with many kinds
         raise BundleError(
             f"{where}: architecture.arguments {architecture.arguments} build no "
             f"{architecture.name!r} ({error})."
