@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from image2reg.config import settings_by_name
 from image2reg.embedding.inputs import Scale, measure_scale, prepare
 from image2reg.embedding.networks import EncoderNetwork, build_encoder
 from image2reg.embedding.objectives import supervised_contrast, variance_invariance_covariance
@@ -18,6 +19,7 @@ from image2reg.errors import DataError
 from image2reg.interruption import Interrupted
 from image2reg.models.train import fit
 from image2reg.nuclei.voxels import PIXEL_TOLERANCE, other_pixels
+from image2reg.provenance import json_sha256
 from image2reg.randomness import integer_seed
 
 if TYPE_CHECKING:
@@ -229,6 +231,8 @@ def train_encoder(
     ------
     DataError
         Fewer than two classes, or crops that the recipe cannot use.
+    ConfigurationError
+        The run to be resumed began with another recipe, other crops or other labels.
     """
     crops = crops.load()
     recipe = recipe.model_copy(
@@ -254,6 +258,11 @@ def train_encoder(
         torch.manual_seed(integer_seed(recipe.training.seed, "encoder"))
         network = build_encoder(recipe.design, **network_arguments(recipe, tuple(inputs), max(2, len(known))))
     task = EncoderTask(network, inputs, numbers.astype(np.int64), recipe)
+    digest = crops.digest()
+    basis = settings_by_name(recipe, without=("training", "name")) | {
+        "crops": f"{len(crops)}, sha256 {digest[:12]}",
+        "labels": f"{len(classes)}, sha256 {json_sha256(given.tolist())[:12]}",
+    }
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -262,11 +271,11 @@ def train_encoder(
                 told = "Interrupted; the network that was being trained is not kept."
                 raise Interrupted(stop.signal_number, told) from None
     else:
-        result = fit(task, recipe.training, out, resume=resume, device=device, progress=progress)
+        result = fit(task, recipe.training, out, basis=basis, resume=resume, device=device, progress=progress)
     network.cpu().load_state_dict(result.last_state)
     return TrainedEncoder(
         network, scale, recipe, known, crop_channels=crops.channels, crop_px=crops.size_px, voxel_um=crops.voxel_um,
-        trained_on=crops.digest(), seconds=result.seconds,
+        trained_on=digest, seconds=result.seconds,
     )  # fmt: skip
 
 

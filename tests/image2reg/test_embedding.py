@@ -291,3 +291,18 @@ def test_attention_finds_the_few_nuclei_that_the_mean_averages_away() -> None:
     profiles, labels = Profiles(frame), np.where(treated, "b", "a")[well]
     assert cross_validate_wells(profiles, labels, how="mean").auc() < 0.7
     assert cross_validate_wells(profiles, labels, how="attention").auc() > 0.85
+
+
+def test_an_encoder_is_not_trained_on_under_other_labels(tmp_path: Path) -> None:
+    crops = drawn_crops(24)
+    labels = treatment(crops)
+    train_encoder(crops, labels, small_recipe(4), out=tmp_path)
+    turned = np.where(
+        labels == labels[0], "z", labels
+    )  # the same nuclei together, the numbers of classes exchanged
+    moved = labels.copy()
+    moved[[0, -1]] = moved[[-1, 0]]
+    for other in (turned, moved):
+        with pytest.raises(ConfigurationError, match=r"other settings \(labels: 2, sha256 .* -> 2, sha256 "):
+            train_encoder(crops, other, small_recipe(4), out=tmp_path, resume=True)
+    train_encoder(crops, labels, small_recipe(4), out=tmp_path, resume=True)

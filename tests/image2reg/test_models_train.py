@@ -25,7 +25,7 @@ from image2reg.models.train import fit
 
 
 def run(task, out, **options):
-    changes = {k: options.pop(k) for k in list(options) if k not in {"resume", "device"}}
+    changes = {k: options.pop(k) for k in list(options) if k not in {"resume", "device", "basis"}}
     options = {"device": "cpu", "progress": False, **options}
     return fit(task, small_settings(**changes), out, **options)
 
@@ -322,6 +322,20 @@ def test_other_settings_are_refused_on_resume(tmp_path):
         ConfigurationError, match=r"other settings \(learning_rate: 0\.02 -> 0\.1, seed: 5 -> 6\)"
     ):
         run(TwoPhases(), tmp_path, steps=4, learning_rate=0.1, seed=6, resume=True)
+
+
+def test_another_basis_is_refused_on_resume(tmp_path):
+    run(TwoPhases(), tmp_path, steps=4, basis={"augment.noise": 0.1, "validation fields": "3"})
+    with pytest.raises(ConfigurationError, match=r"other settings \(validation fields: 3 -> 4\)"):
+        run(
+            TwoPhases(),
+            tmp_path,
+            steps=6,
+            resume=True,
+            basis={"augment.noise": 0.1, "validation fields": "4"},
+        )
+    same = {"augment.noise": 0.1, "validation fields": "3"}
+    assert run(TwoPhases(), tmp_path, steps=6, resume=True, basis=same).steps_done == 6
 
 
 def test_another_network_is_refused_on_resume(tmp_path):
