@@ -14,7 +14,7 @@ from image2reg.atomic import atomic_directory
 from image2reg.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -56,9 +56,13 @@ def write_checkpoint(
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints in `folder`, oldest first."""
+    return [path for path in _named(folder) if (path / _STATE).is_file()]
+
+
+def _named(folder: Path) -> list[Path]:
     found = folder.glob("step_*") if folder.is_dir() else ()
-    complete = (p for p in found if re.fullmatch(r"step_\d{6,}", p.name) and (p / _STATE).is_file())
-    return sorted(complete, key=lambda p: int(p.name[5:]))
+    named = (path for path in found if re.fullmatch(r"step_\d{6,}", path.name))
+    return sorted(named, key=lambda path: int(path.name[5:]))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
@@ -86,10 +90,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Ten
 
 
 def prune_checkpoints(folder: Path, keep: int, *, partial: bool = False) -> None:
-    """Remove all but the newest `keep` checkpoints; with `partial`, also half-written ones."""
-    doomed: Iterable[Path] = list_checkpoints(folder)[:-keep]
+    """Remove all but the newest `keep` checkpoints; with `partial`, also half-written and half-removed ones."""
+    complete = list_checkpoints(folder)
+    doomed = complete[:-keep]
     if partial and folder.is_dir():
-        doomed = [*doomed, *folder.glob(".step_*")]
+        doomed += [*folder.glob(".step_*"), *(path for path in _named(folder) if path not in complete)]
     for path in doomed:
         # state.json goes first, so that a kill in the middle leaves no directory that looks complete.
         (path / _STATE).unlink(missing_ok=True)

@@ -268,6 +268,25 @@ def test_old_checkpoints_and_half_written_ones_are_removed(tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step_000009", "step_000012"]
 
 
+def test_a_checkpoint_whose_removal_was_cut_short_is_removed_and_written_again(tmp_path):
+    run(TwoPhases(), tmp_path, steps=6, schedule="constant")
+    for step in ("step_000003", "step_000009"):  # state.json goes first, then the process is killed
+        (tmp_path / "checkpoints" / step / "state.json").unlink(missing_ok=True)
+        (tmp_path / "checkpoints" / step).mkdir(exist_ok=True)
+    run(TwoPhases(), tmp_path, steps=9, schedule="constant", resume=True)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step_000006", "step_000009"]
+    assert (newest(tmp_path) / "state.json").is_file()
+
+
+def test_the_best_weights_of_a_resumed_run_are_not_those_of_a_file(tmp_path):
+    first = run(TwoPhases(), tmp_path)
+    again = run(TwoPhases(), tmp_path, resume=True)
+    file = newest(tmp_path) / "best.safetensors"
+    with file.open("r+b") as handle:
+        handle.write(bytes(file.stat().st_size))
+    assert same_tensors(first.best_state, again.best_state)
+
+
 def test_layout_in_memory_survives_a_resume(tmp_path):
     class Convolution(Regression):
         def __init__(self, part):
