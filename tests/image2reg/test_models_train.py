@@ -465,6 +465,22 @@ class Shifted(TwoPhases):
         return {**made, "y": made["y"][:, : self.width] + self.by}
 
 
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_batch_may_hold_values_that_are_not_known(tmp_path, known):
+    class Gaps(TwoPhases):
+        def batch(self, step, rng):
+            dose = np.full(6, -np.inf, np.float32)
+            dose[:known] = 1
+            return {
+                **super().batch(step, rng),
+                "dose": torch.from_numpy(dose),
+                "gene": torch.full((6,), np.nan),
+            }
+
+    run(Gaps(), tmp_path, steps=4)
+    assert run(Gaps(), tmp_path, steps=6, resume=True).steps_done == 6
+
+
 def test_other_data_are_refused_on_resume(tmp_path):
     run(Shifted(0.0), tmp_path, steps=4)
     for other, seen in (
