@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
-__all__ = ["FREE", "FitResult", "Task", "TrainingSettings", "fit"]
+__all__ = ["FREE", "FitResult", "Task", "TrainingSettings", "fit", "fit_unkept"]
 
 # What may differ between the first part of a run and its continuation: where it ends and what it writes.
 FREE = {"steps", "patience", "max_minutes", "workers", "log_every", "checkpoint_every", "keep_checkpoints"}
@@ -108,6 +109,16 @@ def fit(
             return run.train(interruption, progress=progress)
         finally:
             run.history.close()
+
+
+def fit_unkept(task: Task, settings: TrainingSettings, *, device: str, progress: bool = False) -> FitResult:
+    """Train as `fit` does, in a folder that goes with its log; an interruption does not promise a resume."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return fit(task, settings, Path(folder) / "run", device=device, progress=progress)
+        except Interrupted as stop:  # its words name the folder that ends here
+            told = "Interrupted; the network that was being trained is not kept."
+            raise Interrupted(stop.signal_number, told) from None
 
 
 class _Run:

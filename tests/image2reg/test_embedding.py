@@ -297,9 +297,8 @@ def test_an_encoder_is_not_trained_on_under_other_labels(tmp_path: Path) -> None
     crops = drawn_crops(24)
     labels = treatment(crops)
     train_encoder(crops, labels, small_recipe(4), out=tmp_path)
-    turned = np.where(
-        labels == labels[0], "z", labels
-    )  # the same nuclei together, the numbers of classes exchanged
+    # the same nuclei together, the numbers of the classes exchanged; and two nuclei exchanged
+    turned = np.where(labels == labels[0], "z", labels)
     moved = labels.copy()
     moved[[0, -1]] = moved[[-1, 0]]
     for other in (turned, moved):
