@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import subprocess
@@ -377,6 +378,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path, name):
     with pytest.raises(BundleError, match=r"Remove this checkpoint's directory") as caught:
         run(TwoPhases(), tmp_path, steps=4, resume=True)
     assert str(file) in str(caught.value)
+
+
+def test_a_number_of_a_checkpoint_that_changed_is_noticed(tmp_path):
+    run(TwoPhases(), tmp_path, steps=4)
+    file = newest(tmp_path) / "state.json"
+    file.write_text(file.read_text().replace('"step": 4', '"step": 3'))
+    with pytest.raises(BundleError, match=r"state\.json: damaged or changed: not what its own hash says"):
+        run(TwoPhases(), tmp_path, steps=6, resume=True)
+    kept = json.loads(file.read_text().replace('"step": 3', '"step": 4'))
+    del kept["sha256"], kept["basis"]  # as earlier versions wrote it
+    file.write_text(json.dumps(kept))
+    assert run(TwoPhases(), tmp_path, steps=6, resume=True).steps_done == 6
 
 
 @pytest.mark.parametrize(
