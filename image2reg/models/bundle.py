@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from image2reg.atomic import atomic_directory, refuse_existing
-from image2reg.errors import BundleError, DataError
+from image2reg.errors import BundleError, DataError, ProjectError
 from image2reg.models.card import render_card
 from image2reg.models.integrity import MAX_BYTES, SPEC_FILE, check_files, read_spec, reading, walk
 from image2reg.models.spec import refuse_file_name
@@ -48,6 +48,25 @@ class Bundle:
                 f"{self.directory}: has no file {name!r}; it holds {', '.join(self.spec.files)}."
             )
         return self.directory / name
+
+    @contextlib.contextmanager
+    def described(self, part: str) -> Iterator[None]:
+        """Refuse the bundle, by the name of `part`, when what its description says cannot be used.
+
+        Raises
+        ------
+        BundleError
+            Whatever else is raised in the block.
+        """
+        try:
+            yield
+        except ProjectError:
+            raise
+        except Exception as error:
+            raise BundleError(
+                f"{self.directory / SPEC_FILE}: {part} is not what a bundle of kind {self.spec.kind!r} holds "
+                f"({type(error).__name__}: {error}). Get the bundle again from where it came from."
+            ) from error
 
     def state_dict(self, name: str = WEIGHTS_FILE) -> dict[str, Tensor]:
         """Weights in float32, whatever they are rounded to in the file, from bytes that match the recorded hash.

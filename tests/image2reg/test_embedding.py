@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from drawn_nuclei import drawn_crops, small_recipe
+from small_models import rewrite_spec
 
 from image2reg.embedding.ablation import ablate, matched
 from image2reg.embedding.crossvalidation import cross_validate
@@ -161,6 +163,17 @@ def test_a_bundle_gives_back_the_same_embedding(tmp_path: Path) -> None:
     assert profiles.features[0] == "Nuclei_Embedding_000"
     assert set(profiles.column("Metadata_Origin")) == {"real"}
     assert back.classes == ("a", "b")
+    for change, text in (
+        (lambda spec: spec["architecture"]["arguments"].update(n_features=10**9), "the network has"),
+        (
+            lambda spec: spec["domain"].pop("nuclear"),
+            r"domain is not what .*nucleus-encoder.* \(KeyError: 'nuclear'",
+        ),
+    ):
+        shutil.copytree(tmp_path / "bundle", tmp_path / "other", dirs_exist_ok=True)
+        rewrite_spec(tmp_path / "other", lambda spec, change=change: change(spec) and None)
+        with pytest.raises(BundleError, match=text):
+            load_encoder(tmp_path / "other")
     (tmp_path / "bundle" / "config.yaml").write_text("")
     with pytest.raises(BundleError):
         load_encoder(tmp_path / "bundle")
