@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 from image2reg.errors import ConfigurationError
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
-__all__ = ["changed_settings", "dump_config", "load_config", "parse_yaml"]
+__all__ = ["changed_settings", "dump_config", "load_config", "parse_yaml", "settings_by_name"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -169,12 +169,17 @@ def changed_settings(before: BaseModel, now: BaseModel) -> dict[str, str]:
     before, now : BaseModel
         Of one class.
     """
-    old, new = (_flat(each.model_dump(mode="json")) for each in (before, now))
+    old, new = settings_by_name(before), settings_by_name(now)
     return {
         name: f"{name}: {old.get(name)} -> {new.get(name)}"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     }
+
+
+def settings_by_name(configuration: BaseModel, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Give settings as ``loss.kind`` to their values, JSON types; the parts called `without` are left out."""
+    return _flat(configuration.model_dump(mode="json", exclude=set(without)))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -31,8 +31,11 @@ class Interrupted(SystemExit):
         return self.message
 
 
-class _LeaveError(Exception):
-    """Raised by the signal handler while `Interruption.attempt` works."""
+class _Leave(BaseException):
+    """Raised by the signal handler while `Interruption.attempt` works.
+
+    No `Exception`: a reader that turns whatever its library throws into a damaged file must let it pass.
+    """
 
 
 class Interruption:
@@ -75,7 +78,7 @@ class Interruption:
         self._restore()
         if self._may_leave:
             self._may_leave = False
-            raise _LeaveError
+            raise _Leave
 
     def attempt(self, work: Callable[[], T]) -> T | None:
         """Do `work`, which must change nothing worth keeping; a signal, also an earlier one, ends it at once.
@@ -89,7 +92,7 @@ class Interruption:
         try:
             self._may_leave = True
             return work()
-        except _LeaveError:
+        except _Leave:
             return None
         finally:
             self._may_leave = False

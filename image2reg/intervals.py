@@ -7,6 +7,7 @@ bootstrap) and keeps the members of a group together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -100,12 +101,13 @@ def bootstrap_interval(
     Returns
     -------
     Interval
-        With a single unit (or group), or an infinite value, `low` and `high` are NaN and `reason` says so.
+        With a single unit (or group), an infinite value, or a sample in which the statistic is undefined, `low` and
+        `high` are NaN and `reason` says so.
 
     Raises
     ------
     DataError
-        `values` is not one-dimensional, or `groups` has another length.
+        `values` is not one-dimensional, or `groups` has another length or holds NaN.
     ConfigurationError
         `level` or `n` is out of range.
 
@@ -247,6 +249,9 @@ def _interval(
         return Interval(value, float("nan"), float("nan"), n_units, level, n_missing, reason)
     rng = np.random.default_rng(seed)
     replicates = np.concatenate(list(_replicates(rows, codes, statistic, n_units, n, rng)))
+    if undefined := int((~np.isfinite(replicates)).sum()):
+        reason = f"the statistic is undefined in {undefined} of {n} bootstrap samples"
+        return Interval(value, float("nan"), float("nan"), n_units, level, n_missing, reason)
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), n_units, level, n_missing)
 
@@ -269,6 +274,11 @@ def _group_codes(groups: Sequence[Hashable] | NDArray[Any] | None, n_units: int)
     labels = list(groups)
     if len(labels) != n_units:
         raise DataError(f"bootstrap: {len(labels)} groups for {n_units} values; give one group per value.")
+    if n_missing := sum(isinstance(label, float) and math.isnan(label) for label in labels):
+        raise DataError(
+            f"bootstrap: {n_missing} of {n_units} units have no group (NaN), so what is independent of what is not "
+            "known. Name their group, or leave them out."
+        )
     order: dict[Hashable, int] = {}
     return np.array([order.setdefault(label, len(order)) for label in labels], dtype=np.intp)
 

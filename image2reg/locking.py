@@ -52,7 +52,7 @@ def run_lock(directory: Path | str, *, wait_s: float = 0.0) -> Iterator[Path]:
     Raises
     ------
     ResourceError
-        Another run, in this or another process, writes there; or the directory cannot be written.
+        Another run, in this or another process, writes there; or the directory cannot be written or locked.
     """
     directory = Path(directory)
     path = directory / _NAME
@@ -67,20 +67,28 @@ def run_lock(directory: Path | str, *, wait_s: float = 0.0) -> Iterator[Path]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError as error:
+            except BlockingIOError as error:
                 if time.monotonic() >= give_up:
                     raise ResourceError(
                         f"{directory}: in use by {_holder(path)}. One run writes to one directory: wait for it, "
                         f"stop it, or choose another --out."
                     ) from error
                 time.sleep(_LOOK_AGAIN_S)
+            except OSError as error:  # a network share mounted without locks
+                raise ResourceError(
+                    f"{directory}: cannot be locked ({error}), so a second run could write there too. "
+                    f"Choose an --out on another file system."
+                ) from error
         record = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(record).encode(), 0)
+        with contextlib.suppress(
+            OSError
+        ):  # the record is for people; a full disk is told where results are written
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(record).encode(), 0)
         yield path
         # The file stays: were it removed, two later runs could hold two different files of this name.
         os.ftruncate(handle, 0)

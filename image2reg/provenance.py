@@ -48,9 +48,14 @@ def git_commit(directory: Path | None = None) -> str | None:
     git = shutil.which("git")
     if git is None or not (directory / ".git").exists():
         return None
+    # Inside a hook, git's own variables point at whatever repository the hook belongs to.
+    foreign = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
+    environment = {name: value for name, value in os.environ.items() if name not in foreign}
     command = [git, "-C", str(directory), "describe", "--always", "--abbrev=40", "--match=", "--dirty"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=True, env=environment
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

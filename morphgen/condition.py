@@ -234,7 +234,8 @@ class ConditionEncoder(nn.Module):
         if value is None:
             return null
         known = value >= 0 if name == "cell_line" else value.isfinite().reshape(n, -1).all(1)
-        filled = value.clamp_min(0) if name == "cell_line" else value.nan_to_num()
+        # An infinity (no dose) becomes 0 too: the largest number there is would have a gradient that is not finite.
+        filled = value.clamp_min(0) if name == "cell_line" else value.nan_to_num(0.0, 0.0, 0.0)
         token = network(filled[:, None] if name in ("dose", "time") else filled)
         known = known & ~self._dropped(n, value.device)
         return torch.where(known[:, None, None], token[:, None], null.to(token.dtype))

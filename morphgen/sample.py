@@ -94,17 +94,20 @@ class MorphologyGenerator:
         self.denoiser = load_denoiser(bundle).to(self.device)
         prior = load_prior(bundle)
         self.prior = None if prior is None else prior.to(self.device)
-        arguments = bundle.spec.architecture.arguments
-        self.sampling: dict[str, Any] = arguments["sampling"]
-        self.crop_size = tuple(arguments["crop_size"])
+        with bundle.described("architecture.arguments"):
+            arguments = bundle.spec.architecture.arguments
+            self.sampling: dict[str, Any] = dict(arguments["sampling"])
+            self.crop_size = tuple(arguments["crop_size"])
         self.intensity = IntensityRange.stored(bundle.spec.normalisation.output)
         self.genes = self.denoiser.condition.genes
         self.channels = bundle.spec.outputs[0].channels
         self.voxel_um = bundle.spec.outputs[0].voxel_um
-        residual = bundle.spec.domain.get("residual")
-        self.residual = ResidualTexture(**residual) if residual else None
-        references = bundle.state_dict("condition/references.safetensors")["references"].numpy()
-        self.domain = SignatureDomain(references, np.array(bundle.spec.domain["signature_quantiles"]))
+        with bundle.described("domain"):
+            residual = bundle.spec.domain.get("residual")
+            self.residual = ResidualTexture(**residual) if residual else None
+            references = bundle.state_dict("condition/references.safetensors")["references"].numpy()
+            quantiles = np.array(bundle.spec.domain["signature_quantiles"], dtype=np.float64)
+            self.domain = SignatureDomain(references, quantiles)
 
     def outside(self, signatures: Profiles) -> NDArray[np.float64]:
         """Say how far each signature lies from those of training (`SignatureDomain.quantile`); above 0.99: outside."""

@@ -66,7 +66,8 @@ def train_from(
     data : Path
         Manifest or folder.
     out : Path
-        ``bundle/``, ``report.html``, ``manifest.csv``, ``config.yaml``, ``metrics.jsonl``, ``checkpoints/``.
+        ``bundle/``, ``report.html``, ``manifest.csv``, ``config.yaml``, ``run.json``, ``metrics.jsonl``,
+        ``checkpoints/``.
     config : str
         Recipe file or name; the defaults fit flat and stacked targets by themselves.
     inputs, targets : sequence of str
@@ -113,6 +114,8 @@ def train_from(
         partial.write_text(rows, encoding="utf-8")
     with atomic_file(out / "config.yaml", overwrite=True) as partial:
         partial.write_text(dump_config(recipe), encoding="utf-8")
+    inputs_used = {"manifest.csv": out / "manifest.csv"}
+    write_run(out, run_record(seed=recipe.training.seed, configuration=recipe, inputs=inputs_used))
     stained = {name: sum(bool(f.present.any()) for f in items) for name, items in fields.items()}
     counts = ", ".join(f"{name} {n} fields" for name, n in stained.items())
     facts = Facts(
@@ -131,8 +134,6 @@ def train_from(
             flags=below_floor(done.scores),
             provenance={"data": str(data), "split": facts.split}, overwrite=True,
         )  # fmt: skip
-    inputs_used = {"manifest.csv": out / "manifest.csv"}
-    write_run(out, run_record(seed=recipe.training.seed, configuration=recipe, inputs=inputs_used))
     return done
 
 

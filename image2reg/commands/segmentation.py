@@ -130,7 +130,7 @@ def train_segmenter(
 ) -> None:
     """Train a segmenter on your own images and masks, test it on held-out groups, write a bundle."""
     from image2reg.config import load_config
-    from image2reg.console import emit
+    from image2reg.console import command_line, emit
     from image2reg.nuclei.segmenters.own_data import split_fields
     from image2reg.nuclei.segmenters.recipe import SegmenterRecipe
     from image2reg.nuclei.segmenters.training import Facts
@@ -138,9 +138,8 @@ def train_segmenter(
 
     recipe = load_config(SegmenterRecipe, config or None, overrides=settings or ())
     splits, said = split_fields(data, masks, recipe, group=group, channel=channel)
-    words = ["image2reg train segmenter", f"--data {data.name}", f"--group {group}", f"--out {out.name}"]
     facts = Facts(
-        command=" ".join(words), licence="that of the training images", split=said,
+        command=command_line("image2reg"), licence="that of the training images", split=said,
         limits=("Trained on one user's images; how far it carries to others was not measured.",),
     )  # fmt: skip
     made = run(splits, recipe, out, facts=facts, resume=resume, device=device)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -204,11 +205,12 @@ def load_encoder(path: Path | str) -> TrainedEncoder:
     if spec.kind != KIND:
         raise BundleError(f"{path}: this bundle is of kind {spec.kind!r}; an encoder of nuclei is {KIND!r}.")
     recipe = load_config(EncoderRecipe, bundle.file("config.yaml"))
-    network = build_encoder(spec.architecture.name, **spec.architecture.arguments)
-    network.load_state_dict(bundle.state_dict())
-    scale = Scale(tuple(spec.domain["background"]), tuple(spec.domain["nuclear"]))
-    return TrainedEncoder(
-        network, scale, recipe, spec.domain["classes"], crop_channels=spec.domain["scaled_channels"],
-        crop_px=spec.domain.get("crop_px", 0), voxel_um=spec.inputs[0].voxel_um[1:],
-        trained_on=spec.domain.get("trained_on", ""),
-    )  # fmt: skip
+    designs = get_args(EncoderRecipe.model_fields["design"].annotation)
+    network: Any = bundle.build({name: partial(build_encoder, name) for name in designs})
+    with bundle.described("domain"):
+        scale = Scale(tuple(spec.domain["background"]), tuple(spec.domain["nuclear"]))
+        return TrainedEncoder(
+            network, scale, recipe, spec.domain["classes"], crop_channels=spec.domain["scaled_channels"],
+            crop_px=spec.domain.get("crop_px", 0), voxel_um=spec.inputs[0].voxel_um[1:],
+            trained_on=spec.domain.get("trained_on", ""),
+        )  # fmt: skip

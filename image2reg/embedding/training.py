@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from image2reg.config import settings_by_name
 from image2reg.embedding.inputs import Scale, measure_scale, prepare
 from image2reg.embedding.networks import EncoderNetwork, build_encoder
 from image2reg.embedding.objectives import supervised_contrast, variance_invariance_covariance
 from image2reg.errors import DataError
-from image2reg.interruption import Interrupted
-from image2reg.models.train import fit
+from image2reg.models.train import fit, fit_unkept
 from image2reg.nuclei.voxels import PIXEL_TOLERANCE, other_pixels
+from image2reg.provenance import json_sha256
 from image2reg.randomness import integer_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -229,6 +229,8 @@ def train_encoder(
     ------
     DataError
         Fewer than two classes, or crops that the recipe cannot use.
+    ConfigurationError
+        The run to be resumed began with another recipe, other crops or other labels.
     """
     crops = crops.load()
     recipe = recipe.model_copy(
@@ -254,19 +256,19 @@ def train_encoder(
         torch.manual_seed(integer_seed(recipe.training.seed, "encoder"))
         network = build_encoder(recipe.design, **network_arguments(recipe, tuple(inputs), max(2, len(known))))
     task = EncoderTask(network, inputs, numbers.astype(np.int64), recipe)
+    digest = crops.digest()
+    basis = settings_by_name(recipe, without=("training", "name")) | {
+        "crops": f"{len(crops)}, sha256 {digest[:12]}",
+        "labels": f"{len(classes)}, sha256 {json_sha256(given.tolist())[:12]}",
+    }
     if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                result = fit(task, recipe.training, Path(folder) / "run", device=device, progress=progress)
-            except Interrupted as stop:  # its words name the folder that ends here
-                told = "Interrupted; the network that was being trained is not kept."
-                raise Interrupted(stop.signal_number, told) from None
+        result = fit_unkept(task, recipe.training, device=device, progress=progress)
     else:
-        result = fit(task, recipe.training, out, resume=resume, device=device, progress=progress)
+        result = fit(task, recipe.training, out, basis=basis, resume=resume, device=device, progress=progress)
     network.cpu().load_state_dict(result.last_state)
     return TrainedEncoder(
         network, scale, recipe, known, crop_channels=crops.channels, crop_px=crops.size_px, voxel_um=crops.voxel_um,
-        trained_on=crops.digest(), seconds=result.seconds,
+        trained_on=digest, seconds=result.seconds,
     )  # fmt: skip
 
 

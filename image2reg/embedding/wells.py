@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,15 +138,14 @@ def _attention(
     import torch
 
     from image2reg.embedding.attention import AttentionTask, GatedAttention
-    from image2reg.models.train import fit
+    from image2reg.models.train import fit_unkept
     from image2reg.randomness import integer_seed
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(settings.seed, "attention"))
         network = GatedAttention(bags[0].shape[1], n_classes)
     task = AttentionTask(network, [bags[i] for i in train], labels[train], settings.batch_size)
-    with tempfile.TemporaryDirectory() as folder:
-        fit(task, settings, Path(folder) / "run", device="cpu", progress=False)
+    fit_unkept(task, settings, device="cpu")
     network.eval()
     with torch.inference_mode():
         logits = torch.cat([network(torch.from_numpy(bags[i])[None]) for i in test])

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from image2reg.atomic import atomic_directory, refuse_existing
-from image2reg.errors import BundleError, DataError
+from image2reg.errors import BundleError, DataError, ProjectError
 from image2reg.models.card import render_card
-from image2reg.models.integrity import MAX_BYTES, SPEC_FILE, check_files, read_spec, walk
+from image2reg.models.integrity import MAX_BYTES, SPEC_FILE, check_files, read_spec, reading, walk
 from image2reg.models.spec import refuse_file_name
 
 if TYPE_CHECKING:
@@ -49,13 +49,32 @@ class Bundle:
             )
         return self.directory / name
 
+    @contextlib.contextmanager
+    def described(self, part: str) -> Iterator[None]:
+        """Refuse the bundle, by the name of `part`, when what its description says cannot be used.
+
+        Raises
+        ------
+        BundleError
+            Whatever else is raised in the block.
+        """
+        try:
+            yield
+        except ProjectError:
+            raise
+        except Exception as error:
+            raise BundleError(
+                f"{self.directory / SPEC_FILE}: {part} is not what a bundle of kind {self.spec.kind!r} holds "
+                f"({type(error).__name__}: {error}). Get the bundle again from where it came from."
+            ) from error
+
     def state_dict(self, name: str = WEIGHTS_FILE) -> dict[str, Tensor]:
         """Weights in float32, whatever they are rounded to in the file, from bytes that match the recorded hash.
 
         Raises
         ------
         BundleError
-            The file changed since it was checked, or is no safetensors file.
+            The file changed since it was checked, cannot be read, or is no safetensors file.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -63,7 +82,8 @@ class Bundle:
         from image2reg.models.rounding import restored
 
         path = self.file(name)
-        content = path.read_bytes()
+        with reading(path):
+            content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != self.spec.files[name]:
             raise BundleError(f"{path}: changed on disk since the bundle was checked. Load the bundle again.")
         try:
@@ -113,7 +133,7 @@ class Bundle:
 def _naming_arguments(where: Path, architecture: Architecture) -> Iterator[None]:
     try:
         yield
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a constructor meets foreign arguments with many kinds
         raise BundleError(
             f"{where}: architecture.arguments {architecture.arguments} build no "
             f"{architecture.name!r} ({error})."

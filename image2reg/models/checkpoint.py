@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save
 
 from image2reg.atomic import atomic_directory
 from image2reg.errors import BundleError
+from image2reg.provenance import json_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["checkpoint_path", "list_checkpoints", "prune_checkpoints", "read_checkpoint", "write_checkpoint"]
 
 _STATE = "state.json"
+_OWN = "sha256"  # in state.json: the hash of everything else in it
 _SCHEMA = 1
 _ADVICE = "Remove this checkpoint's directory to resume from the one before it."
 
@@ -50,15 +52,20 @@ def write_checkpoint(
         for name, entries in tensors.items():
             (partial / f"{name}.safetensors").write_bytes(save(dict(entries)))
         files = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
-        text = json.dumps({"schema_version": _SCHEMA, **state, "files": files}, indent=1, allow_nan=False)
-        (partial / _STATE).write_text(text)
+        content = {"schema_version": _SCHEMA, **state, "files": files}
+        content[_OWN] = json_sha256(content)
+        (partial / _STATE).write_text(json.dumps(content, indent=1, allow_nan=False))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints in `folder`, oldest first."""
+    return [path for path in _named(folder) if (path / _STATE).is_file()]
+
+
+def _named(folder: Path) -> list[Path]:
     found = folder.glob("step_*") if folder.is_dir() else ()
-    complete = (p for p in found if re.fullmatch(r"step_\d{6,}", p.name) and (p / _STATE).is_file())
-    return sorted(complete, key=lambda p: int(p.name[5:]))
+    named = (path for path in found if re.fullmatch(r"step_\d{6,}", path.name))
+    return sorted(named, key=lambda path: int(path.name[5:]))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
@@ -71,11 +78,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Ten
     """
     try:
         state = json.loads((path / _STATE).read_text())
-        files, version = dict(state["files"]), state["schema_version"]
+        files, version, digest = dict(state["files"]), state["schema_version"], state.pop(_OWN, None)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path / _STATE}: unreadable ({error!r}). {_ADVICE}") from error
     if version != _SCHEMA:
         raise BundleError(f"{path / _STATE}: schema_version {version!r}; this release reads {_SCHEMA}.")
+    if digest not in (None, json_sha256(state)):  # None: written before there was one
+        raise BundleError(f"{path / _STATE}: damaged or changed: not what its own hash says. {_ADVICE}")
     tensors = {}
     for name, digest in files.items():
         file = path / name
@@ -86,10 +95,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Ten
 
 
 def prune_checkpoints(folder: Path, keep: int, *, partial: bool = False) -> None:
-    """Remove all but the newest `keep` checkpoints; with `partial`, also half-written ones."""
-    doomed: Iterable[Path] = list_checkpoints(folder)[:-keep]
+    """Remove all but the newest `keep` checkpoints; with `partial`, also half-written and half-removed ones."""
+    complete = list_checkpoints(folder)
+    doomed = complete[:-keep]
     if partial and folder.is_dir():
-        doomed = [*doomed, *folder.glob(".step_*")]
+        doomed += [*folder.glob(".step_*"), *(path for path in _named(folder) if path not in complete)]
     for path in doomed:
         # state.json goes first, so that a kill in the middle leaves no directory that looks complete.
         (path / _STATE).unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from image2reg.errors import BundleError
+from image2reg.errors import BundleError, ProjectError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,8 +96,11 @@ def verdict(path: Path, rerun: Callable[[Bundle], Verification] | None) -> dict[
     try:
         bundle = load_bundle(path)
         outcome = rerun(bundle) if rerun else None
-    except BundleError as error:
+    except ProjectError as error:
         return {"verified": False, "problem": str(error)}
+    except Exception as error:  # noqa: BLE001  whatever one model does, the others of the list are verified
+        reason = f"{type(error).__name__}: {error}"
+        return {"verified": False, "problem": f"{path}: the golden sample does not run ({reason})."}
     if outcome is None:
         return {"verified": None, "problem": None}
     problem = (

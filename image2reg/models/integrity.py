@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,12 +17,24 @@ from image2reg.models.spec import BundleSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_BYTES", "SPEC_FILE", "check_files", "read_spec", "walk"]
+__all__ = ["MAX_BYTES", "SPEC_FILE", "check_files", "read_spec", "reading", "walk"]
 
 SPEC_FILE = "bundle.json"
 MAX_BYTES = 8 * 1024**3
 _MAX_SPEC_BYTES = 1_000_000
 _AGAIN = "Get the bundle again from where it came from."
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to read a part of the bundle at `path` into `BundleError`."""
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(
+            f"{error.filename or path}: cannot be read ({error.strerror or error}). Check its permissions, or ask "
+            "whom it belongs to."
+        ) from error
 
 
 def read_spec(path: Path | str) -> BundleSpec:
@@ -33,14 +46,15 @@ def read_spec(path: Path | str) -> BundleSpec:
         No directory, no such file, too large, no JSON, or a field that is wrong; the message names the field.
     """
     path = Path(path)
-    if path.is_file():
-        raise BundleError(
-            f"{path}: is a file. A bundle is a directory with {SPEC_FILE}; archives are not read."
-        )
     file = path / SPEC_FILE
-    if file.is_symlink() or not file.is_file():
-        raise BundleError(f"{path}: holds no plain file {SPEC_FILE}, so it is no model bundle.")
-    content = _parse(file)
+    with reading(path):
+        if path.is_file():
+            raise BundleError(
+                f"{path}: is a file. A bundle is a directory with {SPEC_FILE}; archives are not read."
+            )
+        if file.is_symlink() or not file.is_file():
+            raise BundleError(f"{path}: holds no plain file {SPEC_FILE}, so it is no model bundle.")
+        content = _parse(file)
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != 1:
         raise BundleError(
@@ -65,7 +79,7 @@ def _parse(file: Path) -> Any:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise BundleError(f"{file}: nested too deeply to be a bundle's description. {_AGAIN}") from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise BundleError(f"{file}: unreadable ({error}). {_AGAIN}") from error
 
 
@@ -90,12 +104,16 @@ def walk(directory: Path) -> Iterator[str]:
     BundleError
         A link, a socket or a device is among them.
     """
-    for root, folders, names in os.walk(directory):
+    for root, folders, names in os.walk(directory, onerror=_refuse_folder):
         for name in (*folders, *names):
             path = Path(root, name)
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise BundleError(f"{path}: is a link or a device; a bundle holds plain files only.")
         yield from (Path(root, name).relative_to(directory).as_posix() for name in names)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise error  # os.walk would pass it over
 
 
 def check_files(directory: Path, spec: BundleSpec, *, max_bytes: int) -> None:
@@ -104,8 +122,13 @@ def check_files(directory: Path, spec: BundleSpec, *, max_bytes: int) -> None:
     Raises
     ------
     BundleError
-        The first difference, with the name of the file.
+        The first difference, with the name of the file; or a file that may not be read.
     """
+    with reading(directory):
+        _compare(directory, spec, max_bytes=max_bytes)
+
+
+def _compare(directory: Path, spec: BundleSpec, *, max_bytes: int) -> None:
     present, listed = set(walk(directory)) - {SPEC_FILE}, set(spec.files)
     if extra := present - listed:
         raise BundleError(

@@ -47,11 +47,21 @@ def _directories(roots: Sequence[Path]) -> dict[str, Path]:
     """Bundles by the name of their directory; the first root wins."""
     found: dict[str, Path] = {}
     for root in (*roots, *local_roots()):
-        if root.is_dir():
-            for path in sorted(root.iterdir()):
-                if not path.name.startswith(".") and (path / SPEC_FILE).is_file():
-                    found.setdefault(path.name, path)
+        try:
+            paths = sorted(root.iterdir())
+        except OSError:  # not there, or another user's: a shipped model needs no folder of one's own
+            continue
+        for path in paths:
+            if not path.name.startswith(".") and _looks_like_bundle(path):
+                found.setdefault(path.name, path)
     return found
+
+
+def _looks_like_bundle(path: Path) -> bool:
+    try:
+        return (path / SPEC_FILE).is_file()
+    except PermissionError:  # listed; who asks for it is told that it may not be read
+        return True
 
 
 def list_bundles(roots: Sequence[Path]) -> list[Entry]:

@@ -45,7 +45,7 @@ class TrainingSettings(BaseModel):
     log_every, validate_every, checkpoint_every : int
         In steps. The last step is always validated and checkpointed.
     patience : int or None
-        Stop after this many validations without a better score.
+        Stop after this many validations without a better score; never where there is no validation.
     keep_checkpoints : int
         How many of the newest stay on disk.
     max_minutes : float or None

@@ -145,7 +145,8 @@ class TrainingState:
         if self.average:
             for name, average in self.average.tensors.items():
                 average.copy_(tensors["ema"][name])
-        self.best = dict(tensors["best"]) if "best" in tensors else None
+        # A copy: what is read lies in the file, and the file goes when the checkpoint is pruned.
+        self.best = cpu_copy(tensors["best"]) if "best" in tensors else None
         self.progress = Progress(**progress)
 
 

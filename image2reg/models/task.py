@@ -112,13 +112,22 @@ class BatchFeed:
 
 
 def looks_of(batch: Batch) -> dict[str, Any]:
-    """Describe a batch by shape, mean and spread of its tensors: alike on every machine, not alike for other data."""
-    tensors = {name: value.double() for name, value in batch.items() if isinstance(value, torch.Tensor)}
-    return {
-        name: {"shape": list(x.shape), "mean": float(x.mean()), "spread": float(x.std(correction=0))}
-        for name, x in tensors.items()
-        if x.numel() and not x.is_complex()
-    }
+    """Describe a batch by shape, mean and spread of its tensors: alike on every machine, not alike for other data.
+
+    What is not finite, such as a gene that was not measured, has no part in mean and spread.
+    """
+    tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    looks = {}
+    for name, value in tensors.items():
+        if value.numel() and not value.is_complex():
+            x = value.double()
+            x = x[x.isfinite()] if x.isfinite().any() else x.new_zeros(1)
+            looks[name] = {
+                "shape": list(value.shape),
+                "mean": float(x.mean()),
+                "spread": float(x.std(correction=0)),
+            }
+    return looks
 
 
 def _single_threaded_pool(workers: int) -> ThreadPoolExecutor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -37,9 +38,11 @@ from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task,
 from image2reg.randomness import generator, integer_seed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from accelerate import Accelerator
 
-__all__ = ["FREE", "FitResult", "Task", "TrainingSettings", "fit"]
+__all__ = ["FREE", "FitResult", "Task", "TrainingSettings", "fit", "fit_unkept"]
 
 # What may differ between the first part of a run and its continuation: where it ends and what it writes.
 FREE = {"steps", "patience", "max_minutes", "workers", "log_every", "checkpoint_every", "keep_checkpoints"}
@@ -50,6 +53,7 @@ def fit(
     settings: TrainingSettings,
     out: Path | str,
     *,
+    basis: Mapping[str, Any] | None = None,
     resume: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -64,6 +68,9 @@ def fit(
     settings : TrainingSettings
     out : Path or str
         Directory of the run. It is locked while training.
+    basis : mapping of str to JSON values, optional
+        What else decides the result, by name: settings of the task, hashes of its data. A run is not resumed on
+        another basis.
     resume : bool
         Continue from the newest checkpoint; start afresh where there is none. The log is cut back to it.
     device : "auto", "cpu" or "cuda"
@@ -81,7 +88,7 @@ def fit(
     Interrupted
         Ctrl-C or SIGTERM: the step was finished and checkpointed. Uncaught it exits with 130 or 143.
     ConfigurationError
-        Settings or the first batch differ from those of the run that is resumed, or the device is not there.
+        Settings, basis or first batch differ from those of the run that is resumed, or the device is not there.
     DataError
         `out` holds a run and `resume` is False.
     BundleError, ResourceError
@@ -96,12 +103,22 @@ def fit(
     accelerator = accelerator_for(settings, device)
     lock = run_lock(out) if accelerator.is_main_process else contextlib.nullcontext()
     with lock, Interruption() as interruption:
-        run = _Run(task, settings, out, accelerator)
+        run = _Run(task, settings, out, accelerator, dict(basis or {}))
         run.start(resume=resume)
         try:
             return run.train(interruption, progress=progress)
         finally:
             run.history.close()
+
+
+def fit_unkept(task: Task, settings: TrainingSettings, *, device: str, progress: bool = False) -> FitResult:
+    """Train as `fit` does, in a folder that goes with its log; an interruption does not promise a resume."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return fit(task, settings, Path(folder) / "run", device=device, progress=progress)
+        except Interrupted as stop:  # its words name the folder that ends here
+            told = "Interrupted; the network that was being trained is not kept."
+            raise Interrupted(stop.signal_number, told) from None
 
 
 class _Run:
@@ -110,8 +127,15 @@ class _Run:
     history: History
     first_batch: dict[str, Any]
 
-    def __init__(self, task: Task, settings: TrainingSettings, out: Path, accelerator: Accelerator) -> None:
-        self.task, self.settings, self.accelerator = task, settings, accelerator
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainingSettings,
+        out: Path,
+        accelerator: Accelerator,
+        basis: dict[str, Any],
+    ) -> None:
+        self.task, self.settings, self.accelerator, self.basis = task, settings, accelerator, basis
         self.folder, self.log_path = out / "checkpoints", out / "metrics.jsonl"
         for module in task.phases.values():
             module.to(accelerator.device)
@@ -137,6 +161,7 @@ class _Run:
     def _restore(self, path: Path) -> int:
         stored, tensors = read_checkpoint(path)
         old, new = stored["settings"], self.settings.model_dump(mode="json")
+        old, new = old | stored.get("basis", self.basis), new | self.basis
         changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in FREE and new[k] != old.get(k)]
         if changed:
             raise ConfigurationError(
@@ -166,6 +191,7 @@ class _Run:
             "log_bytes": self.history.sync(),
             "scaler": scaler.state_dict() if scaler else None,
             "settings": self.settings.model_dump(mode="json"),
+            "basis": self.basis,
             "first_batch": self.first_batch,
             "torch": torch.__version__,
         }
@@ -194,7 +220,7 @@ class _Run:
         if better:
             now.best_step, now.best_score, now.stale = now.step, score, 0
             self.state.best = self.state.deployed()
-        else:
+        elif scores:
             now.stale += 1
         now.validated = now.step
         self._log_losses()

@@ -8,6 +8,7 @@ import shutil
 import signal
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pytest
 from drawn_nuclei import drawn_crops, small_recipe
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from image2reg.cli import app
 from image2reg.embedding.encoder import load_encoder
 from image2reg.embedding.training import train_encoder
+from image2reg.embedding.wells import cross_validate_wells
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.interruption import Interrupted
 from image2reg.tables import Profiles
@@ -198,7 +200,10 @@ def test_a_network_without_a_folder_does_not_promise_to_be_resumed(monkeypatch: 
     def interrupted(*_: object, **__: object) -> None:
         raise Interrupted(2, "Interrupted at step 3; stored as /tmp/x. Continue with --resume.")
 
-    monkeypatch.setattr("image2reg.embedding.training.fit", interrupted)
+    monkeypatch.setattr("image2reg.models.train.fit", interrupted)
     crops = drawn_crops(24)
     with pytest.raises(Interrupted, match=r"^Interrupted; the network that was being trained is not kept\.$"):
         train_encoder(crops, crops.column("Metadata_Treatment"), small_recipe(2))
+    nuclei = crops.metadata.assign(Nuclei_AreaShape_Area=np.arange(24.0))
+    with pytest.raises(Interrupted, match=r"^Interrupted; the network that was being trained is not kept\.$"):
+        cross_validate_wells(Profiles(nuclei, source="drawn"), crops.column("Metadata_Treatment"), n_folds=2)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -198,9 +199,11 @@ def test_a_segmenter_is_trained_on_a_folder(images) -> None:
         "kind: segmenter\nname: own\npatch: 64\ndesign: {arguments: {widths: [8, 16]}}\n"
         "split: {validation: 0, test: 0.5}\ntraining: {steps: 3, batch_size: 2, warmup_steps: 1, workers: 0}\n"
     )
-    done = image2reg("train", "segmenter", "--data", images / "images", "--masks", images / "truth",
-                     "--config", recipe, "--group", "field", "--out", images / "run", "--json")  # fmt: skip
-    said = json.loads(done.stdout)
+    words = ("train", "segmenter", "--data", images / "images", "--masks", images / "truth", "--config", recipe,
+             "--set", "training.seed=3", "--group", "field", "--out", images / "run", "--json")  # fmt: skip
+    said = json.loads(image2reg(*words).stdout)
+    described = json.loads((images / "run" / "bundle" / "bundle.json").read_text())
+    assert described["training"]["command"] == "image2reg " + shlex.join(map(str, words))
     assert said["split"].startswith("by field: train 1 field of 1 group")
     assert {score["name"] for score in said["scores"]} >= {"f1@0.5", "ap@0.5"}
     image2reg("segment", images / "images" / "A01.tif", "--model", images / "run" / "bundle",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 from small_models import rewrite_spec, small_bundle
 
 from image2reg.errors import BundleError
 from image2reg.models.bundle import load_bundle
+from image2reg.models.registry import find_bundle, list_bundles
 
 
 @pytest.fixture
@@ -139,6 +143,64 @@ def test_a_hundred_megabytes_of_json_are_not_read(bundle):
 def test_not_utf8(bundle):
     (bundle / "bundle.json").write_bytes(b'{"schema_version": 1, "name": "\xff"}')
     assert "unreadable" in refusal(bundle)
+
+
+@contextlib.contextmanager
+def without_privileges():
+    """Whoever runs the tests: private files are refused inside (root may read everything)."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def shared():
+    """A folder that everybody may enter, also those whom the temporary folders of pytest keep out."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    for path in folder.rglob("*"):
+        path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("private", ["model.safetensors", "bundle.json", "", "sample"])
+def test_a_bundle_that_may_not_be_read(shared, private, monkeypatch):
+    bundle = small_bundle(shared / "b").directory
+    (bundle / "sample").mkdir()
+    (bundle / private).chmod(0)
+    named = "b/bundle.json" if private == "" else f"b/{private}"
+    with without_privileges():
+        assert f"{named}: cannot be read (Permission denied). Check its permissions" in refusal(bundle)
+        monkeypatch.setenv("VIRTUALSTAIN_MODELS", str(shared))
+        assert [entry.name for entry in list_bundles([])] == ["b"]
+        with pytest.raises(BundleError, match=r"cannot be read \(Permission denied\)"):
+            find_bundle("b", [])
+
+
+def test_weights_that_became_unreadable(shared):
+    bundle = small_bundle(shared / "b")
+    bundle.file("model.safetensors").chmod(0)
+    with (
+        without_privileges(),
+        pytest.raises(BundleError, match=r"safetensors: cannot be read \(Permission denied"),
+    ):
+        bundle.state_dict()
+
+
+def test_a_folder_of_own_models_that_is_not_ours_hides_no_shipped_one(shared, monkeypatch):
+    small_bundle(shared / "shipped" / "a")
+    (shared / "home" / "models").mkdir(parents=True)
+    (shared / "home").chmod(0)
+    for own in ("home", "home/models"):
+        monkeypatch.setenv("VIRTUALSTAIN_MODELS", str(shared / own))
+        with without_privileges():
+            assert find_bundle("a", [shared / "shipped"]).spec.name == "small"
 
 
 def test_nothing_there(bundle):

@@ -66,6 +66,12 @@ class FullDisk(TwoPhases):
         return super().loss(phase, batch)
 
 
+def test_a_disk_that_is_full_from_the_beginning_is_named(tmp_path):
+    with largest_file(0), pytest.raises(ResourceError, match="could not be written"):
+        fit(TwoPhases(), small_settings(), tmp_path, device="cpu", progress=False)
+    assert not list_checkpoints(tmp_path / "checkpoints")
+
+
 @pytest.mark.parametrize("n_bytes", [10, 700, 2500])
 def test_training_stops_and_can_go_on_when_there_is_space(tmp_path, n_bytes):
     task = FullDisk(n_bytes)

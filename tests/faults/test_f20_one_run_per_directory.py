@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -67,6 +69,15 @@ def test_a_lock_file_with_any_content_is_no_obstacle(tmp_path):
         (tmp_path / ".lock").write_bytes(content)
         with run_lock(tmp_path), pytest.raises(ResourceError), run_lock(tmp_path):
             pytest.fail("two runs held one directory")
+
+
+def test_a_file_system_without_locks_is_not_another_run(tmp_path, monkeypatch):
+    def no_locks(handle, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(ResourceError, match=r"cannot be locked .*another file system"), run_lock(tmp_path):
+        pytest.fail("the directory was not locked")
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):

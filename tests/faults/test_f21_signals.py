@@ -11,6 +11,7 @@ from pathlib import Path
 
 from small_models import TwoPhases, same_tensors, small_settings
 
+from image2reg.images.door import reading
 from image2reg.interruption import Interruption
 from image2reg.models.train import fit
 
@@ -62,3 +63,14 @@ def test_work_that_may_be_left_is_left_at_once():
         assert interruption.attempt(work) is None
         assert interruption.attempt(lambda: done.append("after")) is None
         assert done == []
+
+
+def test_a_signal_while_an_image_is_read_is_no_damaged_image():
+    def work():
+        with reading("plate1/A01.tif"):
+            os.kill(os.getpid(), signal.SIGINT)
+            return "too far"
+
+    with Interruption() as interruption:
+        assert interruption.attempt(work) is None
+        assert interruption.signal_number == signal.SIGINT

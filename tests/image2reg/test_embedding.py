@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from drawn_nuclei import drawn_crops, small_recipe
+from small_models import rewrite_spec
 
 from image2reg.embedding.ablation import ablate, matched
 from image2reg.embedding.crossvalidation import cross_validate
@@ -161,6 +163,17 @@ def test_a_bundle_gives_back_the_same_embedding(tmp_path: Path) -> None:
     assert profiles.features[0] == "Nuclei_Embedding_000"
     assert set(profiles.column("Metadata_Origin")) == {"real"}
     assert back.classes == ("a", "b")
+    for change, text in (
+        (lambda spec: spec["architecture"]["arguments"].update(n_features=10**9), "the network has"),
+        (
+            lambda spec: spec["domain"].pop("nuclear"),
+            r"domain is not what .*nucleus-encoder.* \(KeyError: 'nuclear'",
+        ),
+    ):
+        shutil.copytree(tmp_path / "bundle", tmp_path / "other", dirs_exist_ok=True)
+        rewrite_spec(tmp_path / "other", lambda spec, change=change: change(spec) and None)
+        with pytest.raises(BundleError, match=text):
+            load_encoder(tmp_path / "other")
     (tmp_path / "bundle" / "config.yaml").write_text("")
     with pytest.raises(BundleError):
         load_encoder(tmp_path / "bundle")
@@ -291,3 +304,17 @@ def test_attention_finds_the_few_nuclei_that_the_mean_averages_away() -> None:
     profiles, labels = Profiles(frame), np.where(treated, "b", "a")[well]
     assert cross_validate_wells(profiles, labels, how="mean").auc() < 0.7
     assert cross_validate_wells(profiles, labels, how="attention").auc() > 0.85
+
+
+def test_an_encoder_is_not_trained_on_under_other_labels(tmp_path: Path) -> None:
+    crops = drawn_crops(24)
+    labels = treatment(crops)
+    train_encoder(crops, labels, small_recipe(4), out=tmp_path)
+    # the same nuclei together, the numbers of the classes exchanged; and two nuclei exchanged
+    turned = np.where(labels == labels[0], "z", labels)
+    moved = labels.copy()
+    moved[[0, -1]] = moved[[-1, 0]]
+    for other in (turned, moved):
+        with pytest.raises(ConfigurationError, match=r"other settings \(labels: 2, sha256 .* -> 2, sha256 "):
+            train_encoder(crops, other, small_recipe(4), out=tmp_path, resume=True)
+    train_encoder(crops, labels, small_recipe(4), out=tmp_path, resume=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tracemalloc
 
 import numpy as np
@@ -188,3 +189,21 @@ def test_blocks_of_exchanges_change_nothing_and_bound_the_memory(monkeypatch: py
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 203 * 4999  # a byte for each sign
+
+
+def test_samples_in_which_the_statistic_is_undefined_are_no_interval_without_a_reason():
+    def spread_of_any(values, axis):
+        return np.where(np.ptp(values, axis=axis) > 0, np.mean(values, axis=axis), np.nan)
+
+    found = bootstrap_interval([1.0, 2.0], seed=0, statistic=spread_of_any, n=100)
+    assert found.value == 1.5
+    assert np.isnan([found.low, found.high]).all()
+    assert re.fullmatch(r"the statistic is undefined in \d\d of 100 bootstrap samples", found.reason)
+
+
+@pytest.mark.parametrize("groups", [np.array([1, 1, np.nan]), ["a", "a", np.nan]])
+def test_units_without_a_group_are_neither_one_group_nor_each_its_own(groups):
+    with pytest.raises(DataError, match=r"1 of 3 units have no group \(NaN\)"):
+        bootstrap_interval([0.1, 0.2, 0.3], seed=0, groups=groups)
+    with pytest.raises(DataError, match=r"1 of 3 units have no group \(NaN\)"):
+        paired_p_value([0.1, 0.2, 0.3], [0.0, 0.1, 0.2], seed=0, groups=groups)

@@ -15,7 +15,7 @@ from small_models import NETWORKS, SmallNet, small_bundle, small_spec
 from image2reg.errors import BundleError, DataError
 from image2reg.models.bundle import load_bundle, save_bundle
 from image2reg.models.card import render_card
-from image2reg.models.golden import verify
+from image2reg.models.golden import verdict, verify
 
 
 def test_weights_and_description_come_back(tmp_path):
@@ -102,6 +102,8 @@ def test_networks_and_weights_that_do_not_fit_are_named(tmp_path):
     odd = small_bundle(tmp_path / "c", architecture={"name": "small_net", "arguments": {"depth": 5}})
     with pytest.raises(BundleError, match=r"architecture\.arguments \{'depth': 5\} build no 'small_net'"):
         odd.build(NETWORKS)
+    with pytest.raises(BundleError, match=r"architecture\.arguments .* build no 'small_net' \(list index"):
+        small_bundle(tmp_path / "e").build({"small_net": lambda width: [][width]})
     weights = SmallNet().state_dict()
     weights["extra"] = weights.pop("conv.bias")
     other = save_bundle(tmp_path / "d", small_spec(), weights)
@@ -209,6 +211,20 @@ def test_a_golden_sample_that_cannot_be_compared_is_refused(tmp_path):
         verify(bundle, lambda b, p: predict(b, p) * np.nan)
     with pytest.raises(BundleError, match="holds no golden sample"):
         verify(small_bundle(tmp_path / "c"), predict)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(DataError("sample/in.tif: not a TIFF file."), "sample/in.tif: not a TIFF file."),
+     (KeyError("strength"), "b: the golden sample does not run (KeyError: 'strength').")],
+)  # fmt: skip
+def test_a_golden_sample_that_does_not_run_is_a_verdict_on_its_model_alone(tmp_path, error, text):
+    def rerun(bundle):
+        raise error
+
+    found = verdict(golden_bundle(tmp_path / "b").directory, rerun)
+    assert found["verified"] is False
+    assert found["problem"].endswith(text)
 
 
 def test_the_golden_sample_must_be_listed(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from image2reg.models.train import fit
 
 
 def run(task, out, **options):
-    changes = {k: options.pop(k) for k in list(options) if k not in {"resume", "device"}}
+    changes = {k: options.pop(k) for k in list(options) if k not in {"resume", "device", "basis"}}
     options = {"device": "cpu", "progress": False, **options}
     return fit(task, small_settings(**changes), out, **options)
 
@@ -236,6 +237,11 @@ def test_without_validation_there_is_no_best(tmp_path):
     assert result.last_state.keys() == {"weight", "bias"}
 
 
+def test_patience_needs_a_validation(tmp_path):
+    result = run(Regression(None), tmp_path, validate_every=2, patience=1)
+    assert (result.stopped, result.steps_done) == ("steps", 12)
+
+
 def test_patience_counts_validations_without_a_better_score(tmp_path):
     class Falling(TwoPhases):
         scores = iter([1.0, 0.9, math.nan, 0.8, 0.7])
@@ -261,6 +267,25 @@ def test_old_checkpoints_and_half_written_ones_are_removed(tmp_path):
     (tmp_path / "checkpoints" / ".step_000007.partial-1-abc").mkdir()
     run(TwoPhases(), tmp_path, steps=12, schedule="constant", resume=True, keep_checkpoints=2)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step_000009", "step_000012"]
+
+
+def test_a_checkpoint_whose_removal_was_cut_short_is_removed_and_written_again(tmp_path):
+    run(TwoPhases(), tmp_path, steps=6, schedule="constant")
+    for step in ("step_000003", "step_000009"):  # state.json goes first, then the process is killed
+        (tmp_path / "checkpoints" / step / "state.json").unlink(missing_ok=True)
+        (tmp_path / "checkpoints" / step).mkdir(exist_ok=True)
+    run(TwoPhases(), tmp_path, steps=9, schedule="constant", resume=True)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step_000006", "step_000009"]
+    assert (newest(tmp_path) / "state.json").is_file()
+
+
+def test_the_best_weights_of_a_resumed_run_are_not_those_of_a_file(tmp_path):
+    first = run(TwoPhases(), tmp_path)
+    again = run(TwoPhases(), tmp_path, resume=True)
+    file = newest(tmp_path) / "best.safetensors"
+    with file.open("r+b") as handle:
+        handle.write(bytes(file.stat().st_size))
+    assert same_tensors(first.best_state, again.best_state)
 
 
 def test_layout_in_memory_survives_a_resume(tmp_path):
@@ -319,6 +344,20 @@ def test_other_settings_are_refused_on_resume(tmp_path):
         run(TwoPhases(), tmp_path, steps=4, learning_rate=0.1, seed=6, resume=True)
 
 
+def test_another_basis_is_refused_on_resume(tmp_path):
+    run(TwoPhases(), tmp_path, steps=4, basis={"augment.noise": 0.1, "validation fields": "3"})
+    with pytest.raises(ConfigurationError, match=r"other settings \(validation fields: 3 -> 4\)"):
+        run(
+            TwoPhases(),
+            tmp_path,
+            steps=6,
+            resume=True,
+            basis={"augment.noise": 0.1, "validation fields": "4"},
+        )
+    same = {"augment.noise": 0.1, "validation fields": "3"}
+    assert run(TwoPhases(), tmp_path, steps=6, resume=True, basis=same).steps_done == 6
+
+
 def test_another_network_is_refused_on_resume(tmp_path):
     run(TwoPhases(), tmp_path, steps=4)
     other = TwoPhases()
@@ -339,6 +378,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path, name):
     with pytest.raises(BundleError, match=r"Remove this checkpoint's directory") as caught:
         run(TwoPhases(), tmp_path, steps=4, resume=True)
     assert str(file) in str(caught.value)
+
+
+def test_a_number_of_a_checkpoint_that_changed_is_noticed(tmp_path):
+    run(TwoPhases(), tmp_path, steps=4)
+    file = newest(tmp_path) / "state.json"
+    file.write_text(file.read_text().replace('"step": 4', '"step": 3'))
+    with pytest.raises(BundleError, match=r"state\.json: damaged or changed: not what its own hash says"):
+        run(TwoPhases(), tmp_path, steps=6, resume=True)
+    kept = json.loads(file.read_text().replace('"step": 3', '"step": 4'))
+    del kept["sha256"], kept["basis"]  # as earlier versions wrote it
+    file.write_text(json.dumps(kept))
+    assert run(TwoPhases(), tmp_path, steps=6, resume=True).steps_done == 6
 
 
 @pytest.mark.parametrize(
@@ -425,6 +476,22 @@ class Shifted(TwoPhases):
     def batch(self, step: int, rng: np.random.Generator) -> dict:
         made = super().batch(step, rng)
         return {**made, "y": made["y"][:, : self.width] + self.by}
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_batch_may_hold_values_that_are_not_known(tmp_path, known):
+    class Gaps(TwoPhases):
+        def batch(self, step, rng):
+            dose = np.full(6, -np.inf, np.float32)
+            dose[:known] = 1
+            return {
+                **super().batch(step, rng),
+                "dose": torch.from_numpy(dose),
+                "gene": torch.full((6,), np.nan),
+            }
+
+    run(Gaps(), tmp_path, steps=4)
+    assert run(Gaps(), tmp_path, steps=6, resume=True).steps_done == 6
 
 
 def test_other_data_are_refused_on_resume(tmp_path):

@@ -54,7 +54,7 @@ def test_versions_are_read_without_imports():
     assert installed_versions()["torch"].startswith("2.")
 
 
-def test_the_commit_is_named_only_in_a_checkout(tmp_path):
+def test_the_commit_is_named_only_in_a_checkout(tmp_path, monkeypatch):
     assert git_commit(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run([*git, "init", "-q"], check=True)
@@ -65,6 +65,10 @@ def test_the_commit_is_named_only_in_a_checkout(tmp_path):
     commit = git_commit(tmp_path)
     assert len(commit) == 40
     (tmp_path / "x").write_text("2")
+    assert git_commit(tmp_path) == f"{commit}-dirty"
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "-q", str(other)], check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))  # as git sets it for the hooks of another repository
     assert git_commit(tmp_path) == f"{commit}-dirty"
 
 

@@ -83,6 +83,24 @@ def test_training_can_start_from_a_bundle_of_the_same_design_only(trained, tmp_p
         train_segmenter(splits, other, tmp_path / "other", facts=FACTS, device="cpu")
 
 
+def test_a_run_goes_on_with_its_own_recipe_and_split_only(tmp_path) -> None:
+    def run(steps: int, splits: dict, **changes: object) -> None:
+        settings = SHORT.model_copy(update={"steps": steps, "validate_every": 1, "checkpoint_every": 1})
+        recipe = RECIPE.model_copy(update={"training": settings, "patch": 64, **changes})
+        train_segmenter(splits, recipe, tmp_path, facts=FACTS, device="cpu", resume=steps > 6)
+
+    splits = {"train": [field(0), field(1)], "validation": [field(20)], "test": [field(30)]}
+    run(6, splits)
+    # the best weights were chosen on field 20: it may not become a test field
+    other = {**splits, "validation": splits["test"], "test": splits["validation"]}
+    with pytest.raises(ConfigurationError, match=r"validation fields: 1, sha256 .* test fields: 1, sha256"):
+        run(7, other)
+    noisier = AugmentSettings(magnification=1.1, blur_px=0.5, noise=0.05)
+    with pytest.raises(ConfigurationError, match=r"other settings \(augment\.noise: 0\.03 -> 0\.05\)"):
+        run(7, splits, augment=noisier)
+    run(7, splits, summary="another line for the card")
+
+
 def test_nothing_to_train_on_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="the training split is empty"):
         train_segmenter({"train": []}, RECIPE, tmp_path / "run", facts=FACTS, device="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from small_generators import (
     small_signatures,
     vae_recipe,
 )
+from small_models import rewrite_spec
 
 from image2reg.config import load_config
 from image2reg.engine import Shard
@@ -220,6 +222,19 @@ def test_golden_sample_and_diffusers_layout(model) -> None:
     assert verify_bundle(load_bundle(model.bundle.directory)).passed
     config = json.loads(model.bundle.file("unet/config.json").read_text())
     assert config["_class_name"] == "UNet2DConditionModel"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [(lambda spec: spec["architecture"]["arguments"].pop("sampling"), "architecture.arguments is not what"),
+     (lambda spec: spec["domain"].pop("signature_quantiles"), "domain is not what"),
+     (lambda spec: spec["domain"].update(signature_quantiles=["x"]), "domain is not what")],
+)  # fmt: skip
+def test_a_description_that_lacks_a_part_is_refused(model, tmp_path, change, text) -> None:
+    copy = shutil.copytree(model.bundle.directory, tmp_path / "copy")
+    rewrite_spec(copy, lambda spec: change(spec) and None)
+    with pytest.raises(BundleError, match=text):
+        MorphologyGenerator(load_bundle(copy))
 
 
 def test_a_bundle_of_another_kind_is_refused(tmp_path) -> None:

@@ -85,3 +85,14 @@ def test_signatures_without_crops_and_crops_without_a_signature_teach_nothing(tm
     none = dataclasses.replace(crops, signature_index=np.full(len(crops), -1))
     with pytest.raises(DataError, match="no signatures; a generator needs the signature of each crop"):
         train_diffusion(none, None, vae, diffusion_recipe(), tmp_path / "d3", facts=FACTS, device="cpu")
+
+
+def test_genes_that_were_not_measured_and_vehicles_without_a_dose_train_too(tmp_path) -> None:
+    crops = small_crops()
+    vae = train_vae(crops, None, vae_recipe(), tmp_path / "vae", facts=FACTS, device="cpu")
+    frame = crops.signatures.frame.assign(Metadata_Dose_uM=["0", "0", "1", "3", "10", "10"])
+    frame.loc[::2, "GENE3"] = np.nan
+    gaps = dataclasses.replace(crops, signatures=Profiles(frame, source="gaps"))
+    bundle = train_diffusion(gaps, None, vae, diffusion_recipe(), tmp_path / "d", facts=FACTS, device="cpu")
+    drawn = MorphologyGenerator(bundle).generate(gaps.signatures, n=1)
+    assert np.isfinite(drawn.images).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from image2reg.config import load_config
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
 from image2reg.images.plates import write_plate
+from image2reg.interruption import Interrupted
 from virtualstain.check import check_lines, check_path
 from virtualstain.loading import open_manifest, split_fields, stain_field_of, with_split
 from virtualstain.model import StainModel
@@ -148,6 +150,20 @@ def test_a_run_is_resumed_with_what_it_began_with(folder: Path, tmp_path: Path) 
         ).fit.steps_done
         == 6
     )
+
+
+def test_what_ran_is_on_record_from_its_beginning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted(2, "Interrupted at step 3.")
+
+    monkeypatch.setattr("virtualstain.runs.train", stopped)
+    with pytest.raises(Interrupted):
+        train_from(folder, tmp_path / "run", **CHANNELS, overrides=QUICK)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["configuration"]["targets"] == ["Hoechst"]
+    assert list(record["inputs"]) == ["manifest.csv"]
 
 
 def test_channels_and_runs_may_be_called_by_numbers(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from image2reg.config import dump_config
+from image2reg.config import dump_config, settings_by_name
 from image2reg.errors import ConfigurationError
 from image2reg.models.bundle import Bundle, save_bundle
 from image2reg.models.record import training_record
@@ -105,7 +106,8 @@ def train_segmenter(
     DataError
         Nothing to train on.
     ConfigurationError
-        The design needs a library that is not there, or `recipe.start` is of another design.
+        The design needs a library that is not there, `recipe.start` is of another design, or the run to be resumed
+        began with another recipe, other fields or another split.
     """
     design = find_design(recipe.design.name)
     torch.manual_seed(recipe.training.seed)
@@ -116,7 +118,7 @@ def train_segmenter(
         network, design, splits["train"], splits.get("validation", ()),
         augment=recipe.augment, patch=recipe.patch, batch_size=recipe.training.batch_size,
     )  # fmt: skip
-    result = fit(task, recipe.training, out, resume=resume, device=device)
+    result = fit(task, recipe.training, out, basis=_basis(recipe, splits), resume=resume, device=device)
     network = design.build(**recipe.design.arguments).eval()
     network.load_state_dict(restored(rounded(result.best_state or result.last_state)))
     finish_network(network, design, [*splits["train"], *splits.get("validation", ())])
@@ -135,6 +137,19 @@ def train_segmenter(
     }
     bundle = save_bundle(out / "bundle", spec, state, files=files, overwrite=resume)
     return TrainedSegmenter(bundle, load_network(bundle, device=device), result)
+
+
+def _basis(recipe: SegmenterRecipe, splits: Mapping[str, Sequence[NucleusField]]) -> dict[str, Any]:
+    """Say what must stay when a run is resumed; also the split: the best weights were chosen on its validation."""
+    basis = settings_by_name(recipe, without=("training", "name", "summary"))
+    for name, fields in splits.items():
+        digest = hashlib.sha256()
+        for field in fields:
+            for array in (np.asarray(field.image), field.labels):
+                digest.update(f"{array.dtype}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        basis[f"{name} fields"] = f"{len(fields)}, sha256 {digest.hexdigest()[:12]}"
+    return basis
 
 
 def finish_network(network: nn.Module, design: Design, fields: Sequence[NucleusField]) -> bool:
