@@ -18,6 +18,7 @@ from image2reg.engine.plan import SEEN
 from image2reg.errors import DataError
 from image2reg.screen.plates import PLATE, WELL, parse_well, well_name
 from image2reg.tables.fields import IDENTITY, source_channel
+from image2reg.tables.problems import refuse_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,9 +130,10 @@ def planned_fields(manifest: Manifest, nuclei: str) -> PlannedFields:
         )
     wells = {well: well_name(*parse_well(well)) for well in frame[WELL].unique()}
     plates = frame[PLATE].replace("", manifest.root.resolve().name or "plate")
-    manifest = manifest.replace(frame.assign(**{WELL: frame[WELL].map(wells), PLATE: plates}))
-    manifest.refuse_problems(files=False)
-    frame = manifest.frame
+    # Column by column, without a copy of the others: a genome-wide table has millions of rows.
+    columns = {name: frame[name] for name in frame} | {WELL: frame[WELL].map(wells), PLATE: plates}
+    frame = pd.DataFrame(columns, copy=False)
+    refuse_problems(frame, manifest.root, manifest.source, files=False, hashes=False)
     field = frame.groupby(list(IDENTITY), sort=False).ngroup().to_numpy()
     first = np.flatnonzero(~pd.Series(field).duplicated().to_numpy())
     names = _names(frame, first)

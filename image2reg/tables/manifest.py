@@ -7,7 +7,6 @@ with single rows (missing file, duplicate, wrong hash) is in `Manifest.problems`
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,16 +184,9 @@ class Manifest:
 
     def refuse_problems(self, *, files: bool = True, hashes: bool = False) -> None:
         """Raise `DataError` with the number of problems and the first five of them, if there are any."""
-        found = self.problems(files=files, hashes=hashes)
-        if found.empty:
-            return
-        shown = [
-            f"row {row.row} ({row.path}): {row.problem}" for row in itertools.islice(found.itertuples(), 5)
-        ]
-        more = f"\n  and {len(found) - 5} more" if len(found) > 5 else ""
-        raise DataError(
-            f"{self.source}: {len(found)} problems in {len(self)} rows:\n  " + "\n  ".join(shown) + more
-        )
+        from image2reg.tables.problems import refuse_problems
+
+        refuse_problems(self.frame, self.root, self.source, files=files, hashes=hashes)
 
     def with_hashes(self) -> Manifest:
         """Fill ``sha256`` of every file that is there; folders (OME-Zarr) have none."""
@@ -225,7 +217,7 @@ def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
             columns[name] = _text(frame[name], source)
         else:
             columns[name] = frame[name].to_numpy()
-    typed = pd.DataFrame(columns, index=range(len(frame)))
+    typed = pd.DataFrame(columns, index=range(len(frame)), copy=False)
     wrong = ~typed["role"].isin(ROLES)
     if wrong.any():
         row = int(np.argmax(wrong.to_numpy()))
@@ -270,9 +262,12 @@ def _voxel(column: pd.Series, source: str) -> np.ndarray[Any, Any]:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
+    import pyarrow as pa
 
     try:
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path)
+        pa.default_memory_pool().release_unused()  # of a million rows a gigabyte, which it would keep
+        return frame
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Check the path.") from error
     except Exception as error:  # the door: pyarrow raises a dozen kinds for damaged files

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from image2reg.errors import DataError
 from image2reg.tables.fields import IDENTITY
 from image2reg.tables.paths import locate
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["file_hashes", "find_problems"]
+__all__ = ["file_hashes", "find_problems", "refuse_problems"]
 
 
 def find_problems(frame: pd.DataFrame, root: Path, *, files: bool, hashes: bool) -> pd.DataFrame:
@@ -48,6 +50,16 @@ def find_problems(frame: pd.DataFrame, root: Path, *, files: bool, hashes: bool)
     table.insert(1, "path", frame["path"].to_numpy()[table["row"].to_numpy()] if len(table) else [])
     table["row"] += 1
     return table
+
+
+def refuse_problems(frame: pd.DataFrame, root: Path, source: str, *, files: bool, hashes: bool) -> None:
+    """Raise `DataError` with the number of problems and the first five of them, if there are any."""
+    found = find_problems(frame, root, files=files, hashes=hashes)
+    if found.empty:
+        return
+    shown = [f"row {row.row} ({row.path}): {row.problem}" for row in itertools.islice(found.itertuples(), 5)]
+    more = f"\n  and {len(found) - 5} more" if len(found) > 5 else ""
+    raise DataError(f"{source}: {len(found)} problems in {len(frame)} rows:\n  " + "\n  ".join(shown) + more)
 
 
 def file_hashes(paths: pd.Series, root: Path) -> NDArray[np.object_]:
