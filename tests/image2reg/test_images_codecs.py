@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from PIL import Image as Picture
 
 from image2reg.errors import DataError
 from image2reg.images import read
+from image2reg.images.pictures import open_picture
+from image2reg.images.tiff_planes import quiet
 
 
 def with_lzw(path, values, **options):
@@ -85,3 +90,21 @@ def test_a_page_far_into_a_file_is_found_once(tmp_path, monkeypatch):
     monkeypatch.setattr(tiff_codec, "open_picture", lambda *given: opened.append(given) or real(*given))
     np.testing.assert_array_equal(read(tmp_path / "a.tif").load().data, values)
     assert len(opened) <= 1
+
+
+def test_what_the_process_shares_is_as_before_whatever_the_order_in_which_threads_end(tmp_path, caplog):
+    """Two reads that overlap, the first to begin ending first; each put back what it had found."""
+    Picture.new("L", (9, 8)).save(tmp_path / "a.png")
+    limit, logger = Picture.MAX_IMAGE_PIXELS, logging.getLogger("tifffile")
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+    for thread in (first, second):
+        thread.enter_context(open_picture(tmp_path / "a.png"))
+    first.close()
+    assert Picture.MAX_IMAGE_PIXELS is None, "the second is still reading"
+    second.close()
+    assert limit == Picture.MAX_IMAGE_PIXELS
+    with ThreadPoolExecutor(1) as another, quiet():
+        another.submit(logger.warning, "of another thread").result()
+        logger.warning("of this one")
+    logger.warning("afterwards")
+    assert caplog.messages == ["of another thread", "afterwards"]
