@@ -56,7 +56,8 @@ def read_tiff(
 
     with reading(path, "TIFF"), quiet():
         chain = directories(path)
-        with tifffile.TiffFile(path) as tif:
+        # A stack of MetaMorph is one directory; of its pages, tifffile would give the first one only.
+        with tifffile.TiffFile(path, is_stk=None if len(chain) == 1 else False) as tif:
             metadata = describe(path, tif, len(chain))
             if not tif.series:
                 raise DataError(f"{path}: holds no image series. Export it again.")
@@ -78,6 +79,8 @@ def _own_series(path: Path, tif: tifffile.TiffFile) -> Any:
     DataError
         Several images that no OME-XML tells apart: the others may be a damaged part of the first.
     """
+    if tif.is_lsm:
+        return tif.series[0]  # the other one holds the thumbnails
     shapes = [series.shape for series in tif.series]
     if len(shapes) > 1 and not tif.is_ome:
         raise DataError(
@@ -98,7 +101,10 @@ def _planes(
     path: Path, tif: tifffile.TiffFile, series: Any, chain: list[Any], max_bytes: int | None
 ) -> tuple[TiffPlanes, str]:
     """Check every page against the file and describe where the planes lie."""
-    page_axes = "".join(letter for letter in series.keyframe.axes if letter in series.axes)
+    page_axes = series.keyframe.axes
+    if tif.is_lsm:
+        page_axes = page_axes.replace("S", "C")
+    page_axes = "".join(letter for letter in page_axes if letter in series.axes)
     page_shape = series.shape[len(series.shape) - len(page_axes) :]
     lead = series.shape[: len(series.shape) - len(page_axes)]
     if not series.axes.endswith(page_axes) or math.prod(page_shape) != math.prod(series.keyframe.shape):
@@ -121,7 +127,8 @@ def _planes(
         return TiffPlanes(
             path, series.shape, dtype, [], n_page_axes=len(page_axes), offset=offset
         ), series.axes
-    layouts = {directory.offset: directory.layout for directory in chain}
+    # Each page of an LSM has the bits of two channels in a place of its own, which reads as a difference.
+    layouts = {directory.offset: directory.layout for directory in chain if not tif.is_lsm}
     planes = []
     files: dict[str, _FileOfSet] = {}
     for index in range(math.prod(lead)):
