@@ -83,6 +83,8 @@ def _own_series(path: Path, tif: tifffile.TiffFile) -> Any:
         return tif.series[0]  # the other one holds the thumbnails
     shapes = [series.shape for series in tif.series]
     if len(shapes) > 1 and not tif.is_ome:
+        if loop := _written_one_by_one(tif.series):
+            return loop
         raise DataError(
             f"{path}: holds {len(shapes)} images, of shapes {shapes[:4]}, and not one stack; or its pages are "
             "damaged. Save the wanted image as a file of its own, or all planes as one stack."
@@ -91,6 +93,21 @@ def _own_series(path: Path, tif: tifffile.TiffFile) -> Any:
     if len(own) > 1:
         _logger.warning("%s: holds %d images; the first one, %s, is read.", path, len(own), own[0].shape)
     return own[0] if own else tif.series[0]
+
+
+def _written_one_by_one(several: list[Any]) -> Any | None:
+    """Join planes that were each written as an image of its own, equal but for their values; None of others."""
+    import tifffile
+
+    first = several[0]
+    if any(
+        series.kind != "shaped" or len(series.pages) != 1 or len(series.shape) != len(series.keyframe.shape)
+        or (series.shape, series.dtype, series.axes) != (first.shape, first.dtype, first.axes)
+        for series in several
+    ):  # fmt: skip
+        return None
+    pages = [series.pages[0] for series in several]
+    return tifffile.TiffPageSeries(pages, (len(pages), *first.shape), first.dtype, "I" + first.axes)
 
 
 def _lies_in(tif: tifffile.TiffFile, page: Any) -> bool:
@@ -136,8 +153,7 @@ def _planes(
         if page is None:
             raise DataError(
                 f"{path}: plane {index} of {math.prod(lead)} ({series.axes} {series.shape}) is missing "
-                "from the "
-                "file. Copy the file again, with all files of its set."
+                f"from the file. Copy the file again, with all files of its set{_where_a_link_leads(path)}."
             )
         name = page.parent.filehandle.path
         if name not in files:
@@ -146,6 +162,11 @@ def _planes(
     refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
     wanted = TiffPlanes(path, series.shape, dtype, planes, n_page_axes=len(page_axes), offset=None)
     return wanted, series.axes
+
+
+def _where_a_link_leads(path: Path) -> str:
+    folder = path.resolve().parent
+    return f", into {folder}: this one is a link there" if folder != path.parent.resolve() else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,8 +230,12 @@ def _name_axes(
                 f"{AXES!r} per axis, each once."
             )
         return data, axes
-    if "S" in letters and "C" not in letters:
-        letters = letters.replace("S", "C")
+    if {"S", "C"} <= sizes.keys():
+        raise DataError(
+            f"{path}: each of its {sizes['C']} channels is a colour picture of {sizes['S']} samples (axes {letters} of "
+            f"shape {data.shape}), not a grey image. Export the channels as grey images, or each picture as one file."
+        )
+    letters = letters.replace("S", "C")
     unknown = [letter for letter in letters if letter not in AXES]
     if len(unknown) == 1:
         guess = "C" if n_names == sizes.get(unknown[0]) and "C" not in letters else "Z"

@@ -99,7 +99,10 @@ def describe(path: Path, tif: tifffile.TiffFile, n_pages: int) -> TiffMetadata:
         )
     shaped = tif.shaped_metadata[0] if tif.is_shaped and tif.shaped_metadata else {}
     shape = shaped.get("shape")
-    n_planes = math.prod(shape[:-2]) if shape and len(shape) >= 2 and page.axes == "YX" else None
+    # Planes that were written one by one are an image each.
+    shapes = [part.get("shape") or () for part in tif.shaped_metadata or ()] if shape else []
+    is_known = page.axes == "YX" and shapes and all(len(part) >= 2 for part in shapes)
+    n_planes = sum(math.prod(part[:-2]) for part in shapes) if is_known else None
     said = _sizes(shaped.get("voxel_um"))
     return TiffMetadata(
         "shape" if shape else "TIFF",
