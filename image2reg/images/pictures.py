@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,7 @@ _GREY = {"L": np.uint8, "1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I
 
 
 @contextlib.contextmanager
-def open_picture(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[ImageFile]:
+def open_picture(path: Path | IO[bytes], formats: tuple[str, ...] = _FORMATS) -> Iterator[ImageFile]:
     """Open with Pillow, without its warning about large pictures: our own limit is checked instead."""
     from PIL import Image as Picture
 

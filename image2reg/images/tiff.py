@@ -26,8 +26,8 @@ __all__ = ["read_tiff"]
 
 _logger = logging.getLogger(__name__)
 
-# No codec of TIFF expands more than this (LZW with 12-bit codes; deflate reaches 1032).
-_MAX_EXPANSION = 4096
+# None of these codecs expands more than this (LZW with 12-bit codes; deflate reaches 1032); others know no bound.
+_MAX_EXPANSION, _BOUNDED = 4096, {5, 8, 32773, 32946}
 
 
 def read_tiff(
@@ -145,7 +145,7 @@ def _planes(
             path, series.shape, dtype, [], n_page_axes=len(page_axes), offset=offset
         ), series.axes
     # Each page of an LSM has the bits of two channels in a place of its own, which reads as a difference.
-    layouts = {directory.offset: directory.layout for directory in chain if not tif.is_lsm}
+    own = {} if tif.is_lsm else {directory.offset: (n, directory.layout) for n, directory in enumerate(chain)}
     planes = []
     files: dict[str, _FileOfSet] = {}
     for index in range(math.prod(lead)):
@@ -158,7 +158,7 @@ def _planes(
         name = page.parent.filehandle.path
         if name not in files:
             files[name] = _file_of_set(path, Path(name), index)
-        planes.append(_checked_page(path, files[name], page, index, layouts))
+        planes.append(_checked_page(path, files[name], page, index, own))
     refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
     wanted = TiffPlanes(path, series.shape, dtype, planes, n_page_axes=len(page_axes), offset=None)
     return wanted, series.axes
@@ -187,14 +187,19 @@ def _file_of_set(path: Path, file: Path, index: int) -> _FileOfSet:
     return _FileOfSet(file, file.resolve() == path.resolve(), file.stat().st_size)
 
 
-def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, layouts: dict[int, Any]) -> Plane:
-    """Refuse a plane whose bytes are not all in its file, or whose directory contradicts the first one."""
-    if file.is_first and page.offset in layouts:
-        first = layouts.get(page.keyframe.offset, layouts[page.offset])
-        if layouts[page.offset] != first:
+def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, own: dict[int, Any]) -> Plane:
+    """Refuse a plane whose bytes are not all in its file, or whose directory contradicts the first one.
+
+    `own` has the number and the layout of each directory of the file that is read, by offset.
+    """
+    number = None
+    if file.is_first and page.offset in own:
+        number, layout = own[page.offset]
+        _, first = own.get(page.keyframe.offset, own[page.offset])
+        if layout != first:
             raise DataError(
                 f"{path}: plane {index} differs from the first one in size, type or compression "
-                f"({dict(layouts[page.offset])} against {dict(first)}, by TIFF tag). The file is damaged."
+                f"({dict(layout)} against {dict(first)}, by TIFF tag). The file is damaged."
             )
     size = file.n_bytes
     offsets, counts = page.dataoffsets, page.databytecounts
@@ -207,7 +212,7 @@ def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, layouts: 
         problem = f"lies outside the file, which ends at byte {size} (truncated?)"
     elif page.keyframe.compression == 1 and held * 8 < page.keyframe.size * page.keyframe.bitspersample:
         problem = f"holds {held} bytes where {page.keyframe.shape} of {page.keyframe.dtype} needs more"
-    elif held * _MAX_EXPANSION < page.keyframe.nbytes:
+    elif page.keyframe.compression in _BOUNDED and held * _MAX_EXPANSION < page.keyframe.nbytes:
         problem = f"cannot fill {page.keyframe.nbytes} bytes from {held} compressed ones"
     elif held > 2 * page.keyframe.nbytes + 65536:
         problem = f"holds {held} compressed bytes for {page.keyframe.nbytes} bytes of voxels"
@@ -215,7 +220,7 @@ def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, layouts: 
         raise DataError(
             f"{path}: plane {index} {problem}. The file is damaged; copy it again from its source."
         )
-    return Plane(file.path, page.index)
+    return Plane(file.path, page.index, page.offset if number == page.index else None)
 
 
 def _name_axes(

@@ -36,10 +36,11 @@ logging.getLogger("tifffile").addFilter(lambda record: not _IS_QUIET.get())
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
-    """Where one plane lies: a page of a file."""
+    """Where one plane lies: a page of a file, and where the page's directory lies if that is known."""
 
     file: Path
     page: int
+    offset: int | None = None
 
 
 class _Cache:
@@ -128,7 +129,7 @@ class TiffPlanes(LazyArray):
         held = _CACHE.get(id(self), plane)
         if held is not None:
             return held
-        values = decode_page(plane.file, files, plane.page)
+        values = decode_page(plane.file, files, plane.page, plane.offset)
         if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
             raise DataError(
                 f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata "

@@ -143,7 +143,7 @@ def test_only_the_planes_of_a_box_are_decoded(tmp_path, volume, monkeypatch):
     image = read(tmp_path / "a.tif")
     decoded = []
 
-    def decode(file, tif, index):
+    def decode(file, files, index, offset):
         decoded.append(index)
         return volume[index]
 
