@@ -19,7 +19,7 @@ def image_paths(folder: Path) -> list[str]:
     """Image files and OME-Zarr folders below `folder`: relative, with '/', sorted.
 
     An OME-Zarr plate, below `folder` or `folder` itself, gives one path per field: ``plate.zarr/B/03/0``.
-    Links to folders are not followed, and names that start with ``.`` are skipped.
+    Links to files are followed, links to folders are not, and names that start with ``.`` are skipped.
 
     Raises
     ------
