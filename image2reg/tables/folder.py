@@ -171,15 +171,16 @@ class _Search:
         contents = {path: self._readable(path) if inside else _UNKNOWN for path in unnamed}
         held = {path: _held(inside, content[0]) for path, content in contents.items() if content}
         like = next((path for path in unnamed if held.get(path)), None)
+        unreadable = [path for path, content in contents.items() if content is None]
+        if unreadable and len(unreadable) == len(paths):
+            self._channels(unreadable[0])  # nothing could be read: say why
         for path, content in contents.items():
-            if content is None and like is None:
-                self._channels(path)  # nothing could be read: say why
             for w in held.get(path, held.get(str(like), [])):
                 self._add(field_key(stem(path)), path, w, content or contents[str(like)] or _UNKNOWN)
         self._note_left_out({path: contents[path] or _UNKNOWN for path, found in held.items() if not found})
         for w in inside:
             if not any(w in found for found in held.values()):
-                raise DataError(self._nowhere(w, paths))
+                raise DataError(self._nowhere(w, paths) + self._perhaps_in(unreadable))
 
     def _numbers_in_names(self, paths: list[str]) -> None:
         """Take numbers for text in the names where all stand there and a file has no such positions (405, 488)."""
@@ -287,6 +288,18 @@ class _Search:
             f"files ({names[:8] or 'none'}). Say where it is: {w.channel}=TEXT_IN_THE_NAME, or {w.channel}=0 for "
             "the first channel of multi-channel files."
         )
+
+    def _perhaps_in(self, unreadable: list[str]) -> str:
+        """Say that images which cannot be read may hold a channel that was not found, and why the first cannot."""
+        if not unreadable:
+            return ""
+        try:
+            self._channels(unreadable[0])
+        except ProjectError as error:
+            return (
+                f" Or it is in what cannot be read ({counted(len(unreadable), 'image')}, the first: {error})"
+            )
+        return ""
 
 
 def _held(wanted: list[_Wanted], names: list[str]) -> list[_Wanted]:

@@ -280,6 +280,17 @@ def test_files_whose_names_tell_the_channel_are_not_opened_unless_strict(tmp_pat
     assert opened == ["A01_s0_BF.tif"] + [f"A01_s{number}_BF.tif" for number in range(5)]
 
 
+def test_a_channel_that_may_be_in_what_cannot_be_read_is_named_first(tmp_path: Path) -> None:
+    """The sentence was about the damaged file alone, whatever channel was misspelt."""
+    for name in ("A01_s1_BF.tif", "A01_s1_DAPI.tif"):
+        Image(np.ones((4, 4), np.uint8), "YX").write(tmp_path / name)
+    (tmp_path / "A01_s2_DAPI.tif").write_bytes(b"II*")
+    with pytest.raises(
+        DataError, match=r"target channel 'Actin' found nowhere.*cannot be read \(1 image, the first"
+    ):
+        from_folder(tmp_path, inputs="BF", targets="Actin", strict=False)
+
+
 def test_an_unreadable_file_of_several_channels_passes_for_one_like_the_others(tmp_path: Path) -> None:
     options = folder_a_by_position(tmp_path)
     (tmp_path / "A01_s1.tif").write_bytes(b"")
