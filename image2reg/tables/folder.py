@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.tables.folder_fields import field_key, identities, incomplete
 from image2reg.tables.listing import image_paths, stem
-from image2reg.tables.names import has_token, without_token
+from image2reg.tables.names import has_token, without_token, without_wavelength
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -176,7 +176,9 @@ class _Search:
             self._channels(unreadable[0])  # nothing could be read: say why
         for path, content in contents.items():
             for w in held.get(path, held.get(str(like), [])):
-                self._add(field_key(stem(path)), path, w, content or contents[str(like)] or _UNKNOWN)
+                is_named_inside = content is not None and content[0] == [w.text]
+                name = without_wavelength(stem(path)) if is_named_inside else stem(path)
+                self._add(field_key(name), path, w, content or contents[str(like)] or _UNKNOWN)
         self._note_left_out({path: contents[path] or _UNKNOWN for path, found in held.items() if not found})
         for w in inside:
             if not any(w in found for found in held.values()):
