@@ -12,14 +12,13 @@ from image2reg.atomic import make_folder, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
+from image2reg.tables.listing import SUFFIXES
 from image2reg.tables.side_tables import failure, failures_path, write_failures
 from image2reg.wording import counted
 from virtualstain.model import StainModel, load
 from virtualstain.predict import predict, predict_to
 
 __all__ = ["BatchResult", "find_images", "predict_many"]
-
-SUFFIXES = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".czi", ".nd2", ".lif")
 
 
 @dataclass

@@ -68,7 +68,7 @@ def read_foreign(path: Path, *, max_bytes: int | None = None) -> Image:
     if not installed:
         kind = path.suffix or "a name without suffix"
         raise DataError(
-            f"{path}: {kind} is not a built-in format (.tif, .tiff, .ome.tiff, .zarr, .png, .jpg). Others "
+            f"{path}: {kind} is not a built-in format (.tif, .ome.tiff, .stk, .lsm, .zarr, .png, .jpg). Others "
             "are "
             "read through bioio or aicsimageio, and neither is installed: pip install "
             "'virtualstain[bioio]' and the "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import threading
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -26,16 +27,39 @@ _GREY = {"L": np.uint8, "1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I
 
 
 @contextlib.contextmanager
-def open_picture(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[ImageFile]:
+def open_picture(path: Path | IO[bytes], formats: tuple[str, ...] = _FORMATS) -> Iterator[ImageFile]:
     """Open with Pillow, without its warning about large pictures: our own limit is checked instead."""
     from PIL import Image as Picture
 
-    limit, Picture.MAX_IMAGE_PIXELS = Picture.MAX_IMAGE_PIXELS, None
-    try:
-        with Picture.open(path, formats=formats) as picture:
-            yield picture
-    finally:
-        Picture.MAX_IMAGE_PIXELS = limit
+    with _no_limit(), Picture.open(path, formats=formats) as picture:
+        yield picture
+
+
+class _NoLimit:
+    """Pillow's limit is one for the process: the first thread in takes it away, the last one out puts it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._n_inside = threading.Lock(), 0
+        self._limit: int | None = None
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        from PIL import Image as Picture
+
+        with self._lock:
+            if not self._n_inside:
+                self._limit, Picture.MAX_IMAGE_PIXELS = Picture.MAX_IMAGE_PIXELS, None
+            self._n_inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_inside -= 1
+                if not self._n_inside:
+                    Picture.MAX_IMAGE_PIXELS = self._limit
+
+
+_no_limit = _NoLimit()
 
 
 def read_picture(path: Path, *, max_bytes: int | None = None) -> Image:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read"]
 
-_TIFF = (".tif", ".tiff", ".tf8", ".tf2", ".btf")
+_TIFF = (".tif", ".tiff", ".tf8", ".tf2", ".btf", ".stk", ".lsm")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
@@ -33,9 +33,9 @@ def read(
     Parameters
     ----------
     path : Path or str
-        OME-TIFF, ImageJ or plain TIFF (``.tif``, ``.tiff``); OME-Zarr 0.4 or 0.5 (a directory; for a plate
-        give ``plate.zarr/row/column/field``); PNG, JPEG; anything else (``.czi``, ``.nd2``, ``.lif`` ...)
-        through bioio or aicsimageio, whichever is installed.
+        OME-TIFF, ImageJ, MetaXpress, MetaMorph or plain TIFF (``.tif``, ``.tiff``, ``.stk``); Zeiss ``.lsm``;
+        OME-Zarr 0.4 or 0.5 (a directory; for a plate give ``plate.zarr/row/column/field``); PNG, JPEG; anything
+        else (``.czi``, ``.nd2``, ``.lif`` ...) through bioio or aicsimageio, whichever is installed.
     channels : sequence of str, optional
         Names for the channels, replacing the file's.
     voxel_um : (z, y, x), micrometres, optional

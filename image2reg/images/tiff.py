@@ -26,8 +26,8 @@ __all__ = ["read_tiff"]
 
 _logger = logging.getLogger(__name__)
 
-# No codec of TIFF expands more than this (LZW with 12-bit codes; deflate reaches 1032).
-_MAX_EXPANSION = 4096
+# None of these codecs expands more than this (LZW with 12-bit codes; deflate reaches 1032); others know no bound.
+_MAX_EXPANSION, _BOUNDED = 4096, {5, 8, 32773, 32946}
 
 
 def read_tiff(
@@ -56,7 +56,8 @@ def read_tiff(
 
     with reading(path, "TIFF"), quiet():
         chain = directories(path)
-        with tifffile.TiffFile(path) as tif:
+        # A stack of MetaMorph is one directory; of its pages, tifffile would give the first one only.
+        with tifffile.TiffFile(path, is_stk=None if len(chain) == 1 else False) as tif:
             metadata = describe(path, tif, len(chain))
             if not tif.series:
                 raise DataError(f"{path}: holds no image series. Export it again.")
@@ -78,8 +79,12 @@ def _own_series(path: Path, tif: tifffile.TiffFile) -> Any:
     DataError
         Several images that no OME-XML tells apart: the others may be a damaged part of the first.
     """
+    if tif.is_lsm:
+        return tif.series[0]  # the other one holds the thumbnails
     shapes = [series.shape for series in tif.series]
     if len(shapes) > 1 and not tif.is_ome:
+        if loop := _written_one_by_one(tif.series):
+            return loop
         raise DataError(
             f"{path}: holds {len(shapes)} images, of shapes {shapes[:4]}, and not one stack; or its pages are "
             "damaged. Save the wanted image as a file of its own, or all planes as one stack."
@@ -90,6 +95,21 @@ def _own_series(path: Path, tif: tifffile.TiffFile) -> Any:
     return own[0] if own else tif.series[0]
 
 
+def _written_one_by_one(several: list[Any]) -> Any | None:
+    """Join planes that were each written as an image of its own, equal but for their values; None of others."""
+    import tifffile
+
+    first = several[0]
+    if any(
+        series.kind != "shaped" or len(series.pages) != 1 or len(series.shape) != len(series.keyframe.shape)
+        or (series.shape, series.dtype, series.axes) != (first.shape, first.dtype, first.axes)
+        for series in several
+    ):  # fmt: skip
+        return None
+    pages = [series.pages[0] for series in several]
+    return tifffile.TiffPageSeries(pages, (len(pages), *first.shape), first.dtype, "I" + first.axes)
+
+
 def _lies_in(tif: tifffile.TiffFile, page: Any) -> bool:
     return page is not None and page.parent.filehandle.path == tif.filehandle.path
 
@@ -98,7 +118,10 @@ def _planes(
     path: Path, tif: tifffile.TiffFile, series: Any, chain: list[Any], max_bytes: int | None
 ) -> tuple[TiffPlanes, str]:
     """Check every page against the file and describe where the planes lie."""
-    page_axes = "".join(letter for letter in series.keyframe.axes if letter in series.axes)
+    page_axes = series.keyframe.axes
+    if tif.is_lsm:
+        page_axes = page_axes.replace("S", "C")
+    page_axes = "".join(letter for letter in page_axes if letter in series.axes)
     page_shape = series.shape[len(series.shape) - len(page_axes) :]
     lead = series.shape[: len(series.shape) - len(page_axes)]
     if not series.axes.endswith(page_axes) or math.prod(page_shape) != math.prod(series.keyframe.shape):
@@ -121,7 +144,8 @@ def _planes(
         return TiffPlanes(
             path, series.shape, dtype, [], n_page_axes=len(page_axes), offset=offset
         ), series.axes
-    layouts = {directory.offset: directory.layout for directory in chain}
+    # Each page of an LSM has the bits of two channels in a place of its own, which reads as a difference.
+    own = {} if tif.is_lsm else {directory.offset: (n, directory.layout) for n, directory in enumerate(chain)}
     planes = []
     files: dict[str, _FileOfSet] = {}
     for index in range(math.prod(lead)):
@@ -129,16 +153,20 @@ def _planes(
         if page is None:
             raise DataError(
                 f"{path}: plane {index} of {math.prod(lead)} ({series.axes} {series.shape}) is missing "
-                "from the "
-                "file. Copy the file again, with all files of its set."
+                f"from the file. Copy the file again, with all files of its set{_where_a_link_leads(path)}."
             )
         name = page.parent.filehandle.path
         if name not in files:
             files[name] = _file_of_set(path, Path(name), index)
-        planes.append(_checked_page(path, files[name], page, index, layouts))
+        planes.append(_checked_page(path, files[name], page, index, own))
     refuse_oversized(path, page_shape, dtype, max_bytes=max_bytes, what="plane")
     wanted = TiffPlanes(path, series.shape, dtype, planes, n_page_axes=len(page_axes), offset=None)
     return wanted, series.axes
+
+
+def _where_a_link_leads(path: Path) -> str:
+    folder = path.resolve().parent
+    return f", into {folder}: this one is a link there" if folder != path.parent.resolve() else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,14 +187,19 @@ def _file_of_set(path: Path, file: Path, index: int) -> _FileOfSet:
     return _FileOfSet(file, file.resolve() == path.resolve(), file.stat().st_size)
 
 
-def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, layouts: dict[int, Any]) -> Plane:
-    """Refuse a plane whose bytes are not all in its file, or whose directory contradicts the first one."""
-    if file.is_first and page.offset in layouts:
-        first = layouts.get(page.keyframe.offset, layouts[page.offset])
-        if layouts[page.offset] != first:
+def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, own: dict[int, Any]) -> Plane:
+    """Refuse a plane whose bytes are not all in its file, or whose directory contradicts the first one.
+
+    `own` has the number and the layout of each directory of the file that is read, by offset.
+    """
+    number = None
+    if file.is_first and page.offset in own:
+        number, layout = own[page.offset]
+        _, first = own.get(page.keyframe.offset, own[page.offset])
+        if layout != first:
             raise DataError(
                 f"{path}: plane {index} differs from the first one in size, type or compression "
-                f"({dict(layouts[page.offset])} against {dict(first)}, by TIFF tag). The file is damaged."
+                f"({dict(layout)} against {dict(first)}, by TIFF tag). The file is damaged."
             )
     size = file.n_bytes
     offsets, counts = page.dataoffsets, page.databytecounts
@@ -179,7 +212,7 @@ def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, layouts: 
         problem = f"lies outside the file, which ends at byte {size} (truncated?)"
     elif page.keyframe.compression == 1 and held * 8 < page.keyframe.size * page.keyframe.bitspersample:
         problem = f"holds {held} bytes where {page.keyframe.shape} of {page.keyframe.dtype} needs more"
-    elif held * _MAX_EXPANSION < page.keyframe.nbytes:
+    elif page.keyframe.compression in _BOUNDED and held * _MAX_EXPANSION < page.keyframe.nbytes:
         problem = f"cannot fill {page.keyframe.nbytes} bytes from {held} compressed ones"
     elif held > 2 * page.keyframe.nbytes + 65536:
         problem = f"holds {held} compressed bytes for {page.keyframe.nbytes} bytes of voxels"
@@ -187,7 +220,7 @@ def _checked_page(path: Path, file: _FileOfSet, page: Any, index: int, layouts: 
         raise DataError(
             f"{path}: plane {index} {problem}. The file is damaged; copy it again from its source."
         )
-    return Plane(file.path, page.index)
+    return Plane(file.path, page.index, page.offset if number == page.index else None)
 
 
 def _name_axes(
@@ -202,8 +235,12 @@ def _name_axes(
                 f"{AXES!r} per axis, each once."
             )
         return data, axes
-    if "S" in letters and "C" not in letters:
-        letters = letters.replace("S", "C")
+    if {"S", "C"} <= sizes.keys():
+        raise DataError(
+            f"{path}: each of its {sizes['C']} channels is a colour picture of {sizes['S']} samples (axes {letters} of "
+            f"shape {data.shape}), not a grey image. Export the channels as grey images, or each picture as one file."
+        )
+    letters = letters.replace("S", "C")
     unknown = [letter for letter in letters if letter not in AXES]
     if len(unknown) == 1:
         guess = "C" if n_names == sizes.get(unknown[0]) and "C" not in letters else "Z"

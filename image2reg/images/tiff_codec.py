@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import io
 import lzma
+import math
+import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +21,11 @@ if TYPE_CHECKING:
 
     import tifffile
     from numpy.typing import NDArray
-    from PIL.ImageFile import ImageFile
 
 __all__ = ["OpenFiles", "decode_page"]
 
-_DEFLATE, _LZMA = {8, 32946}, 34925
+_DEFLATE, _LZMA, _ZSTANDARD = {8, 32946}, 34925, {50000, 34926}
 _MIN_IS_WHITE, _PALETTE = 0, 3
-# Compressed segments up to this size cannot expand far enough to matter (deflate: at most 1032 times).
-_SMALL_SEGMENT_BYTES = 2**20
 
 
 class OpenFiles(contextlib.ExitStack):
@@ -33,25 +34,22 @@ class OpenFiles(contextlib.ExitStack):
     def __init__(self) -> None:
         super().__init__()
         self._tiffs: dict[Path, tifffile.TiffFile] = {}
-        self._pictures: dict[Path, ImageFile] = {}
 
-    def tiff(self, path: Path) -> tifffile.TiffFile:
-        """Give the file as tifffile opens it."""
+    def page(self, path: Path, index: int, offset: int | None) -> Any:
+        """Give a page as tifffile reads it: at its offset if that is known, else by going through those before it."""
         import tifffile
 
         if path not in self._tiffs:
             self._tiffs[path] = self.enter_context(tifffile.TiffFile(path))
-        return self._tiffs[path]
-
-    def picture(self, path: Path) -> ImageFile:
-        """Give the file as Pillow opens it; opened for each page, it would look for each from the first one on."""
-        if path not in self._pictures:
-            self._pictures[path] = self.enter_context(open_picture(path, ("TIFF",)))
-        return self._pictures[path]
+        tif = self._tiffs[path]
+        if offset is None:
+            return tif.pages[index]
+        tif.filehandle.seek(offset)
+        return tifffile.TiffPage(tif, index)
 
 
-def decode_page(file: Path, files: OpenFiles, index: int) -> NDArray[Any]:
-    """Decode page `index` of a file.
+def decode_page(file: Path, files: OpenFiles, index: int, offset: int | None) -> NDArray[Any]:
+    """Decode page `index` of a file, whose directory lies at `offset` if that is known.
 
     tifffile needs the imagecodecs package for LZW and a few other codecs. Where that is missing, Pillow
     (scikit-image brings it) decodes the page instead.
@@ -61,66 +59,101 @@ def decode_page(file: Path, files: OpenFiles, index: int) -> NDArray[Any]:
     DataError
         Neither can decode it, or a segment inflates to more than its part of the page (a bomb).
     """
-    tif = files.tiff(file)
-    page: Any = tif.pages[index]
-    _refuse_bomb(file, tif, page, index)
+    page: Any = files.page(file, index, offset)
+    # Without imagecodecs, tifffile inflates Zstandard without a limit, or, before Python 3.14, not at all.
+    if int(page.keyframe.compression) in _ZSTANDARD and importlib.util.find_spec("imagecodecs") is None:
+        return _decode_with_pillow(file, page, index)
+    _inflate_with_limit(file, page.keyframe, index)
     try:
         return np.asarray(page.asarray())
     except (ValueError, NotImplementedError) as error:
         if "imagecodecs" not in str(error):
             raise
-    return _decode_with_pillow(file, files, page, index)
+    return _decode_with_pillow(file, page, index)
 
 
-def _refuse_bomb(file: Path, tif: tifffile.TiffFile, page: Any, index: int) -> None:
-    """Inflate with a limit what could grow beyond measure, before anything inflates it without one."""
-    keyframe = page.keyframe
+def _inflate_with_limit(file: Path, keyframe: Any, index: int) -> None:
+    """Have tifffile decode what is inflated here, where it would inflate without a limit."""
     codec = int(keyframe.compression)
-    if codec not in _DEFLATE and codec != _LZMA:
+    inflate = _inflate_lzma if codec == _LZMA else _inflate_deflate
+    if (codec not in _DEFLATE and codec != _LZMA) or keyframe.fillorder != 1:
         return
-    n_samples = int(np.prod(keyframe.chunks))
-    expected = -(-n_samples * keyframe.bitspersample // 8)
-    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if codec in _DEFLATE and count <= _SMALL_SEGMENT_BYTES:
-            continue
-        tif.filehandle.seek(offset)
-        data = tif.filehandle.read(count)
-        if (_exceeds_lzma if codec == _LZMA else _exceeds_deflate)(data, expected):
+    row = (
+        keyframe.chunks[-2:]
+        if keyframe.planarconfig == 1 and keyframe.samplesperpixel > 1
+        else keyframe.chunks[-1:]
+    )
+    n_rows = math.prod(keyframe.chunks) // math.prod(row)
+    limit = n_rows * -(-math.prod(row) * keyframe.bitspersample // 8)
+    keyframe.__dict__.pop("decode", None)
+    keyframe.compression = 1
+    plain = keyframe.decode
+    keyframe.compression = codec
+
+    def decode(data: bytes, *position: int, **options: Any) -> Any:
+        inflated = inflate(data, limit + 1)
+        if len(inflated) > limit:
             raise DataError(
-                f"{file}: plane {index}: a compressed segment holds more than the {expected} bytes its "
+                f"{file}: plane {index}: a compressed segment holds more than the {limit} bytes its "
                 "metadata declare. The file is damaged or hostile; it is not decoded."
             )
+        return plain(inflated, *position, **options)
+
+    keyframe.decode = decode
 
 
-def _exceeds_deflate(data: bytes, limit: int) -> bool:
-    inflater, n_inflated = zlib.decompressobj(), 0
-    for start in range(0, len(data), 2**20):
-        piece = data[start : start + 2**20]
-        while piece and n_inflated <= limit and not inflater.eof:
-            n_inflated += len(inflater.decompress(piece, 2**20))
-            piece = inflater.unconsumed_tail
-    return n_inflated > limit
+def _inflate_deflate(data: bytes, limit: int) -> bytes:
+    """Give the first `limit` bytes of a stream."""
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(data, limit)
+    if len(inflated) < limit and not inflater.eof:
+        raise zlib.error("the stream ends early")
+    return inflated
 
 
-def _exceeds_lzma(data: bytes, limit: int) -> bool:
-    """Whether the streams, which may follow each other, hold more than `limit` bytes."""
-    n_inflated = 0
-    while data and n_inflated <= limit:
+def _inflate_lzma(data: bytes, limit: int) -> bytes:
+    """Give the first `limit` bytes of streams, which may follow each other."""
+    parts: list[bytes] = []
+    while data and limit > 0:
         inflater = lzma.LZMADecompressor()
-        n_inflated += len(inflater.decompress(data, 2**20))
-        while n_inflated <= limit and not (inflater.eof or inflater.needs_input):
-            n_inflated += len(inflater.decompress(b"", 2**20))
+        try:
+            parts.append(inflater.decompress(data, limit))
+        except lzma.LZMAError:
+            if not parts:
+                raise
+            break  # not a stream any more
+        limit -= len(parts[-1])
+        if limit > 0 and not inflater.eof:
+            raise lzma.LZMAError("the stream ends early")
         data = inflater.unused_data
-    return n_inflated > limit
+    return b"".join(parts)
 
 
-def _decode_with_pillow(file: Path, files: OpenFiles, page: Any, index: int) -> NDArray[Any]:
+class _PageAlone(io.BufferedReader):
+    """A TIFF whose header leads to one page; from the first page, Pillow would read all those before it."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        super().__init__(io.FileIO(path))
+        header = super().read(16)
+        order = "<" if header[:2] == b"II" else ">"
+        is_big = struct.unpack(order + "H", header[2:4])[0] == 43
+        self._header = header[:8] if is_big else header[:4]
+        self._header += struct.pack(order + ("Q" if is_big else "I"), offset)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as from the file, but for the header."""
+        place = self.tell()
+        found = super().read(size)
+        return self._header[place : place + len(found)] + found[max(0, len(self._header) - place) :]
+
+
+def _decode_with_pillow(file: Path, page: Any, index: int) -> NDArray[Any]:
     keyframe = page.keyframe
     codec, n_bits = getattr(keyframe.compression, "name", keyframe.compression), int(keyframe.bitspersample)
     try:
-        picture = files.picture(file)
-        picture.seek(index)
-        values = np.array(picture)
+        with _PageAlone(file, page.offset) as alone, open_picture(alone, ("TIFF",)) as picture:
+            values = np.array(picture)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
             f"{file}: plane {index} is compressed with {codec}, which needs the imagecodecs package: "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from image2reg.errors import DataError
 from image2reg.images.image import own_annotations
 from image2reg.images.ome_xml import read_description
+from image2reg.images.tiff_makers import maker_metadata
 from image2reg.images.units import VoxelSize, micrometres, voxel_size
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class TiffMetadata:
     Parameters
     ----------
     kind : str
-        ``OME-XML``, ``ImageJ``, ``shape`` or ``TIFF``.
+        ``OME-XML``, ``ImageJ``, ``microscope``, ``shape`` or ``TIFF``.
     sizes : dict of axis letter to length
         Promised lengths (OME-XML only).
     n_planes : int, optional
@@ -91,9 +92,17 @@ def describe(path: Path, tif: tifffile.TiffFile, n_pages: int) -> TiffMetadata:
     _refuse_half_description(path, tif, page.description)
     if tif.is_imagej and tif.imagej_metadata:
         return _imagej(tif, page)
+    maker = maker_metadata(tif, page.description)
+    if maker is not None:
+        return TiffMetadata(
+            "microscope", n_planes=maker.n_planes, voxel_um=maker.voxel_um, channels=maker.channels
+        )
     shaped = tif.shaped_metadata[0] if tif.is_shaped and tif.shaped_metadata else {}
     shape = shaped.get("shape")
-    n_planes = math.prod(shape[:-2]) if shape and len(shape) >= 2 and page.axes == "YX" else None
+    # Planes that were written one by one are an image each.
+    shapes = [part.get("shape") or () for part in tif.shaped_metadata or ()] if shape else []
+    is_known = page.axes == "YX" and shapes and all(len(part) >= 2 for part in shapes)
+    n_planes = sum(math.prod(part[:-2]) for part in shapes) if is_known else None
     said = _sizes(shaped.get("voxel_um"))
     return TiffMetadata(
         "shape" if shape else "TIFF",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import logging
 import math
@@ -28,14 +29,18 @@ __all__ = ["Plane", "TiffPlanes", "quiet"]
 
 # Decoded planes kept for the next box, of all images together: of a data set that stays on disk, thousands are open.
 _CACHE_BYTES = 256 * 2**20
+# Of this thread only: a logger that is switched off and on again is so for all, in whatever order they end.
+_IS_QUIET: contextvars.ContextVar[bool] = contextvars.ContextVar("is_quiet", default=False)
+logging.getLogger("tifffile").addFilter(lambda record: not _IS_QUIET.get())
 
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
-    """Where one plane lies: a page of a file."""
+    """Where one plane lies: a page of a file, and where the page's directory lies if that is known."""
 
     file: Path
     page: int
+    offset: int | None = None
 
 
 class _Cache:
@@ -124,7 +129,7 @@ class TiffPlanes(LazyArray):
         held = _CACHE.get(id(self), plane)
         if held is not None:
             return held
-        values = decode_page(plane.file, files, plane.page)
+        values = decode_page(plane.file, files, plane.page, plane.offset)
         if values.size != math.prod(self.page_shape) or values.dtype != self.dtype:
             raise DataError(
                 f"{plane.file}: plane {plane.page} decodes to {values.shape} {values.dtype}; its metadata "
@@ -139,9 +144,9 @@ class TiffPlanes(LazyArray):
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep tifffile's log of a damaged file off the terminal; what matters of it is in our one message."""
-    logger = logging.getLogger("tifffile")
-    before, logger.disabled = logger.disabled, True
+    token = _IS_QUIET.set(True)
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     finally:
-        logger.disabled = before
+        _IS_QUIET.reset(token)

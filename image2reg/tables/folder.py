@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.tables.folder_fields import field_key, identities, incomplete
 from image2reg.tables.listing import image_paths, stem
-from image2reg.tables.names import has_token, without_token
+from image2reg.tables.names import has_token, without_token, without_wavelength
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def from_folder(
     Parameters
     ----------
     folder : Path
-        Links to other folders are not followed; names that start with ``.`` are skipped.
+        Links to files are followed, links to other folders are not; names that start with ``.`` are skipped.
     inputs, targets, masks : str, int, several of them, or mapping of name to source
         Channels by role. A source is what stands in the file name (``BF``), the name of a sub-folder, the
         name of a channel inside the files, or its position there (from 0). ``"brightfield=BF"`` and
@@ -114,7 +114,7 @@ def from_folder(
         for key, found in sorted(search.fields.items())
         for row in sorted(found, key=lambda row: place[row["role"], row["channel"]])
     ]
-    return Manifest(pd.DataFrame(rows), folder, notes=search.notes)
+    return Manifest(pd.DataFrame(rows), folder, notes=search.notes, follow_links=True)
 
 
 def _wanted(role: str, given: Channels) -> list[_Wanted]:
@@ -171,15 +171,18 @@ class _Search:
         contents = {path: self._readable(path) if inside else _UNKNOWN for path in unnamed}
         held = {path: _held(inside, content[0]) for path, content in contents.items() if content}
         like = next((path for path in unnamed if held.get(path)), None)
+        unreadable = [path for path, content in contents.items() if content is None]
+        if unreadable and len(unreadable) == len(paths):
+            self._channels(unreadable[0])  # nothing could be read: say why
         for path, content in contents.items():
-            if content is None and like is None:
-                self._channels(path)  # nothing could be read: say why
             for w in held.get(path, held.get(str(like), [])):
-                self._add(field_key(stem(path)), path, w, content or contents[str(like)] or _UNKNOWN)
+                is_named_inside = content is not None and content[0] == [w.text]
+                name = without_wavelength(stem(path)) if is_named_inside else stem(path)
+                self._add(field_key(name), path, w, content or contents[str(like)] or _UNKNOWN)
         self._note_left_out({path: contents[path] or _UNKNOWN for path, found in held.items() if not found})
         for w in inside:
             if not any(w in found for found in held.values()):
-                raise DataError(self._nowhere(w, paths))
+                raise DataError(self._nowhere(w, paths) + self._perhaps_in(unreadable))
 
     def _numbers_in_names(self, paths: list[str]) -> None:
         """Take numbers for text in the names where all stand there and a file has no such positions (405, 488)."""
@@ -287,6 +290,18 @@ class _Search:
             f"files ({names[:8] or 'none'}). Say where it is: {w.channel}=TEXT_IN_THE_NAME, or {w.channel}=0 for "
             "the first channel of multi-channel files."
         )
+
+    def _perhaps_in(self, unreadable: list[str]) -> str:
+        """Say that images which cannot be read may hold a channel that was not found, and why the first cannot."""
+        if not unreadable:
+            return ""
+        try:
+            self._channels(unreadable[0])
+        except ProjectError as error:
+            return (
+                f" Or it is in what cannot be read ({counted(len(unreadable), 'image')}, the first: {error})"
+            )
+        return ""
 
 
 def _held(wanted: list[_Wanted], names: list[str]) -> list[_Wanted]:

@@ -7,17 +7,19 @@ from pathlib import Path
 
 from image2reg.errors import DataError
 
-__all__ = ["image_paths", "stem"]
+__all__ = ["SUFFIXES", "image_paths", "stem"]
 
-_FILES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".czi", ".nd2", ".lif")
+_FILES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".stk", ".lsm", ".png", ".czi", ".nd2", ".lif")
 _FOLDERS = (".ome.zarr", ".zarr")
+# Of what is taken for an image in a folder; of two that fit a name, the longer one first.
+SUFFIXES = (*_FOLDERS, *_FILES)
 
 
 def image_paths(folder: Path) -> list[str]:
     """Image files and OME-Zarr folders below `folder`: relative, with '/', sorted.
 
     An OME-Zarr plate, below `folder` or `folder` itself, gives one path per field: ``plate.zarr/B/03/0``.
-    Links to folders are not followed, and names that start with ``.`` are skipped.
+    Links to files are followed, links to folders are not, and names that start with ``.`` are skipped.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def image_paths(folder: Path) -> list[str]:
         seen += [prefix + name for name in files]
     if not found:
         what = f"{len(seen)} other files, e.g. {sorted(seen)[:3]}" if seen else "an empty folder"
-        raise DataError(f"{folder}: no image found. Looked for {[*_FILES, *_FOLDERS]}; seen was {what}.")
+        raise DataError(f"{folder}: no image found. Looked for {list(SUFFIXES)}; seen was {what}.")
     return sorted(found)
 
 
@@ -64,5 +66,5 @@ def stem(path: str) -> str:
     >>> stem("a/x.ome.tif"), stem("a/x.zarr")
     ('a/x', 'a/x')
     """
-    suffix = next((s for s in (*_FILES, *_FOLDERS) if path.lower().endswith(s)), "")
+    suffix = next((s for s in SUFFIXES if path.lower().endswith(s)), "")
     return path[: len(path) - len(suffix)]

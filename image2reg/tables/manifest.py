@@ -17,7 +17,7 @@ from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
 from image2reg.tables.cells import read_csv, write_csv
 from image2reg.tables.fields import IDENTITY, ImageField, image_fields
-from image2reg.tables.paths import refuse_unsafe
+from image2reg.tables.paths import locate, refuse_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,9 @@ class Manifest:
         What was assumed or left out when the table was made.
     source : str
         What messages call it; the root when empty.
+    follow_links : bool
+        Files may be links out of the folder: for a listing of a folder that the user named, whose links are
+        the user's own. The links of a table may be somebody else's choice.
 
     Raises
     ------
@@ -70,13 +73,15 @@ class Manifest:
     """
 
     def __init__(
-        self, frame: pd.DataFrame, root: Path | str, *, notes: Sequence[str] = (), source: str = ""
-    ) -> None:
+        self, frame: pd.DataFrame, root: Path | str, *, notes: Sequence[str] = (), source: str = "",
+        follow_links: bool = False,
+    ) -> None:  # fmt: skip
         self.root = Path(root)
         self.notes = tuple(notes)
         self.source = source or str(self.root)
         self.frame: pd.DataFrame = _typed(frame, self.source)
-        refuse_unsafe(self.frame["path"], self.root, self.source)
+        self._follow_links = follow_links
+        refuse_unsafe(self.frame["path"], self.root, self.source, follow_links=follow_links)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -109,9 +114,12 @@ class Manifest:
     def write(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write ``.csv`` (formula cells escaped) or ``.parquet``, atomically.
 
-        The file must lie in the manifest's folder or above it, because its paths may not climb out.
+        The file must lie in the manifest's folder or above it, because its paths may not climb out; a link
+        out of the folder is refused now, because it would be where the manifest is read.
         """
         path = Path(path)
+        if self._follow_links:
+            self._refuse_links_out(path)
         frame = self.frame
         here, there = path.parent.resolve(), self.root.resolve()
         if here != there:
@@ -129,9 +137,21 @@ class Manifest:
         else:
             raise DataError(f"{path}: a manifest is written as .csv or .parquet.")
 
+    def _refuse_links_out(self, path: Path) -> None:
+        _, inside = locate(self.frame["path"], self.root)
+        outside = np.flatnonzero(~inside)
+        if outside.size:
+            raise DataError(
+                f"{path}: {outside.size} of {len(self)} rows name links out of {self.root} (the first is "
+                f"{self.frame['path'].iloc[outside[0]]}), which are followed in a folder and refused in a manifest. "
+                "Give the commands the folder itself, or copy the images into it."
+            )
+
     def replace(self, frame: pd.DataFrame) -> Manifest:
         """Return a manifest of other rows or columns over the same images; paths are checked again."""
-        return Manifest(frame, self.root, notes=self.notes, source=self.source)
+        return Manifest(
+            frame, self.root, notes=self.notes, source=self.source, follow_links=self._follow_links
+        )
 
     def where(self, **values: str) -> Manifest:
         """Keep the rows with these values, e.g. ``where(split="test")``.

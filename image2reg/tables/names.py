@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from image2reg.errors import ConfigurationError
 
-__all__ = ["has_token", "parse_metadata", "without_token"]
+__all__ = ["has_token", "parse_metadata", "without_token", "without_wavelength"]
 
 _EDGE_LEFT, _EDGE_RIGHT = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 # Rows A to P, columns 1 to 24: every plate up to 384 wells. `0?` also takes A01 and A1 for the same well.
@@ -37,6 +37,7 @@ _MICROSCOPES = tuple(
 _GUID = re.compile(
     r"(?:(?<=w\d)|(?<=w\d\d))[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}" + _EDGE_RIGHT, re.IGNORECASE
 )
+_WAVELENGTH = re.compile(rf"{_EDGE_LEFT}(?:w|ch)\d{{1,2}}{_EDGE_RIGHT}", re.IGNORECASE)
 _GLUED = re.compile(rf"(?<=-ch\d)(?=sk\d+fk\d)|(?<=[A-P]\d\df\d\d)(?=d\d{_EDGE_RIGHT})")
 
 # A field of an OME-Zarr plate: name.zarr/row/column/field, or row/column/field in the plate itself.
@@ -82,6 +83,18 @@ def without_token(text: str, name: str) -> str:
             right = right[1:]
         text = left + right
     return text
+
+
+def without_wavelength(text: str) -> str:
+    """Cut the number of the channel out of the name of a file whose channel is named inside it.
+
+    Examples
+    --------
+    >>> without_wavelength("A01_s1_w2"), without_wavelength("A01_s1_ch00"), without_wavelength("A01_s1")
+    ('A01_s1', 'A01_s1', 'A01_s1')
+    """
+    found = _WAVELENGTH.findall(_in_pieces(text))
+    return without_token(text, found[-1]) if found else text
 
 
 def parse_metadata(key: str, pattern: str | None = None) -> dict[str, str]:

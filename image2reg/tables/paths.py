@@ -43,8 +43,10 @@ def unsafe_reason(path: str) -> str:
     return next((reason for rule, reason in rules if re.search(rule, path)), "")
 
 
-def refuse_unsafe(paths: pd.Series, root: Path, where: str) -> None:
+def refuse_unsafe(paths: pd.Series, root: Path, where: str, *, follow_links: bool = False) -> None:
     """Refuse paths that are not plain relative ones, or that a link takes out of `root`.
+
+    With `follow_links` a file may be a link to a file elsewhere; a folder may not.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def refuse_unsafe(paths: pd.Series, root: Path, where: str) -> None:
     found = np.flatnonzero(paths.str.contains(_UNSAFE, regex=True).to_numpy())
     named = [f"row {row + 1} {paths.iloc[row]!r} {unsafe_reason(paths.iloc[row])}" for row in found[:3]]
     if not found.size:
-        _, inside = locate(paths, root)
+        _, inside = locate(paths, root, follow_links=follow_links)
         found = np.flatnonzero(~inside)
         named = [f"row {row + 1} {paths.iloc[row]!r} is a link out of the folder" for row in found[:3]]
     if found.size:
@@ -65,9 +67,12 @@ def refuse_unsafe(paths: pd.Series, root: Path, where: str) -> None:
         )
 
 
-def locate(paths: pd.Series, root: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def locate(
+    paths: pd.Series, root: Path, *, follow_links: bool = False
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which paths exist, and which stay inside `root` once links are resolved (missing ones count as inside).
 
+    With `follow_links`, links to files count as inside wherever they lead.
     Every folder is listed once, so that a million rows cost a listing each and not a million look-ups.
     """
     import pandas as pd
@@ -91,7 +96,8 @@ def locate(paths: pd.Series, root: Path) -> tuple[NDArray[np.bool_], NDArray[np.
         for row in rows:
             if links.get(names[row]):
                 target = os.path.realpath(os.path.join(folder, names[row]))  # noqa: PTH118
-                inside[row], exists[row] = _within(target, real_root), os.path.exists(target)  # noqa: PTH110
+                exists[row] = os.path.exists(target)  # noqa: PTH110
+                inside[row] = _within(target, real_root) or (follow_links and not os.path.isdir(target))  # noqa: PTH112
     return exists, inside
 
 

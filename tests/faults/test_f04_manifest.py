@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from image2reg.errors import DataError
-from image2reg.tables import Manifest, read_csv, split_by_group, write_csv
+from image2reg.images import Image
+from image2reg.tables import Manifest, from_folder, read_csv, split_by_group, write_csv
 
 
 def table(*paths: str, **columns: object) -> pd.DataFrame:
@@ -79,6 +80,29 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="is a link out of the folder"):
             Manifest(table(path), root)
     assert Manifest(table("inner/b.tif"), root).problems().empty
+
+
+def test_links_to_files_are_followed_in_a_folder_that_was_named_and_in_no_table(tmp_path: Path) -> None:
+    """Links into an archive are usual in a laboratory; those of a manifest may be somebody else's choice."""
+    archive, root = tmp_path / "archive", tmp_path / "root"
+    (archive / "deep").mkdir(parents=True)
+    root.mkdir()
+    Image(np.ones((4, 4), np.uint8), "YX").write(archive / "A01_BF.tif")
+    Image(np.ones((4, 4), np.uint8), "YX").write(archive / "deep" / "B01_BF.tif")
+    (root / "A01_BF.tif").symlink_to(archive / "A01_BF.tif")
+    (root / "deep").symlink_to(archive / "deep")
+    manifest = from_folder(root, inputs="BF")
+    assert manifest.frame["path"].tolist() == ["A01_BF.tif"], "links to folders are not followed"
+    assert manifest.replace(manifest.frame).problems(hashes=True).empty
+    with pytest.raises(
+        DataError, match=r"1 of 1 rows name links out of .* Give the commands the folder itself"
+    ):
+        manifest.write(root / "m.csv")
+    with pytest.raises(DataError, match="is a link out of the folder"):
+        Manifest(manifest.frame, root)
+    (root / "C01_BF.zarr").symlink_to(archive)
+    with pytest.raises(DataError, match=r"'C01_BF.zarr' is a link out of the folder"):
+        from_folder(root, inputs="BF", strict=False)
 
 
 def test_a_linked_root_is_its_target(tmp_path: Path) -> None:

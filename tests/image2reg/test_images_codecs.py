@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image as Picture
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from image2reg.errors import DataError
 from image2reg.images import read
+from image2reg.images.pictures import open_picture
+from image2reg.images.tiff_planes import quiet
 
 
 def with_lzw(path, values, **options):
@@ -74,14 +80,66 @@ def test_packed_integers_of_a_camera(tmp_path):
     assert read(tmp_path / "a.tif").load().data[0, :4].tolist() == [0x000, 0x102, 0x030, 0x405]
 
 
-def test_a_page_far_into_a_file_is_found_once(tmp_path, monkeypatch):
-    """Opened again for each page, a stack of a thousand took a quarter of a minute."""
-    from image2reg.images import tiff_codec
-
-    values = np.random.default_rng(2).integers(0, 200, (6, 20, 32), dtype=np.uint16)
+@pytest.mark.parametrize("big", [False, True])
+def test_a_page_far_into_a_file_is_found_as_fast_as_the_first(tmp_path, monkeypatch, big):
+    """Pillow would read the directories of all pages before it, and that for each plane that is asked for."""
+    values = np.random.default_rng(2).integers(0, 200, (9, 20, 32), dtype=np.uint16)
     pictures = [Picture.fromarray(plane) for plane in values]
-    pictures[0].save(tmp_path / "a.tif", save_all=True, append_images=pictures[1:], compression="tiff_lzw")
-    opened, real = [], tiff_codec.open_picture
-    monkeypatch.setattr(tiff_codec, "open_picture", lambda *given: opened.append(given) or real(*given))
+    options = {"compression": "tiff_lzw", "big_tiff": big}
+    pictures[0].save(tmp_path / "a.tif", save_all=True, append_images=pictures[1:], **options)
+    image, loaded, real = read(tmp_path / "a.tif"), [], ImageFileDirectory_v2.load
+    monkeypatch.setattr(ImageFileDirectory_v2, "load", lambda *given: loaded.append(given) or real(*given))
+    np.testing.assert_array_equal(image.data[0], values[0])
+    n_first = len(loaded)
+    np.testing.assert_array_equal(image.data[8], values[8])
+    assert len(loaded) == 2 * n_first
+
+
+def test_zstandard_is_read_without_imagecodecs(tmp_path):
+    """It was called damage: tifffile looks for a module of later versions of Python."""
+    values = np.random.default_rng(2).integers(0, 200, (20, 32), dtype=np.uint16)
+    Picture.fromarray(values).save(tmp_path / "a.tif", compression="zstd")
     np.testing.assert_array_equal(read(tmp_path / "a.tif").load().data, values)
-    assert len(opened) <= 1
+
+
+def test_a_blank_plane_may_be_as_small_as_its_codec_makes_it(tmp_path):
+    blank = np.zeros((2500, 2500), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", blank, compression="lzma", metadata=None, rowsperstrip=2500)
+    assert (tmp_path / "a.tif").stat().st_size * 4096 < blank.nbytes
+    assert not read(tmp_path / "a.tif").load().data.any()
+
+
+def test_rows_of_single_bits_are_filled_up_to_bytes(tmp_path):
+    mask = np.random.default_rng(2).integers(0, 2, (33, 37)).astype(bool)
+    Picture.fromarray(mask).save(tmp_path / "a.tif", compression="tiff_adobe_deflate")
+    np.testing.assert_array_equal(read(tmp_path / "a.tif").load().data, mask)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzma"])
+def test_a_segment_that_ends_early_is_refused(tmp_path, compression):
+    values = np.random.default_rng(2).integers(0, 200, (40, 32), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, compression=compression, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        content = bytearray((tmp_path / "a.tif").read_bytes())
+        patch(content, tif.pages[0], {279: tif.pages[0].databytecounts[0] // 2})
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"a.tif: the planes could not be read \(.*ends early"):
+        read(tmp_path / "a.tif").load()
+
+
+def test_what_the_process_shares_is_as_before_whatever_the_order_in_which_threads_end(tmp_path, caplog):
+    """Two reads that overlap, the first to begin ending first; each put back what it had found."""
+    Picture.new("L", (9, 8)).save(tmp_path / "a.png")
+    limit, logger = Picture.MAX_IMAGE_PIXELS, logging.getLogger("tifffile")
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+    for thread in (first, second):
+        thread.enter_context(open_picture(tmp_path / "a.png"))
+    first.close()
+    assert Picture.MAX_IMAGE_PIXELS is None, "the second is still reading"
+    second.close()
+    assert limit == Picture.MAX_IMAGE_PIXELS
+    with ThreadPoolExecutor(1) as another, quiet():
+        another.submit(logger.warning, "of another thread").result()
+        logger.warning("of this one")
+    logger.warning("afterwards")
+    assert caplog.messages == ["of another thread", "afterwards"]

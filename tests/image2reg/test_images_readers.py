@@ -143,7 +143,7 @@ def test_only_the_planes_of_a_box_are_decoded(tmp_path, volume, monkeypatch):
     image = read(tmp_path / "a.tif")
     decoded = []
 
-    def decode(file, tif, index):
+    def decode(file, files, index, offset):
         decoded.append(index)
         return volume[index]
 
@@ -250,6 +250,40 @@ def test_several_images_in_one_plain_tiff_are_refused(tmp_path, volume):
         read(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"metadata": {"axes": "YX"}}, {"compression": "zlib"}, {"tile": (16, 16)}]
+)
+def test_planes_that_were_written_one_by_one_are_one_stack(tmp_path, volume, options, caplog):
+    """As `TiffWriter.write` in a loop does: each plane says that it is an image of its own."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for plane in volume:
+            tif.write(plane, **options)
+    image = read(tmp_path / "a.tif")
+    assert image.axes == "ZYX"
+    assert "its 4 planes have no axis name; they are read as Z" in caplog.text
+    np.testing.assert_array_equal(image.load().data, volume)
+    assert read(tmp_path / "a.tif", axes="TYX").axes == "TYX"
+
+
+def test_unequal_planes_that_were_written_one_by_one_are_refused(tmp_path, volume):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for plane in (volume[0], volume[1].astype(np.float32)):
+            tif.write(plane)
+    with pytest.raises(DataError, match=r"holds 2 images, of shapes \[\(20, 30\), \(20, 30\)\]"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_channels_that_are_colour_pictures_are_refused_for_what_they_are(tmp_path, name):
+    """A plain one was read as three planes of two channels; of an OME-TIFF it was said that it is damaged."""
+    colour = np.zeros((2, 12, 14, 3), np.uint8)
+    tifffile.imwrite(tmp_path / name, colour, metadata={"axes": "CYXS"}, photometric="rgb")
+    with pytest.raises(
+        DataError, match=r"each of its 2 channels is a colour picture of 3 samples .* Export the"
+    ):
+        read(tmp_path / name)
+
+
 def test_an_ome_tiff_set_is_read_from_its_folder_only(tmp_path, volume):
     """A crafted file that claims its planes lie somewhere else on the disk."""
     inside, outside = tmp_path / "set", tmp_path / "private"
@@ -277,7 +311,12 @@ def test_an_ome_tiff_set_is_read_from_its_folder_only(tmp_path, volume):
             image = read(inside / "a.ome.tif")
             assert image.axes == "CYX"
             np.testing.assert_array_equal(image.load().data, volume[:2])
-            (inside / "b.ome.tif").unlink()
+            (outside / "a.ome.tif").symlink_to(inside / "a.ome.tif")
+            (inside / "b.ome.tif").rename(outside / "b.ome.tif")
+            with pytest.raises(
+                DataError, match=r"all files of its set, into .*set: this one is a link there"
+            ):
+                read(outside / "a.ome.tif")
         else:
             with pytest.raises(DataError, match=r"outside the folder of this file|missing from the"):
                 read(inside / "a.ome.tif")

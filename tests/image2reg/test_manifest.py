@@ -280,6 +280,30 @@ def test_files_whose_names_tell_the_channel_are_not_opened_unless_strict(tmp_pat
     assert opened == ["A01_s0_BF.tif"] + [f"A01_s{number}_BF.tif" for number in range(5)]
 
 
+def test_files_of_one_channel_that_is_named_inside_them_are_one_field(tmp_path: Path) -> None:
+    """As MetaXpress writes them: the name of the file has the number of the channel only, and a GUID."""
+    guid = "0C3A2C94-1A5B-4C68-8F29-4AA3F8F2DE01"
+    for well in ("A01", "A02"):
+        for number, name in ((1, "Brightfield"), (2, "DAPI")):
+            image = Image(np.ones((4, 4), np.uint8), "YX", channels=(name,))
+            write(image, tmp_path / f"x_{well}_s1_w{number}{guid}.ome.tif")
+    fields = from_folder(tmp_path, inputs="Brightfield", targets="DAPI").fields()
+    assert [(field.name, list(field.inputs), list(field.targets)) for field in fields] == [
+        ("A01/1", ["Brightfield"], ["DAPI"]), ("A02/1", ["Brightfield"], ["DAPI"])
+    ]  # fmt: skip
+
+
+def test_a_channel_that_may_be_in_what_cannot_be_read_is_named_first(tmp_path: Path) -> None:
+    """The sentence was about the damaged file alone, whatever channel was misspelt."""
+    for name in ("A01_s1_BF.tif", "A01_s1_DAPI.tif"):
+        Image(np.ones((4, 4), np.uint8), "YX").write(tmp_path / name)
+    (tmp_path / "A01_s2_DAPI.tif").write_bytes(b"II*")
+    with pytest.raises(
+        DataError, match=r"target channel 'Actin' found nowhere.*cannot be read \(1 image, the first"
+    ):
+        from_folder(tmp_path, inputs="BF", targets="Actin", strict=False)
+
+
 def test_an_unreadable_file_of_several_channels_passes_for_one_like_the_others(tmp_path: Path) -> None:
     options = folder_a_by_position(tmp_path)
     (tmp_path / "A01_s1.tif").write_bytes(b"")

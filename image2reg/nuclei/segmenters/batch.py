@@ -35,7 +35,8 @@ __all__ = ["Segmented", "segment_image", "segment_many"]
 _FILE_SUFFIXES = (".tif", ".tiff", ".zarr")
 # Meant as files, but labels are not written in these formats; without this they would become folders.
 _OTHER_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".npz", ".h5", ".czi", ".nd2", ".lif", ".csv",
+    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".npz", ".h5", ".stk", ".lsm", ".czi", ".nd2", ".lif",
+    ".csv",
 )  # fmt: skip
 # A field above this many pixels is not judged: sharpness is a matter of single fields, not of scans.
 _LARGEST_FIELD_PX = 25_000_000
