@@ -538,6 +538,50 @@ def test_wrong_options_are_explained(plate, finished, tmp_path):
         run(plate, tmp_path / "out", settings=other)
 
 
+def measured_again(finished, tmp_path, change):
+    """Judge the measured wells of the finished screen with other metadata."""
+    wells = pd.read_csv(finished[0] / "wells.csv", dtype={"Metadata_Dose_uM": str}, keep_default_na=False)
+    change(wells).to_csv(tmp_path / "wells.csv", index=False)
+    return run(None, tmp_path / "out", data=tmp_path / "wells.csv")
+
+
+def test_equal_doses_are_one_dose_however_they_are_written(finished, tmp_path):
+    def spelled(wells):
+        odd = wells["Metadata_Well"].str.startswith("A") & wells["Metadata_Dose_uM"].eq("4")
+        return wells.assign(Metadata_Dose_uM=wells["Metadata_Dose_uM"].mask(odd, "4.0"))
+
+    result = measured_again(finished, tmp_path, spelled)
+    assert result.hits.loc[result.hits["Metadata_Dose_uM"] == "4.0", "n_replicates"].tolist() == [
+        3,
+        3,
+        0,
+    ]  # counts are all equal
+    assert "4" not in set(result.hits["Metadata_Dose_uM"])
+
+
+def test_wells_of_one_dose_are_no_replicates_where_the_compound_is_not_said(finished, tmp_path):
+    for change in ({"columns": {"Metadata_Perturbation": "Metadata_Compound"}}, {}):
+
+        def unnamed(wells, change=change):
+            return wells.rename(**change) if change else wells.assign(Metadata_Perturbation="")
+
+        what = "no column" if change else "column"
+        with pytest.raises(DataError, match=f"{what} 'Metadata_Perturbation'.*name columns with --group"):
+            measured_again(finished, tmp_path, unnamed)
+
+
+def test_wells_without_a_name_are_noted(finished, tmp_path):
+    def merged(wells):
+        return wells.assign(
+            Metadata_Perturbation=wells["Metadata_Perturbation"].mask(wells["Metadata_Well"] == "B04", ""),
+            Metadata_Dose_uM=wells["Metadata_Dose_uM"].mask(wells["Metadata_Well"] == "B04", ""),
+        )
+
+    result = measured_again(finished, tmp_path, merged)
+    assert "1 well with nothing in Metadata_Perturbation, such as p1/B04" in result.notes[0]
+    assert (result.hits["name"] == "no name").sum() == 3
+
+
 def test_the_published_rule_and_genes_with_pathways(finished, tmp_path):
     wells = pd.read_csv(finished[0] / "wells.csv", dtype={"Metadata_Well": str})
     wells = wells[
