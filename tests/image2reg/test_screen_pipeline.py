@@ -84,7 +84,51 @@ def test_the_report_shows_plates_curves_and_crops(finished, tmp_path):
     text = path.read_text()
     assert "&lt;b&gt;Screen" in text
     assert text.count('class="crops"') == 4 * len(result.exhibits) > 0
+    assert "DNA, control well p1/" in text
     assert text.count("<svg") == 3 + 3
+
+
+def test_the_report_names_wells_with_their_plate_and_all_plates_that_are_poor(tmp_path):
+    rng = np.random.default_rng(0)
+    wells = pd.DataFrame(
+        [
+            (f"p{plate}", well, name, kind, rng.normal(), rng.normal())
+            for plate in range(14)
+            for name, kind, column in (("DMSO", "negative", 1), ("x", "positive", 2), ("a", "", 3))
+            for well in (f"A{column:02d}", f"B{column:02d}", f"AA{column:02d}")
+        ],
+        columns=[
+            "Metadata_Plate",
+            "Metadata_Well",
+            "Metadata_Perturbation",
+            "Metadata_Control",
+            "Nuclei_Count",
+            "f",
+        ],
+    )
+    wells.loc[8, "Nuclei_Count"] = np.nan
+    wells.to_csv(tmp_path / "wells.csv", index=False)
+    settings = ScreenSettings.model_validate({"call": {"readouts": ["Nuclei_Count", "f"]}})
+    result = run(None, tmp_path / "out", data=tmp_path / "wells.csv", settings=settings)
+    text = screen_report(tmp_path / "r.html", result, settings.call, title="t", command="c").read_text()
+    assert "1 well without a field that can be judged: p0/AA03" in text
+    assert "on 14 plates of 14: p0 (best" in text
+    assert "<title>AA03: no value</title>" in text
+
+
+def test_the_report_says_how_many_curves_it_does_not_show(tmp_path):
+    doses, names = (0.1, 0.3, 1, 3, 10, 30), [f"c{i}" for i in range(30)]
+    rows = [("DMSO", "", "negative", 1 + i / 80) for i in range(8)]
+    rows += [(name, f"{dose}", "", 1 + 9 / (1 + (2 / dose) ** 2)) for name in names for dose in doses]
+    wells = pd.DataFrame(
+        rows, columns=[f"Metadata_{n}" for n in ("Perturbation", "Dose_uM", "Control")] + ["f"]
+    )
+    places = [f"{'ABCDEFGHIJKLMNOP'[i % 16]}{i // 16 + 1}" for i in range(len(wells))]
+    wells = wells.assign(Metadata_Plate="p", Metadata_Well=places)
+    wells.to_csv(tmp_path / "wells.csv", index=False)
+    result = run_screen(tmp_path / "wells.csv", tmp_path / "out", control=CONTROL)
+    text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
+    assert "The first 24 of 30 curves; all are in dose_response.csv." in text
 
 
 def test_profiles_give_the_hits_that_images_gave(finished, tmp_path):
