@@ -88,6 +88,27 @@ def test_the_report_shows_plates_curves_and_crops(finished, tmp_path):
     assert text.count("<svg") == 3 + 3
 
 
+def test_a_new_layout_does_not_throw_measured_fields_away(finished, plate, tmp_path):
+    copy, out = tmp_path / "plate", tmp_path / "out"
+    shutil.copytree(plate, copy)
+    shutil.copytree(finished[0], out)
+    frame = pd.read_csv(copy / "manifest.csv", dtype=str)
+    frame.assign(Metadata_Gene="g").to_csv(copy / "manifest.csv", index=False)
+    before = sorted((out / "units").glob("*.json"))
+    for shard in (None, Shard(1, 2)):
+        with pytest.raises(
+            DataError, match=r"what is said of 21 of its 21 fields changed.*--data .*wells.csv --layout"
+        ):
+            run(copy, out, overwrite=True, shard=shard)
+    assert sorted((out / "units").glob("*.json")) == before
+    one = frame["Metadata_Well"].eq("A04")
+    frame.assign(Metadata_Perturbation=frame["Metadata_Perturbation"].mask(one, "other")).to_csv(
+        copy / "manifest.csv", index=False
+    )
+    result = run(copy, out, overwrite=True)
+    assert result.wells.set_index("Metadata_Well").loc["A04", "Metadata_Perturbation"] == "other"
+
+
 def test_the_report_names_wells_with_their_plate_and_all_plates_that_are_poor(tmp_path):
     rng = np.random.default_rng(0)
     wells = pd.DataFrame(
