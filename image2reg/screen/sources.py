@@ -47,6 +47,8 @@ def open_screen(
     ConfigurationError
         Options for a folder with something else, a folder without channels, or a pattern that gives no wells.
     """
+    if not data.exists():
+        raise DataError(f"--data {data}: no such file or folder. Check the path.")
     if data.is_dir():
         if not channels:
             raise ConfigurationError(

@@ -563,6 +563,7 @@ def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):
             r"readout 'Nuclei_Areashape' is not measured; near are \['Nuclei_AreaShape",
         ),
         ({"readouts": ["Metadata_Well"]}, "readout 'Metadata_Well' is not measured"),
+        ({"readouts": ["area"]}, r"near are \['Nuclei_AreaShape_Area', "),
         (
             {"group_by": ["Metadata_siRNA"]},
             "no column 'Metadata_siRNA': it is not known which wells are replicates",

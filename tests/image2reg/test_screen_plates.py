@@ -100,11 +100,14 @@ def test_a_query_of_what_is_not_there():
 def test_controls_and_what_is_wrong_with_them():
     kinds = control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug in ['A', 'B']")
     assert kinds.tolist() == ["negative", "positive", "", "negative", "positive"]
-    with pytest.raises(DataError, match=r"1 of 2 plates have no well with Metadata_Drug == 'A': \['2'\]"):
+    message = (
+        r"plates have no well with Metadata_Drug == 'A': \['2'\]; Metadata_Drug there holds \['DMSO', 'B'\]"
+    )
+    with pytest.raises(DataError, match=message):
         control_columns(FRAME, "Metadata_Drug == 'A'")
     with pytest.raises(DataError, match="2 rows are negative and positive control at once"):
         control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'DMSO'")
-    with pytest.raises(DataError, match="no well with Metadata_Drug == 'C'"):
+    with pytest.raises(DataError, match=r"no well with Metadata_Drug == 'C'.* there holds \['DMSO', 'A', "):
         control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'C'")
 
 
@@ -123,6 +126,11 @@ def test_a_unit_says_what_its_image_looked_like_unless_its_hash_is_known(tmp_pat
     time.sleep(0.02)
     assert seen(2) != first != {}
     assert seen(2, sha256="0" * 64) is None
+
+
+def test_data_that_are_not_there_are_no_manifest(tmp_path):
+    with pytest.raises(DataError, match=r"--data .*images: no such file or folder"):
+        open_screen(tmp_path / "images", channels=["DNA"])
 
 
 WELLS = pd.DataFrame({"Metadata_Plate": ["p1", "p1"], "Metadata_Well": ["A1", "A02"]})
