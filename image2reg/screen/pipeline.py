@@ -23,7 +23,7 @@ from image2reg.screen.hits import call_hits, called_wells, out_of_reach
 from image2reg.screen.look_ahead import groups, refuse_no_genes, without_name
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.planning import Asked, plan_screen, plan_shard
-from image2reg.screen.plates import CONTROL, PLATE, control_columns
+from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
 from image2reg.screen.quality import plate_quality
 from image2reg.screen.queries import select_rows
 from image2reg.screen.result import HITS, ScreenResult
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from image2reg.screen.planned_fields import PlannedFields
 
 __all__ = ["run_screen"]
+
+TIME = "Metadata_Time"
 
 
 def run_screen(
@@ -176,6 +178,12 @@ def _from_images(
     if lost:
         result.notes.append(
             f"{counted(len(lost), 'plate')} of which every field failed, in no table: {lost[:5]}"
+        )
+    times = fields.groupby([PLATE, WELL])[TIME].nunique().max() if TIME in fields else 1
+    if times > 1:
+        result.notes.append(
+            f"up to {times} time points of a well are taken together, as its fields are; screen each for itself to "
+            f"tell them apart ({TIME} in a manifest)"
         )
     result.n_nuclei, result.n_kept_out = int(fields["Field_Count"].sum()), int(wells["Well_KeptOut"].sum())
     return result

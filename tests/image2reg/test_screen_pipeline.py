@@ -109,6 +109,17 @@ def test_a_new_layout_does_not_throw_measured_fields_away(finished, plate, tmp_p
     assert result.wells.set_index("Metadata_Well").loc["A04", "Metadata_Perturbation"] == "other"
 
 
+def test_time_points_taken_together_are_noted(tmp_path):
+    def twice(frame, folder):
+        later = frame.assign(Metadata_Time="2", path=["late_" + path for path in frame["path"]])
+        for path in frame["path"]:
+            shutil.copy(folder / path, folder / f"late_{path}")
+        return pd.concat([frame.assign(Metadata_Time="1"), later])
+
+    result = run(changed_plate(tmp_path, twice), tmp_path / "out")
+    assert any(note.startswith("up to 2 time points of a well are taken together") for note in result.notes)
+
+
 def test_the_report_names_wells_with_their_plate_and_all_plates_that_are_poor(tmp_path):
     rng = np.random.default_rng(0)
     wells = pd.DataFrame(
