@@ -9,6 +9,7 @@ import numpy as np
 
 from image2reg.report.figures import ERROR_COLOURS, Cut, Limits, draw_grey
 from image2reg.report.page import Html, embedded_png, fill, join
+from image2reg.screen.plates import well_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ def plate_map(grid: NDArray[np.float64], kinds: NDArray[np.object_], full: float
                     '<rect x="{x}" y="{y}" width="{s}" height="{s}" rx="3" fill="{c}" stroke="{f}" stroke-width="{w}">'
                     "<title>{t}</title></rect>",
                     x=_LABEL + column * _CELL + 1.5, y=_LABEL + row * _CELL + 1.5, s=_CELL - 3, c=shown, f=frame,
-                    w=2 if kind else 0.5, t=f"{chr(65 + row) if row < 26 else row + 1}{column + 1}: {label}",
+                    w=2 if kind else 0.5, t=f"{well_name(row, column)}: {label}",
                 )
             )  # fmt: skip
     step = 1 if n_columns <= 12 else 2
@@ -67,15 +68,16 @@ def plate_map(grid: NDArray[np.float64], kinds: NDArray[np.object_], full: float
     ] + [
         fill(
             '<text x="8" y="{y}">{t}</text>', y=_LABEL + (r + 0.5) * _CELL + 4,
-            t=chr(65 + r) if r < 26 else f"A{chr(39 + r)}",
+            t=well_name(r, 0)[:-2],
         )
         for r in range(n_rows)
     ]  # fmt: skip
     width, height = _LABEL + n_columns * _CELL + 2, _LABEL + n_rows * _CELL + 2
     return fill(
-        '<figure class="plot"><figcaption>{title}</figcaption><svg viewBox="0 0 {w} {h}" role="img" '
+        '<figure class="plot"{wide}><figcaption>{title}</figcaption><svg viewBox="0 0 {w} {h}" role="img" '
         'aria-label="{title}" style="max-width:{w}px"><g text-anchor="middle" font-size="10" fill="#5c676f">'
         "{labels}</g>{cells}</svg></figure>",
+        wide=Html(' style="flex:1 0 100%"' if n_columns > 24 else ""),  # 1536 wells need the width of the page
         title=title, w=width, h=height, labels=join(labels), cells=join(cells),
     )  # fmt: skip
 
@@ -223,9 +225,7 @@ def dose_plot(
     for kind, chosen in (("negative", doses == 0), ("", doses > 0)):
         content.append(_dots(axes, at[chosen].tolist(), responses[chosen].tolist(), _KINDS[kind]))
     shown = np.unique(present)
-    shown = (
-        shown if len(shown) <= 6 else shown[np.unique(np.linspace(0, len(shown) - 1, 6).round().astype(int))]
-    )
+    shown = shown[:: math.ceil(len(shown) / 6)]
     ticks = {zero: "0"} | {math.log10(dose): f"{dose:g}" for dose in shown.tolist()}
     return axes.draw(title, ticks, x_label, join(content))
 

@@ -102,7 +102,7 @@ def _cards(result: ScreenResult) -> Html:
             f"of {counted(int(control.sum()), 'well')}; they are tested like all others",
         ),
         (
-            "Z\N{PRIME}", "\N{EN DASH}" if best is None else f"{best['z_prime']:.2f}",
+            "Best Z\N{PRIME}", "\N{EN DASH}" if best is None else f"{best['z_prime']:.2f}",
             "no positive controls were named" if best is None else f"{best['readout']} (plate {best['plate']})",
         ),
         (
@@ -132,24 +132,24 @@ def _flags(result: ScreenResult) -> Html:
             found.append(("warning", f"{counted(n, 'field')} {flag}"))
     unseen = result.wells["Nuclei_Count"].isna() if "Nuclei_Count" in result.wells else False
     if np.any(unseen):
-        named = ", ".join(result.wells.loc[unseen, WELL].head(5))
-        found.append(
-            ("warning", f"{counted(int(np.sum(unseen)), 'well')} without a field that can be judged: {named}")
-        )
+        n_unseen = counted(int(np.sum(unseen)), "well")
+        found.append(("warning", f"{n_unseen} without a field that can be judged: {_named(result, unseen)}"))
     empty = result.wells[[r for r in result.readouts if r != "Nuclei_Count"]].isna().all(axis=1) & ~unseen
     if len(result.readouts) > 1 and empty.any():
-        named = ", ".join(result.wells.loc[empty, WELL].head(5))
         n_empty = counted(int(empty.sum()), "well")
+        named = _named(result, empty)
         found.append(("warning", f"{n_empty} with too few nuclei for anything but their count: {named}"))
-    for plate, rows in result.quality.groupby("plate", sort=False):
-        best = rows["z_prime"].max()
-        if best < _GOOD_Z_PRIME:
-            found.append(
-                (
-                    "warning",
-                    f"plate {plate}: no readout has Z\N{PRIME} \N{GREATER-THAN OR EQUAL TO} 0.5 (best {best:.2f})",
-                )
+    best = result.quality.groupby("plate", sort=False)["z_prime"].max()
+    poor = best[best < _GOOD_Z_PRIME]
+    if len(poor):
+        n_poor = f"{counted(len(poor), 'plate')} of {len(best)}"
+        named = ", ".join(f"{plate} (best {value:.2f})" for plate, value in poor.head(5).items())
+        found.append(
+            (
+                "warning",
+                f"no readout has Z\N{PRIME} \N{GREATER-THAN OR EQUAL TO} 0.5 on {n_poor}: {named}",
             )
+        )
     single = result.hits["note"].str.contains("ranked, not called")
     if single.any():
         found.append(
@@ -158,8 +158,15 @@ def _flags(result: ScreenResult) -> Html:
                 f"{result.hits.loc[single, 'name'].nunique()} perturbations have one well: ranked, never hits",
             )
         )
-    items = [fill('<li class="{k}"><b>{k}</b>{t}</li>', k=kind, t=text) for kind, text in found[:12]]
+    items = [fill('<li class="{k}"><b>{k}</b>{t}</li>', k=kind, t=text) for kind, text in found]
     return fill('<ul class="flags">{items}</ul>', items=join(items)) if items else Html("")
+
+
+def _named(result: ScreenResult, chosen: Any) -> str:
+    """Name the first wells, with their plate where there are several."""
+    wells = result.wells.loc[chosen, [PLATE, WELL]].head(5)
+    several = result.wells[PLATE].nunique() > 1
+    return ", ".join(f"{plate}/{well}" if several else well for plate, well in wells.to_numpy().tolist())
 
 
 def _plates(result: ScreenResult, settings: CallSettings) -> list[Html]:
@@ -219,17 +226,19 @@ def _controls(result: ScreenResult) -> list[Html]:
 
 
 def _curves(result: ScreenResult) -> list[Html]:
-    supported = [c for c in result.curves if not c.fit.reason][:_MAX_CURVES]
+    supported = [c for c in result.curves if not c.fit.reason]
     plots = []
-    for curve in supported:
+    for curve in supported[:_MAX_CURVES]:
         fit, present = curve.fit, curve.doses[curve.doses > 0]
         grid = np.geomspace(present.min(), present.max(), 80)
         interval = f"{fit.ec50:.3g} ({fit.low:.3g} to {fit.high:.3g})"
         title = f"{curve.name}: {curve.readout}, EC50 {interval}"
         ec50 = (fit.ec50, fit.low, fit.high)
         plots.append(dose_plot(curve.doses, curve.responses, (grid, fit.predict(grid)), ec50, title, "dose"))
-    flat = len(result.curves) - len([c for c in result.curves if not c.fit.reason])
+    flat = len(result.curves) - len(supported)
     note = "Four-parameter logistic; band: 95 % profile-likelihood interval of the EC50; blue: negative controls."
+    if len(supported) > _MAX_CURVES:
+        note += f" The first {_MAX_CURVES} of {len(supported)} curves; all are in dose_response.csv."
     if flat:
         note += (
             f" {flat} left out: a constant fits as well, or doses are too few or far off (dose_response.csv)."

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["Curve", "curve_table", "dose_numbers", "fit_curves"]
+__all__ = ["Curve", "curve_table", "dose_numbers", "fit_curves", "one_text_per_dose"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,28 @@ def dose_numbers(wells: pd.DataFrame, dose: str) -> NDArray[np.float64]:
     wrong = np.isnan(numbers) & (cells != "").to_numpy()
     if wrong.any():
         raise DataError(
-            f"--dose {dose}: {cells[wrong].iloc[0]!r} is no number. Write doses as plain numbers."
+            f"--dose {dose}: {cells[wrong].iloc[0]!r} is no number. Write doses as plain numbers: one unit for all, "
+            "which the column's name says, a point before decimals, and an empty cell where there is none."
         )
     return numbers
+
+
+def one_text_per_dose(wells: pd.DataFrame, dose: str) -> pd.Series:
+    """Write equal doses alike, as the first of them is: ``1.0`` and ``1`` are one dose.
+
+    Raises
+    ------
+    DataError
+        See `dose_numbers`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> one_text_per_dose(pd.DataFrame({"Dose": ["1.0", "1", "1e0", ""]}), "Dose").tolist()
+    ['1.0', '1.0', '1.0', '']
+    """
+    first = wells[dose].groupby(dose_numbers(wells, dose)).transform("first")
+    return first.where(first.notna(), wells[dose])
 
 
 def fit_curves(

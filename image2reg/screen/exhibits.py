@@ -86,4 +86,5 @@ def _exhibit(
         images = {str(i): read_unit(planned.unit(i), planned.root) for i in chosen["_unit"].unique()}
         parts.append(cut(chosen, images, [str(i) for i in chosen["_unit"]], size))
     (crops, channels), (beside, _) = parts
-    return Exhibit(name, str(well[WELL]), str(control[WELL]), readout, crops, beside, channels)
+    here, there = (f"{row[PLATE]}/{row[WELL]}" for row in (well, control))
+    return Exhibit(name, here, there, readout, crops, beside, channels)

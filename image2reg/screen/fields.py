@@ -14,6 +14,7 @@ from image2reg.errors import DataError
 from image2reg.images.image import Image
 from image2reg.nuclei.features import measure
 from image2reg.nuclei.quality import field_quality
+from image2reg.nuclei.segmenters.interface import diameter_in_pixels
 from image2reg.nuclei.size import typical_diameter
 from image2reg.nuclei.voxels import common_voxels
 from image2reg.provenance import file_sha256
@@ -111,7 +112,9 @@ def measure_field(
 
     image = read_unit(unit, root)
     labels = field_labels(image, settings, device)
-    quality = field_quality(_nuclear_plane(image, settings), diameter_px=typical_diameter(labels))
+    # By what nuclei measure in this screen: those of a field far out of focus have merged, and so have its labels.
+    size = settings.get("usual_px") or diameter_in_pixels(**_told_size(image, settings))
+    quality = field_quality(_nuclear_plane(image, settings), diameter_px=size or typical_diameter(labels))
     table = measure(image, labels, ring_px=settings["ring_px"], texture_scales=settings["texture_scales"])
     features = [name for name in table if not name.startswith("Metadata_")]
     table = table.astype(dict.fromkeys(features, np.float32))
@@ -140,13 +143,17 @@ def field_labels(image: Image, settings: Mapping[str, Any], device: str = "cpu")
         labels = segmenter.segment(plane, diameter_px=usual)
         if usual / _ALIKE < typical_diameter(labels) < usual * _ALIKE:
             return labels
+    return segmenter.segment(plane, **_told_size(image, settings))
+
+
+def _told_size(image: Image, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what settings and image say about the size of nuclei, as a segmenter takes it."""
     pixel = image.voxel_um[1:]
-    return segmenter.segment(
-        plane,
-        diameter_px=settings["diameter_px"],
-        diameter_um=settings["diameter_um"],
-        voxel_um=pixel if all(size is not None for size in pixel) else None,
-    )
+    return {
+        "diameter_px": settings["diameter_px"],
+        "diameter_um": settings["diameter_um"],
+        "voxel_um": pixel if all(size is not None for size in pixel) else None,
+    }
 
 
 def field_segmenter(settings: Mapping[str, Any], device: str = "cpu") -> Segmenter:

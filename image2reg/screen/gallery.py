@@ -29,6 +29,7 @@ class Exhibit:
     Attributes
     ----------
     name, well, control_well, readout : str
+        Wells as plate/well.
     crops, control_crops : (n, C, Y, X) float32
     channels : tuple of str
     """

@@ -139,7 +139,11 @@ def group_wells(wells: pd.DataFrame, group_by: list[str]) -> tuple[NDArray[np.in
     named = {name: [f"control wells, group {i + 1}" for i in range(n_blocks)] for name in group_by}
     controls = pd.DataFrame({**named, "is_control": np.ones(n_blocks, bool)})
     keys = pd.concat([keys, controls], ignore_index=True) if n_blocks else keys.reset_index(drop=True)
-    names = keys[group_by].astype(str).agg(lambda row: " ".join(dict.fromkeys(filter(None, row))), axis=1)
+    names = (
+        keys[group_by]
+        .astype(str)
+        .agg(lambda row: " ".join(dict.fromkeys(filter(None, row))) or "no name", axis=1)
+    )
     return codes, keys.assign(name=distinct_names(names.tolist(), keys[group_by]))
 
 

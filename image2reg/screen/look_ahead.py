@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from image2reg.errors import DataError
 from image2reg.screen.curves import dose_numbers
 from image2reg.screen.fields import feature_names
-from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
+from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, control_columns
 from image2reg.screen.wells import OF_A_WELL, pick_readouts
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from image2reg.screen.planned_fields import PlannedFields
     from image2reg.screen.settings import ScreenSettings
 
-__all__ = ["groups", "look_ahead", "refuse_no_genes"]
+__all__ = ["groups", "look_ahead", "refuse_no_genes", "without_name"]
 
 DOSE, PERTURBATION = "Metadata_Dose_uM", "Metadata_Perturbation"
 
@@ -70,10 +71,11 @@ def groups(wells: pd.DataFrame, asked: Sequence[str], dose: str) -> tuple[list[s
     """Columns that make a perturbation, and the dose column ("" for none)."""
     filled = {name for name in wells if name.startswith("Metadata_") and wells[name].ne("").any()}
     dose = dose or (DOSE if DOSE in filled else "")
-    group_by = list(asked) or list(dict.fromkeys(name for name in (PERTURBATION, dose) if name in filled))
+    # A dose alone makes no perturbation: wells of several compounds have it.
+    group_by = list(asked) or [PERTURBATION, *([dose] if dose in filled else ())]
     missing = [name for name in (*group_by, *([dose] if dose else ())) if name not in wells]
-    if missing or not group_by:
-        what = f"no column {missing[0]!r}" if missing else f"column {PERTURBATION} is empty"
+    if missing or not (asked or PERTURBATION in filled):
+        what = f"no column {missing[0]!r}" if missing else f"column {PERTURBATION!r} is empty"
         raise DataError(
             f"{what}: it is not known which wells are replicates. Fill it in the manifest, give a --layout, or name "
             f"columns with --group; there are {sorted(filled)}."
@@ -81,3 +83,15 @@ def groups(wells: pd.DataFrame, asked: Sequence[str], dose: str) -> tuple[list[s
     if dose:
         dose_numbers(wells, dose)  # text in it is better said now than after the hits
     return group_by, dose
+
+
+def without_name(wells: pd.DataFrame, named_by: Sequence[str]) -> str:
+    """Say which sample wells have nothing in the columns that name a perturbation; "" where all have something."""
+    bare = wells[wells[CONTROL].ne(NEGATIVE) & wells[list(named_by)].eq("").all(axis=1)]
+    if bare.empty or not named_by:
+        return ""
+    return (
+        f"{counted(len(bare), 'well')} with nothing in {' and '.join(named_by)}, such as {bare[PLATE].iloc[0]}/"
+        f"{bare[WELL].iloc[0]}, tested as if all held one thing. Fill it in; merged cells of a spreadsheet come out "
+        "empty but for the first"
+    )

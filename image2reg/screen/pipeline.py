@@ -14,16 +14,16 @@ from image2reg.atomic import refuse_existing
 from image2reg.engine import Outcome, Shard, planning, run_plan
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.provenance import run_record, write_run
-from image2reg.screen.curves import fit_curves
+from image2reg.screen.curves import fit_curves, one_text_per_dose
 from image2reg.screen.exhibits import make_exhibits
 from image2reg.screen.failed_wells import with_failed_wells
 from image2reg.screen.fields import measure_field, without_nuclei
 from image2reg.screen.gene_level import gene_scores
 from image2reg.screen.hits import call_hits, called_wells, out_of_reach
-from image2reg.screen.look_ahead import groups, refuse_no_genes
+from image2reg.screen.look_ahead import groups, refuse_no_genes, without_name
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.planning import Asked, plan_screen, plan_shard
-from image2reg.screen.plates import CONTROL, PLATE, control_columns
+from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
 from image2reg.screen.quality import plate_quality
 from image2reg.screen.queries import select_rows
 from image2reg.screen.result import HITS, ScreenResult
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from image2reg.screen.planned_fields import PlannedFields
 
 __all__ = ["run_screen"]
+
+TIME = "Metadata_Time"
 
 
 def run_screen(
@@ -177,6 +179,12 @@ def _from_images(
         result.notes.append(
             f"{counted(len(lost), 'plate')} of which every field failed, in no table: {lost[:5]}"
         )
+    times = fields.groupby([PLATE, WELL])[TIME].nunique().max() if TIME in fields else 1
+    if times > 1:
+        result.notes.append(
+            f"up to {times} time points of a well are taken together, as its fields are; screen each for itself to "
+            f"tell them apart ({TIME} in a manifest)"
+        )
     result.n_nuclei, result.n_kept_out = int(fields["Field_Count"].sum()), int(wells["Well_KeptOut"].sum())
     return result
 
@@ -199,6 +207,8 @@ def _judge(
     wells = wells.assign(**{CONTROL: control_columns(wells, control, positive)})
     readouts = pick_readouts(wells, call.readouts, nuclei)
     group_by, dose = groups(wells, call.group_by, call.dose)
+    if dose:
+        wells = wells.assign(**{dose: one_text_per_dose(wells, dose)})
     genes_known = call.gene in wells and bool(wells[call.gene].ne("").any())
     if sets is not None:
         refuse_no_genes(wells, call.gene)
@@ -220,6 +230,8 @@ def _judge(
     if sets is not None and genes is not None:
         pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), set(genes[call.gene]), sets)
     result = ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
+    if bare := without_name(wells, [name for name in group_by if name != dose]):
+        result.notes.append(bare)
     if beyond := out_of_reach(hits, call.fdr):
         result.notes.append(f"nothing could be called: {beyond}")
     return result

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from image2reg.tables.manifest import Manifest
 
-__all__ = ["PlannedFields", "planned_fields", "seen_images"]
+__all__ = ["PlannedFields", "planned_fields", "plate_names", "seen_images"]
 
 # Written with every OME-Zarr image, of version 2 or 3; its chunks may be thousands and are not looked at.
 _ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray")
@@ -108,6 +108,11 @@ class PlannedFields:
             yield unit
 
 
+def plate_names(manifest: Manifest) -> pd.Series:
+    """Plate of each row; the name of the folder where none is said."""
+    return manifest.frame[PLATE].replace("", manifest.root.resolve().name or "plate")
+
+
 def planned_fields(manifest: Manifest, nuclei: str) -> PlannedFields:
     """Put the fields of a manifest in the order in which they are measured.
 
@@ -129,9 +134,11 @@ def planned_fields(manifest: Manifest, nuclei: str) -> PlannedFields:
             "in, or give --pattern for a folder."
         )
     wells = {well: well_name(*parse_well(well)) for well in frame[WELL].unique()}
-    plates = frame[PLATE].replace("", manifest.root.resolve().name or "plate")
     # Column by column, without a copy of the others: a genome-wide table has millions of rows.
-    columns = {name: frame[name] for name in frame} | {WELL: frame[WELL].map(wells), PLATE: plates}
+    columns = {name: frame[name] for name in frame} | {
+        WELL: frame[WELL].map(wells),
+        PLATE: plate_names(manifest),
+    }
     frame = pd.DataFrame(columns, copy=False)
     refuse_problems(frame, manifest.root, manifest.source, files=False, hashes=False)
     field = frame.groupby(list(IDENTITY), sort=False).ngroup().to_numpy()

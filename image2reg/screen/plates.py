@@ -150,8 +150,9 @@ def control_columns(
     bare = sorted(set(plates) - set(plates[negative]))
     if bare:
         raise DataError(
-            f"{source}: {len(bare)} of {len(set(plates))} plates have no well with {control}: {bare[:5]}. Every "
-            "plate is compared with its own controls: correct the layout or the query, or leave these plates out."
+            f"{source}: {len(bare)} of {len(set(plates))} plates have no well with {control}: {bare[:5]}"
+            f"{_held(frame[np.isin(plates, bare)], control)}. Every plate is compared with its own controls: correct "
+            "the layout or the query, or leave these plates out."
         )
     kinds = np.where(negative, NEGATIVE, "").astype(object)
     if positive:
@@ -163,10 +164,17 @@ def control_columns(
             )
         if not is_positive.any():
             raise DataError(
-                f"{source}: no well with {positive} (--positive). Correct the query or leave it out."
+                f"{source}: no well with {positive} (--positive){_held(frame, positive)}. Correct the query or leave "
+                "it out."
             )
         kinds[is_positive] = POSITIVE
     return kinds
+
+
+def _held(frame: pd.DataFrame, query: str) -> str:
+    """Say what the columns hold there that a query names, for one that found nothing."""
+    named = [str(name) for name in frame if re.search(rf"\b{re.escape(str(name))}\b", query)]
+    return "".join(f"; {name} there holds {frame[name].unique()[:6].tolist()}" for name in named)
 
 
 def distinct_names(names: Sequence[str], keys: pd.DataFrame) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.screen.planned_fields import plate_names
 from image2reg.screen.plates import PLATE, WELL, parse_well, well_name
 from image2reg.tables.cells import read_csv
 from image2reg.tables.folder import from_folder
@@ -46,6 +47,8 @@ def open_screen(
     ConfigurationError
         Options for a folder with something else, a folder without channels, or a pattern that gives no wells.
     """
+    if not data.exists():
+        raise DataError(f"--data {data}: no such file or folder. Check the path.")
     if data.is_dir():
         if not channels:
             raise ConfigurationError(
@@ -59,7 +62,13 @@ def open_screen(
             raise ConfigurationError("--channel and --pattern are for folders; a manifest says these itself.")
         table = _columns(data)
         opened = Manifest.read(data) if "path" in table else Profiles.read(data)
-    return opened if layout is None else opened.replace(with_layout(opened.frame, layout))
+    if layout is None:
+        return opened
+    if isinstance(opened, Profiles):
+        return opened.replace(with_layout(opened.frame, layout))
+    frame = with_layout(opened.frame.assign(**{PLATE: plate_names(opened)}), layout)
+    notes = [*opened.notes, *_without_images(frame, layout)]
+    return Manifest(frame, opened.root, notes=notes, source=opened.source)
 
 
 def _refuse_no_wells(opened: Manifest | Profiles, pattern: str | None) -> None:
@@ -117,12 +126,7 @@ def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     DataError
         No column for wells, a well twice in the layout, or a well of the data that it lacks.
     """
-    layout = read_csv(path)
-    names = [name if name.startswith("Metadata_") else f"Metadata_{name}" for name in layout.columns]
-    layout = layout.set_axis(names, axis=1)
-    if WELL not in layout:
-        raise DataError(f"{path}: no column Metadata_Well; there are {names}.")
-    layout[WELL] = [well_name(*parse_well(well)) for well in layout[WELL]]
+    layout = _read_layout(path)
     key = [name for name in (PLATE, WELL) if name in layout]
     doubled = layout[layout.duplicated(key)]
     if len(doubled):
@@ -137,12 +141,46 @@ def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     )
     lacking = joined[joined["_found"] != "both"]
     if len(lacking):
+        named = [(name, plate) for name, plate in ((path, layout), ("the data", wells)) if PLATE in key]
+        plates = "; ".join(f"plates of {name}: {of[PLATE].unique().tolist()[:5]}" for name, of in named)
         raise DataError(
-            f"{path}: no row for {counted(lacking.drop_duplicates(key)[WELL].nunique(), 'well')} of the data, such as "
-            f"{lacking[WELL].iloc[0]}. Describe every well that has images; if the wells of a folder were read "
-            "wrongly, say with --pattern where its names hold them."
+            f"{path}: no row for {counted(len(lacking.drop_duplicates([PLATE, WELL])), 'well')} of the data, such as "
+            f"{lacking[WELL].iloc[0]}{plates and f' ({plates})'}. Describe every well that has images; if the wells of "
+            "a folder were read wrongly, say with --pattern where its names hold them."
         )
     return joined.drop(columns="_found")
+
+
+def _without_images(frame: pd.DataFrame, path: Path) -> list[str]:
+    """Note which wells of a layout have no image."""
+    layout, plates = _read_layout(path), frame[PLATE].unique().tolist()
+    if PLATE not in layout:
+        layout = layout.merge(frame[[PLATE]].drop_duplicates(), how="cross")
+    there = set(zip(frame[PLATE], frame[WELL], strict=True))
+    absent = [place for place in zip(layout[PLATE], layout[WELL], strict=True) if place not in there]
+    named = ", ".join("/".join(place) if len(plates) > 1 else place[1] for place in absent[:5])
+    return (
+        [f"{path.name}: {counted(len(absent), 'well')} without an image, such as {named}"] if absent else []
+    )
+
+
+def _read_layout(path: Path) -> pd.DataFrame:
+    """Read a layout: as spreadsheets leave it, with blanks around cells and rows that are empty to the end."""
+    layout = read_csv(path)
+    layout = layout.apply(lambda column: column.str.strip())
+    names = [str(name).strip() for name in layout.columns]
+    names = [name if name.startswith("Metadata_") else f"Metadata_{name}" for name in names]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: columns {doubled} appear more than once. Rename or remove one of each.")
+    layout = layout.set_axis(names, axis=1)
+    if WELL not in layout:
+        raise DataError(f"{path}: no column Well (or Metadata_Well); there are {names}.")
+    layout = layout[layout.ne("").any(axis=1)]
+    try:
+        wells = [well_name(*parse_well(well)) for well in layout[WELL]]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return layout.assign(**{WELL: wells})
 
 
 def looks_nuclear(channel: str) -> bool:

@@ -128,7 +128,8 @@ def pick_readouts(wells: pd.DataFrame, asked: Sequence[str], nuclei_channel: str
         if missing:
             import difflib
 
-            near = difflib.get_close_matches(missing[0], numeric, n=3, cutoff=0.3)
+            near = [name for name in numeric if missing[0].lower() in name.lower()][:3]
+            near = near or difflib.get_close_matches(missing[0], numeric, n=3, cutoff=0.3)
             raise DataError(
                 f"readout {missing[0]!r} is not measured; near are {near}, of {len(numeric)} in all."
             )

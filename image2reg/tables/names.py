@@ -26,19 +26,24 @@ _MICROSCOPES = tuple(
     re.compile(_EDGE_LEFT + form)
     for form in (
         r"r(?P<row>\d\d)c(?P<column>\d\d)f(?P<site>\d+)p\d+(?:-(?:ch\d+-?)?sk(?P<time>\d+))?",
-        r"(?P<row>[A-P])(?P<column>\d\d)_T(?P<time>\d{4})F(?P<site>\d{3})L\d\dA\d\dZ\d\d",
+        r"(?P<row>[A-P])(?P<column>\d\d)_T(?P<time>\d{4})F(?P<site>\d{3})L\d\d(?:A\d\d)?Z\d\d",
         r"(?P<row>[A-P]) - (?P<column>\d\d?)\(fld (?P<site>\d+)",
         rf"(?P<row>[A-P])(?P<column>\d\d)f(?P<site>\d\d)(?:d\d)?{_EDGE_RIGHT}",
         rf"\d\d-(?P<row>[A-P])-(?P<column>\d\d){_EDGE_RIGHT}",
     )
 )
-# What stands behind a channel without a separator: the GUID of MetaXpress, the sequence of Harmony; and a Cellomics
-# channel behind its field.
+# What stands behind a channel without a separator: the GUID of MetaXpress, the sequence of Harmony; a Cellomics channel
+# behind its field, and that of a CV7000 or CellVoyager behind the plane. What a CV7000 did when (A01) goes with the
+# channel, and does not tell fields apart.
 _GUID = re.compile(
     r"(?:(?<=w\d)|(?<=w\d\d))[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}" + _EDGE_RIGHT, re.IGNORECASE
 )
 _WAVELENGTH = re.compile(rf"{_EDGE_LEFT}(?:w|ch)\d{{1,2}}{_EDGE_RIGHT}", re.IGNORECASE)
-_GLUED = re.compile(rf"(?<=-ch\d)(?=sk\d+fk\d)|(?<=[A-P]\d\df\d\d)(?=d\d{_EDGE_RIGHT})")
+_GLUED = re.compile(
+    rf"(?<=-ch\d)(?=sk\d+fk\d)|(?<=[A-P]\d\df\d\d)(?=d\d{_EDGE_RIGHT})"
+    rf"|(?<=F\d{{3}}L\d\dA\d\dZ\d\d)(?=C\d\d{_EDGE_RIGHT})|(?<=F\d{{4}}T\d{{4}}Z\d\d)(?=C\d{_EDGE_RIGHT})"
+)
+_ACTION = re.compile(r"(?<=F\d{3}L\d\d)A\d\d(?=Z\d\d-C\d\d)")
 
 # A field of an OME-Zarr plate: name.zarr/row/column/field, or row/column/field in the plate itself.
 _PLATE_FIELD = re.compile(r"(?:(?:.*/)?([^/]+?)(?:\.ome)?\.zarr/)?([A-P])/0*([1-9]\d?)/([A-Za-z0-9]+)\Z")
@@ -48,11 +53,11 @@ _PLATE_FIELD = re.compile(r"(?:(?:.*/)?([^/]+?)(?:\.ome)?\.zarr/)?([A-P])/0*([1-
 def _token(name: str) -> re.Pattern[str]:
     """Compile a channel name to whole pieces of a file name; blank, dash and underscore inside it are one."""
     pieces = [re.escape(piece) for piece in re.split(r"[-_ ]+", name.strip()) if piece]
-    return re.compile(_EDGE_LEFT + r"[-_ ]?".join(pieces) + _EDGE_RIGHT, re.IGNORECASE)
+    return re.compile(_EDGE_LEFT + r"[-_ ]*".join(pieces) + _EDGE_RIGHT, re.IGNORECASE)
 
 
 def _in_pieces(text: str) -> str:
-    return _GLUED.sub("-", _GUID.sub("", text))
+    return _ACTION.sub("", _GLUED.sub("-", _GUID.sub("", text)))
 
 
 def has_token(text: str, name: str) -> bool:
@@ -152,9 +157,10 @@ def parse_metadata(key: str, pattern: str | None = None) -> dict[str, str]:
 
 def _of_microscope(said: dict[str, str | None]) -> dict[str, str]:
     row = str(said["row"])
-    letter = chr(64 + int(row)) if row.isdigit() else row
+    if row.isdigit():  # row 27 of 32 is AA
+        row = chr(64 + int(row)) if int(row) <= 26 else f"A{chr(38 + int(row))}"
     numbers = {"Metadata_Site": said.get("site"), "Metadata_Time": said.get("time")}
-    return {"Metadata_Well": f"{letter}{int(str(said['column'])):02d}"} | {
+    return {"Metadata_Well": f"{row}{int(str(said['column'])):02d}"} | {
         name: str(int(value)) for name, value in numbers.items() if value is not None
     }
 

@@ -433,6 +433,9 @@ NAMES = (  # key of a field: plate, well, site, time
     ("r01c02f03p01", ("", "A02", "3", "")),
     ("r16c24f03p01-sk2fk1fl1", ("", "P24", "3", "2")),
     ("AssayPlate_Corning_3712_F02_T0001F003L01A01Z01C02", ("", "F02", "3", "1")),
+    ("AssayPlate_F02_T0001F003L01Z01", ("", "F02", "3", "1")),
+    ("r27c48f01p01-sk1fk1fl1", ("", "AA48", "1", "1")),
+    ("r32c01f01p01-sk1fk1fl1", ("", "AF01", "1", "1")),
     ("A - 01(fld 1 wv -)", ("", "A01", "1", "")),
     ("01-A-01", ("", "A01", "", "")),  # BBBC013: Channel1-01-A-01
     ("F - 2(fld 03 wv -)", ("", "F02", "3", "")),
@@ -462,6 +465,10 @@ def test_names_of_many_microscopes(key: str, expected: tuple[str, ...]) -> None:
         ("r01c01f01p01-ch2sk1fk1fl1", "ch1", None),
         ("A - 01(fld 1 wv DAPI - DAPI)", "DAPI", "A - 01(fld 1 wv -)"),
         ("MFGTMP_140507_A01f00d0", "d0", "MFGTMP_140507_A01f00"),
+        ("A - 01(fld 01 wv UV - DAPI)", "UV - DAPI", "A - 01(fld 01 wv)"),
+        ("p_B02_T0001F001L01A01Z01C01", "C01", "p_B02_T0001F001L01Z01"),
+        ("p_B02_T0001F001L01A02Z01C02", "C02", "p_B02_T0001F001L01Z01"),
+        ("W0013F0002T0001Z01C2", "C2", "W0013F0002T0001Z01"),
     ],
 )  # fmt: skip
 def test_channels_in_the_names_of_many_microscopes(name: str, channel: str, rest: str | None) -> None:
@@ -474,6 +481,23 @@ def test_the_names_of_metaxpress_give_fields_by_their_channel(tmp_path: Path) ->
         picture(tmp_path / f"IXMtest_F02_s1_w{number}{GUID.replace('5', str(number))}.tif")
     (field,) = from_folder(tmp_path, inputs=["DNA=w1", "GFP=w2"]).fields()
     assert (field.name, list(field.inputs)) == ("F02/1", ["DNA", "GFP"])
+
+
+def test_the_thumbnails_of_metaxpress_are_no_fields(tmp_path: Path) -> None:
+    for number in (1, 2):
+        picture(tmp_path / f"IXMtest_A01_s1_w{number}{GUID}.tif")
+        picture(tmp_path / f"IXMtest_A01_s1_w{number}_thumb{GUID.replace('5', '6')}.tif")
+    manifest = from_folder(tmp_path, inputs=["DNA=w1", "GFP=w2"])
+    assert [(field.name, manifest.notes) for field in manifest.fields()] == [("A01/1", ())]
+
+
+def test_links_to_folders_are_named_where_nothing_else_is_found(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    picture(tmp_path / "real" / "A01_BF.tif")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "plate1").symlink_to(tmp_path / "real")
+    with pytest.raises(DataError, match=r"links to folders, which are not followed: \['plate1'\]"):
+        from_folder(tmp_path / "data", inputs="BF")
 
 
 def one_field_in_two_spellings(root: Path) -> None:

@@ -84,7 +84,83 @@ def test_the_report_shows_plates_curves_and_crops(finished, tmp_path):
     text = path.read_text()
     assert "&lt;b&gt;Screen" in text
     assert text.count('class="crops"') == 4 * len(result.exhibits) > 0
+    assert "DNA, control well p1/" in text
     assert text.count("<svg") == 3 + 3
+
+
+def test_a_new_layout_does_not_throw_measured_fields_away(finished, plate, tmp_path):
+    copy, out = tmp_path / "plate", tmp_path / "out"
+    shutil.copytree(plate, copy)
+    shutil.copytree(finished[0], out)
+    frame = pd.read_csv(copy / "manifest.csv", dtype=str)
+    frame.assign(Metadata_Gene="g").to_csv(copy / "manifest.csv", index=False)
+    before = sorted((out / "units").glob("*.json"))
+    for shard in (None, Shard(1, 2)):
+        with pytest.raises(
+            DataError, match=r"what is said of 21 of its 21 fields changed.*--data .*wells.csv --layout"
+        ):
+            run(copy, out, overwrite=True, shard=shard)
+    assert sorted((out / "units").glob("*.json")) == before
+    one = frame["Metadata_Well"].eq("A04")
+    frame.assign(Metadata_Perturbation=frame["Metadata_Perturbation"].mask(one, "other")).to_csv(
+        copy / "manifest.csv", index=False
+    )
+    result = run(copy, out, overwrite=True)
+    assert result.wells.set_index("Metadata_Well").loc["A04", "Metadata_Perturbation"] == "other"
+
+
+def test_time_points_taken_together_are_noted(tmp_path):
+    def twice(frame, folder):
+        later = frame.assign(Metadata_Time="2", path=["late_" + path for path in frame["path"]])
+        for path in frame["path"]:
+            shutil.copy(folder / path, folder / f"late_{path}")
+        return pd.concat([frame.assign(Metadata_Time="1"), later])
+
+    result = run(changed_plate(tmp_path, twice), tmp_path / "out")
+    assert any(note.startswith("up to 2 time points of a well are taken together") for note in result.notes)
+
+
+def test_the_report_names_wells_with_their_plate_and_all_plates_that_are_poor(tmp_path):
+    rng = np.random.default_rng(0)
+    wells = pd.DataFrame(
+        [
+            (f"p{plate}", well, name, kind, rng.normal(), rng.normal())
+            for plate in range(14)
+            for name, kind, column in (("DMSO", "negative", 1), ("x", "positive", 2), ("a", "", 3))
+            for well in (f"A{column:02d}", f"B{column:02d}", f"AA{column:02d}")
+        ],
+        columns=[
+            "Metadata_Plate",
+            "Metadata_Well",
+            "Metadata_Perturbation",
+            "Metadata_Control",
+            "Nuclei_Count",
+            "f",
+        ],
+    )
+    wells.loc[8, "Nuclei_Count"] = np.nan
+    wells.to_csv(tmp_path / "wells.csv", index=False)
+    settings = ScreenSettings.model_validate({"call": {"readouts": ["Nuclei_Count", "f"]}})
+    result = run(None, tmp_path / "out", data=tmp_path / "wells.csv", settings=settings)
+    text = screen_report(tmp_path / "r.html", result, settings.call, title="t", command="c").read_text()
+    assert "1 well without a field that can be judged: p0/AA03" in text
+    assert "on 14 plates of 14: p0 (best" in text
+    assert "<title>AA03: no value</title>" in text
+
+
+def test_the_report_says_how_many_curves_it_does_not_show(tmp_path):
+    doses, names = (0.1, 0.3, 1, 3, 10, 30), [f"c{i}" for i in range(30)]
+    rows = [("DMSO", "", "negative", 1 + i / 80) for i in range(8)]
+    rows += [(name, f"{dose}", "", 1 + 9 / (1 + (2 / dose) ** 2)) for name in names for dose in doses]
+    wells = pd.DataFrame(
+        rows, columns=[f"Metadata_{n}" for n in ("Perturbation", "Dose_uM", "Control")] + ["f"]
+    )
+    places = [f"{'ABCDEFGHIJKLMNOP'[i % 16]}{i // 16 + 1}" for i in range(len(wells))]
+    wells = wells.assign(Metadata_Plate="p", Metadata_Well=places)
+    wells.to_csv(tmp_path / "wells.csv", index=False)
+    result = run_screen(tmp_path / "wells.csv", tmp_path / "out", control=CONTROL)
+    text = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
+    assert "The first 24 of 30 curves; all are in dose_response.csv." in text
 
 
 def test_profiles_give_the_hits_that_images_gave(finished, tmp_path):
@@ -498,6 +574,7 @@ def test_a_folder_with_a_layout_is_a_screen_too(plate, finished, tmp_path):
             r"readout 'Nuclei_Areashape' is not measured; near are \['Nuclei_AreaShape",
         ),
         ({"readouts": ["Metadata_Well"]}, "readout 'Metadata_Well' is not measured"),
+        ({"readouts": ["area"]}, r"near are \['Nuclei_AreaShape_Area', "),
         (
             {"group_by": ["Metadata_siRNA"]},
             "no column 'Metadata_siRNA': it is not known which wells are replicates",
@@ -536,6 +613,50 @@ def test_wrong_options_are_explained(plate, finished, tmp_path):
         ConfigurationError, match=r"--nuclei RFP: no such input channel; there are \['DNA', 'GFP'\]"
     ):
         run(plate, tmp_path / "out", settings=other)
+
+
+def measured_again(finished, tmp_path, change):
+    """Judge the measured wells of the finished screen with other metadata."""
+    wells = pd.read_csv(finished[0] / "wells.csv", dtype={"Metadata_Dose_uM": str}, keep_default_na=False)
+    change(wells).to_csv(tmp_path / "wells.csv", index=False)
+    return run(None, tmp_path / "out", data=tmp_path / "wells.csv")
+
+
+def test_equal_doses_are_one_dose_however_they_are_written(finished, tmp_path):
+    def spelled(wells):
+        odd = wells["Metadata_Well"].str.startswith("A") & wells["Metadata_Dose_uM"].eq("4")
+        return wells.assign(Metadata_Dose_uM=wells["Metadata_Dose_uM"].mask(odd, "4.0"))
+
+    result = measured_again(finished, tmp_path, spelled)
+    assert result.hits.loc[result.hits["Metadata_Dose_uM"] == "4.0", "n_replicates"].tolist() == [
+        3,
+        3,
+        0,
+    ]  # counts are all equal
+    assert "4" not in set(result.hits["Metadata_Dose_uM"])
+
+
+def test_wells_of_one_dose_are_no_replicates_where_the_compound_is_not_said(finished, tmp_path):
+    for change in ({"columns": {"Metadata_Perturbation": "Metadata_Compound"}}, {}):
+
+        def unnamed(wells, change=change):
+            return wells.rename(**change) if change else wells.assign(Metadata_Perturbation="")
+
+        what = "no column" if change else "column"
+        with pytest.raises(DataError, match=f"{what} 'Metadata_Perturbation'.*name columns with --group"):
+            measured_again(finished, tmp_path, unnamed)
+
+
+def test_wells_without_a_name_are_noted(finished, tmp_path):
+    def merged(wells):
+        return wells.assign(
+            Metadata_Perturbation=wells["Metadata_Perturbation"].mask(wells["Metadata_Well"] == "B04", ""),
+            Metadata_Dose_uM=wells["Metadata_Dose_uM"].mask(wells["Metadata_Well"] == "B04", ""),
+        )
+
+    result = measured_again(finished, tmp_path, merged)
+    assert "1 well with nothing in Metadata_Perturbation, such as p1/B04" in result.notes[0]
+    assert (result.hits["name"] == "no name").sum() == 3
 
 
 def test_the_published_rule_and_genes_with_pathways(finished, tmp_path):

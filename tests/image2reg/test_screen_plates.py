@@ -15,6 +15,7 @@ from image2reg.images import Image, write
 from image2reg.screen import parse_well, select_rows
 from image2reg.screen.planned_fields import planned_fields
 from image2reg.screen.plates import control_columns, plate_grid, plate_shape, well_name
+from image2reg.screen.sources import open_screen, with_layout
 from image2reg.tables.manifest import Manifest
 
 FRAME = pd.DataFrame(
@@ -99,11 +100,14 @@ def test_a_query_of_what_is_not_there():
 def test_controls_and_what_is_wrong_with_them():
     kinds = control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug in ['A', 'B']")
     assert kinds.tolist() == ["negative", "positive", "", "negative", "positive"]
-    with pytest.raises(DataError, match=r"1 of 2 plates have no well with Metadata_Drug == 'A': \['2'\]"):
+    message = (
+        r"plates have no well with Metadata_Drug == 'A': \['2'\]; Metadata_Drug there holds \['DMSO', 'B'\]"
+    )
+    with pytest.raises(DataError, match=message):
         control_columns(FRAME, "Metadata_Drug == 'A'")
     with pytest.raises(DataError, match="2 rows are negative and positive control at once"):
         control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'DMSO'")
-    with pytest.raises(DataError, match="no well with Metadata_Drug == 'C'"):
+    with pytest.raises(DataError, match=r"no well with Metadata_Drug == 'C'.* there holds \['DMSO', 'A', "):
         control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'C'")
 
 
@@ -122,3 +126,58 @@ def test_a_unit_says_what_its_image_looked_like_unless_its_hash_is_known(tmp_pat
     time.sleep(0.02)
     assert seen(2) != first != {}
     assert seen(2, sha256="0" * 64) is None
+
+
+def test_data_that_are_not_there_are_no_manifest(tmp_path):
+    with pytest.raises(DataError, match=r"--data .*images: no such file or folder"):
+        open_screen(tmp_path / "images", channels=["DNA"])
+
+
+WELLS = pd.DataFrame({"Metadata_Plate": ["p1", "p1"], "Metadata_Well": ["A1", "A02"]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Well,Perturbation,Control\nA01,a,negative\nA02,b c,\n,,\n,,\n",
+        "\ufeff Well , Perturbation,Control \r\na-1, a,negative \r\nA 2,b c , \r\n",
+    ],
+)
+def test_a_layout_is_read_as_spreadsheets_leave_it(tmp_path, text):
+    (tmp_path / "layout.csv").write_bytes(text.encode())
+    joined = with_layout(WELLS, tmp_path / "layout.csv")
+    assert joined["Metadata_Perturbation"].tolist() == ["a", "b c"]
+    assert joined["Metadata_Control"].tolist() == ["negative", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Well,Control\nA01,x\n,y\n", "layout.csv: well '' is none"),
+        (
+            "well,Control\nA01,x\n",
+            r"layout.csv: no column Well \(or Metadata_Well\); there are \['Metadata_well'",
+        ),
+        ("Well,Drug, Drug\nA01,x,y\n", r"columns \['Metadata_Drug'\] appear more than once"),
+        (
+            "Plate,Well\nPlate 1,A01\nPlate 1,A02\n",
+            r"no row for 2 wells of the data, such as A01 \(plates of .*layout.csv: \['Plate 1'\]; plates of the "
+            r"data: \['p1'\]\)",
+        ),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_explained(tmp_path, text, message):
+    (tmp_path / "layout.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        with_layout(WELLS, tmp_path / "layout.csv")
+
+
+def test_a_layout_knows_a_plate_by_its_folder_and_its_wells_without_images_are_noted(tmp_path):
+    (tmp_path / "plate7").mkdir()
+    for well in ("A01", "A02"):
+        write(Image(np.zeros((8, 9), np.uint8), "YX"), tmp_path / "plate7" / f"{well}_DNA.tif")
+    layout = pd.DataFrame({"Plate": "plate7", "Well": ["A01", "A02", "B01"], "Perturbation": "a"})
+    layout.to_csv(tmp_path / "layout.csv", index=False)
+    opened = open_screen(tmp_path / "plate7", channels=["DNA"], layout=tmp_path / "layout.csv")
+    assert opened.frame["Metadata_Perturbation"].tolist() == ["a", "a"]
+    assert opened.notes == ("layout.csv: 1 well without an image, such as B01",)

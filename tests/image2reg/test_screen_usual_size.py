@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from scipy import ndimage
 from small_plate import planted_field, write_plate
 
@@ -14,7 +15,7 @@ from image2reg.engine import Shard
 from image2reg.images.image import Image
 from image2reg.nuclei.segmenters.classical import ClassicalSegmenter
 from image2reg.screen import ScreenSettings, run_screen
-from image2reg.screen.fields import field_labels
+from image2reg.screen.fields import field_labels, measure_field
 from image2reg.screen.usual_size import USUAL
 
 CONTROL = 'Metadata_Control == "negative"'
@@ -67,6 +68,19 @@ def test_a_control_field_that_cannot_be_read_is_left_out_of_the_measuring(tmp_pa
     result = run(manifest, tmp_path / "out")
     assert json.loads((tmp_path / "out" / USUAL).read_text())["diameter_px"] == pytest.approx(16, abs=1.5)
     assert len(result.failures) == 1
+
+
+@pytest.mark.parametrize("known", ["usual_px", "diameter_px", "voxel_um"])
+def test_a_field_so_far_out_of_focus_that_nuclei_merge_is_blurred(known, tmp_path):
+    plane = ndimage.gaussian_filter(planted_field(np.random.default_rng(0), 0.1)[0].astype(float), 14)
+    tifffile.imwrite(tmp_path / "DNA.tif", np.rint(plane * 50).astype(np.uint16))
+    settings = ScreenSettings.model_validate({"measure": MEASURE}).measure.model_dump(mode="json")
+    told = {} if known == "voxel_um" else {known: 16.0}
+    voxels = [None, *([0.85] * 2 if known == "voxel_um" else [None] * 2)]
+    source = {"path": "DNA.tif", "channel": None, "pages": None, "voxel_um": voxels, "sha256": ""}
+    unit = {"name": "p1/A01", "metadata": {}, "images": {"DNA": source}}
+    tables = measure_field(unit, root=tmp_path, settings=settings | told)
+    assert tables["fields"]["Metadata_Flags"].tolist() == ["blurred"]
 
 
 @pytest.mark.parametrize("zoom", [1, 4])
