@@ -21,7 +21,7 @@ from image2reg.models.spec import Metric
 from image2reg.models.train import FitResult, fit
 from virtualstain.bundling import Facts, pack
 from virtualstain.evaluate import ScoredField
-from virtualstain.fields import standardise
+from virtualstain.fields import fields_digest, standardise
 from virtualstain.losses import StainLoss
 from virtualstain.metrics import pearson
 from virtualstain.networks import build_network
@@ -92,13 +92,16 @@ def train(
         )
     refuse_misfits(splits, recipe)
     splits = {name: [item for item in fields if item.present.any()] for name, fields in splits.items()}
+    basis = {f"{k} fields": f"{len(v)}, sha256 {fields_digest(v)[:12]}" for k, v in splits.items()}
     training, reference = standardise(splits["train"], recipe)
     validation, _ = standardise(splits.get("validation", ()), recipe, reference=reference)
     test, _ = standardise(splits.get("test", ()), recipe, reference=reference)
     arguments = network_arguments(recipe, planes=int(training[0].inputs.shape[1]))
     offset = (0, 0)
     if recipe.registration:
-        training, offset = _registered(training, recipe, arguments, out / "registration", device=device)
+        training, offset = _registered(
+            training, recipe, arguments, out / "registration", basis=basis, device=device
+        )
         validation = [register(item, offset) for item in validation]
     chosen = []
     for i in range(recipe.members):
@@ -108,7 +111,7 @@ def train(
         folder = out / f"member-{i}" if recipe.members > 1 else out
         torch.manual_seed(seed)
         task = StainTask(build_network(**arguments), recipe, [*training, *own], validation)
-        chosen.append(fit(task, settings, folder, resume=resume, device=device))
+        chosen.append(fit(task, settings, folder, basis=basis, resume=resume, device=device))
     result, states = chosen[0], [r.best_state or r.last_state for r in chosen]
     if recipe.members > 1:
         shared = {k: arguments.pop(k) for k in ("in_channels", "out_channels")}
@@ -140,7 +143,13 @@ def network_arguments(recipe: Recipe, *, planes: int) -> dict[str, Any]:
 
 
 def _registered(
-    training: Sequence[StainField], recipe: Recipe, arguments: dict[str, Any], out: Path, *, device: str
+    training: Sequence[StainField],
+    recipe: Recipe,
+    arguments: dict[str, Any],
+    out: Path,
+    *,
+    basis: dict[str, str],
+    device: str,
 ) -> tuple[list[StainField], tuple[int, int]]:
     """Find each training pair's displacement with a short first training; give registered pairs and the median."""
     assert recipe.registration is not None
@@ -148,7 +157,7 @@ def _registered(
     torch.manual_seed(first.seed)
     displaced = [item for item in training if not item.aligned]
     task = StainTask(build_network(**arguments), recipe, displaced, ())
-    state = fit(task, first, out, resume=out.exists(), device=device).last_state
+    state = fit(task, first, out, basis=basis, resume=out.exists(), device=device).last_state
     network = task.network.cpu()
     network.load_state_dict(state)
     network.eval()

@@ -161,7 +161,8 @@ class _Run:
     def _restore(self, path: Path) -> int:
         stored, tensors = read_checkpoint(path)
         old, new = stored["settings"], self.settings.model_dump(mode="json")
-        old, new = old | stored.get("basis", self.basis), new | self.basis
+        # No basis: begun before the task had one.
+        old, new = old | (stored.get("basis") or self.basis), new | self.basis
         changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in FREE and new[k] != old.get(k)]
         if changed:
             raise ConfigurationError(

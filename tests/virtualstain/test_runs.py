@@ -143,6 +143,14 @@ def test_a_run_is_resumed_with_what_it_began_with(folder: Path, tmp_path: Path) 
     assert {name: (out / name).read_bytes() for name in record} == record
     for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
         (folder / name).unlink()
+    image = folder / "B01_s1_BF.tif"  # the same name, and so the same manifest
+    recorded = image.read_bytes()
+    tifffile.imwrite(image, np.flip(tifffile.imread(image), 1))
+    with pytest.raises(
+        ConfigurationError, match=r"other settings \(\w+ fields: \d+, sha256 .* -> \d+, sha256 "
+    ):
+        train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
+    image.write_bytes(recorded)
     longer = [o for o in QUICK if "steps=4" not in o or "warmup" in o]
     assert (
         train_from(

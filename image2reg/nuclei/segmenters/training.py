@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from image2reg.nuclei.segmenters.examples import Scaled
 from image2reg.nuclei.segmenters.network import KIND, NetworkSegmenter, load_network
 from image2reg.nuclei.segmenters.task import SegmenterTask
 from image2reg.nuclei.size import typical_diameter
+from image2reg.provenance import arrays_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,12 +143,8 @@ def _basis(recipe: SegmenterRecipe, splits: Mapping[str, Sequence[NucleusField]]
     """Say what must stay when a run is resumed; also the split: the best weights were chosen on its validation."""
     basis = settings_by_name(recipe, without=("training", "name", "summary"))
     for name, fields in splits.items():
-        digest = hashlib.sha256()
-        for field in fields:
-            for array in (np.asarray(field.image), field.labels):
-                digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
-        basis[f"{name} fields"] = f"{len(fields)}, sha256 {digest.hexdigest()[:12]}"
+        digest = arrays_sha256(array for field in fields for array in (field.image, field.labels))
+        basis[f"{name} fields"] = f"{len(fields)}, sha256 {digest[:12]}"
     return basis
 
 
