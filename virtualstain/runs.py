@@ -10,8 +10,8 @@ from pathlib import Path
 from image2reg.atomic import atomic_file, make_folder
 from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.models.settings import free_settings
 from image2reg.models.spec import DataSource
-from image2reg.models.train import FREE
 from image2reg.provenance import run_record, write_run
 from virtualstain.bundling import Facts
 from virtualstain.loading import open_manifest, split_fields, with_split
@@ -141,7 +141,8 @@ def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
     """Refuse to continue a run with other settings or data than it began with; what it has on record stays."""
     if (out / "config.yaml").is_file():
         told = changed_settings(load_config(Recipe, out / "config.yaml"), recipe)
-        if changed := [text for name, text in told.items() if name not in _FREE]:
+        free = _FREE | {f"training.{name}" for name in free_settings(recipe.training)}
+        if changed := [text for name, text in told.items() if name not in free]:
             raise ConfigurationError(
                 f"{out}: was begun with another recipe ({'; '.join(changed[:5])}). Repeat --config, --set, --input and "
                 f"--target of the first call (--config {out / 'config.yaml'} has them all), or choose another --out."
@@ -154,7 +155,7 @@ def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
 
 
 # Besides what `fit` lets a continuation change: what only prediction and the bundle are told.
-_FREE = {*(f"training.{name}" for name in FREE), "name", "summary", "weights", "tile", "voxel_tolerance"}
+_FREE = {"name", "summary", "weights", "tile", "voxel_tolerance"}
 
 
 def _name(given: str) -> str:

@@ -31,7 +31,7 @@ from image2reg.models.checkpoint import (
 )
 from image2reg.models.devices import accelerator_for
 from image2reg.models.history import History
-from image2reg.models.settings import TrainingSettings, learning_rate_at
+from image2reg.models.settings import TrainingSettings, free_settings, learning_rate_at
 from image2reg.models.state import TrainingState
 from image2reg.models.step import Stepper
 from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task, looks_of
@@ -42,10 +42,7 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
-__all__ = ["FREE", "FitResult", "Task", "TrainingSettings", "fit", "fit_unkept"]
-
-# What may differ between the first part of a run and its continuation: where it ends and what it writes.
-FREE = {"steps", "patience", "max_minutes", "workers", "log_every", "checkpoint_every", "keep_checkpoints"}
+__all__ = ["FitResult", "Task", "TrainingSettings", "fit", "fit_unkept"]
 
 
 def fit(
@@ -73,6 +70,7 @@ def fit(
         another basis.
     resume : bool
         Continue from the newest checkpoint; start afresh where there is none. The log is cut back to it.
+        `image2reg.models.settings.free_settings` may differ from the run's.
     device : "auto", "cpu" or "cuda"
     progress : bool
         A bar on stderr, when that is a terminal.
@@ -163,11 +161,13 @@ class _Run:
         old, new = stored["settings"], self.settings.model_dump(mode="json")
         # No basis: begun before the task had one.
         old, new = old | (stored.get("basis") or self.basis), new | self.basis
-        changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in FREE and new[k] != old.get(k)]
+        free = free_settings(self.settings)
+        changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in free and new[k] != old.get(k)]
         if changed:
+            ends = " A run is prolonged under schedule=constant only." if new["steps"] != old["steps"] else ""
             raise ConfigurationError(
                 f"{path}: was trained with other settings ({', '.join(changed)}). "
-                f"Restore them, or choose another --out."
+                f"Restore them, or choose another --out.{ends}"
             )
         if other := _other_looks(stored.get("first_batch", self.first_batch), self.first_batch):
             raise ConfigurationError(

@@ -325,14 +325,18 @@ def test_a_refused_training_leaves_nothing_and_no_run_goes_on_under_another_reci
     assert "Pass --resume" in morphgen(*words).err
 
     before = (tmp_path / "vae" / "config.yaml").read_bytes()
-    for change, said in (("loss.kl=0.5", "loss.kl: 1e-07 -> 0.5"), ("training.learning_rate=0.5", "-> 0.5")):
+    for change, said in (
+        ("loss.kl=0.5", "loss.kl: 1e-07 -> 0.5"),
+        ("training.learning_rate=0.5", "-> 0.5"),
+        ("training.steps=4", "steps: 3 -> 4). Restore them"),
+    ):
         done = morphgen(*words, "--set", change, "--resume")
         assert done.code == 2
         assert said in done.err
         assert (tmp_path / "vae" / "config.yaml").read_bytes() == before
-    done = morphgen(*words, "--set", "training.steps=4", "--resume")
+    done = morphgen(*words, "--set", "training.patience=4", "--resume")
     assert done.code == 0, done.err
-    assert "steps: 4" in (tmp_path / "vae" / "config.yaml").read_text("utf-8")
+    assert "patience: 4" in (tmp_path / "vae" / "config.yaml").read_text("utf-8")
 
 
 def test_cells_that_are_real_score_as_real_and_a_table_says_so(

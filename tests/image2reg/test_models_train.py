@@ -344,18 +344,38 @@ def test_other_settings_are_refused_on_resume(tmp_path):
         run(TwoPhases(), tmp_path, steps=4, learning_rate=0.1, seed=6, resume=True)
 
 
+def test_a_run_is_prolonged_only_where_its_rates_do_not_depend_on_its_end(tmp_path):
+    run(TwoPhases(), tmp_path / "cosine", steps=6)
+    for steps in (9, 5):
+        with pytest.raises(
+            ConfigurationError, match=rf"steps: 6 -> {steps}\).*prolonged under schedule=constant"
+        ):
+            run(TwoPhases(), tmp_path / "cosine", steps=steps, resume=True)
+    run(TwoPhases(), tmp_path / "constant", steps=6, schedule="constant")
+    parts = run(TwoPhases(), tmp_path / "constant", steps=9, schedule="constant", resume=True)
+    whole = run(TwoPhases(), tmp_path / "whole", steps=9, schedule="constant")
+    assert same_tensors(parts.last_state, whole.last_state)
+
+
 def test_another_basis_is_refused_on_resume(tmp_path):
-    run(TwoPhases(), tmp_path, steps=4, basis={"augment.noise": 0.1, "validation fields": "3"})
+    run(
+        TwoPhases(),
+        tmp_path,
+        steps=4,
+        schedule="constant",
+        basis={"augment.noise": 0.1, "validation fields": "3"},
+    )
     with pytest.raises(ConfigurationError, match=r"other settings \(validation fields: 3 -> 4\)"):
         run(
             TwoPhases(),
             tmp_path,
             steps=6,
+            schedule="constant",
             resume=True,
             basis={"augment.noise": 0.1, "validation fields": "4"},
         )
     same = {"augment.noise": 0.1, "validation fields": "3"}
-    assert run(TwoPhases(), tmp_path, steps=6, resume=True, basis=same).steps_done == 6
+    assert run(TwoPhases(), tmp_path, steps=6, schedule="constant", resume=True, basis=same).steps_done == 6
 
 
 def test_another_network_is_refused_on_resume(tmp_path):
@@ -381,15 +401,15 @@ def test_a_damaged_checkpoint_is_named(tmp_path, name):
 
 
 def test_a_number_of_a_checkpoint_that_changed_is_noticed(tmp_path):
-    run(TwoPhases(), tmp_path, steps=4)
+    run(TwoPhases(), tmp_path, steps=4, schedule="constant")
     file = newest(tmp_path) / "state.json"
     file.write_text(file.read_text().replace('"step": 4', '"step": 3'))
     with pytest.raises(BundleError, match=r"state\.json: damaged or changed: not what its own hash says"):
-        run(TwoPhases(), tmp_path, steps=6, resume=True)
+        run(TwoPhases(), tmp_path, steps=6, schedule="constant", resume=True)
     kept = json.loads(file.read_text().replace('"step": 3', '"step": 4'))
     del kept["sha256"], kept["basis"]  # as earlier versions wrote it
     file.write_text(json.dumps(kept))
-    assert run(TwoPhases(), tmp_path, steps=6, resume=True).steps_done == 6
+    assert run(TwoPhases(), tmp_path, steps=6, schedule="constant", resume=True).steps_done == 6
 
 
 @pytest.mark.parametrize(
@@ -490,12 +510,12 @@ def test_a_batch_may_hold_values_that_are_not_known(tmp_path, known):
                 "gene": torch.full((6,), np.nan),
             }
 
-    run(Gaps(), tmp_path, steps=4)
-    assert run(Gaps(), tmp_path, steps=6, resume=True).steps_done == 6
+    run(Gaps(), tmp_path, steps=4, schedule="constant")
+    assert run(Gaps(), tmp_path, steps=6, schedule="constant", resume=True).steps_done == 6
 
 
 def test_other_data_are_refused_on_resume(tmp_path):
-    run(Shifted(0.0), tmp_path, steps=4)
+    run(Shifted(0.0), tmp_path, steps=4, schedule="constant")
     for other, seen in (
         (
             Shifted(3.0),
@@ -504,5 +524,6 @@ def test_other_data_are_refused_on_resume(tmp_path):
         (Shifted(0.0, width=1), r"differs in the shape of 'y' \(\[6, 2\], now \[6, 1\]\)"),
     ):
         with pytest.raises(ConfigurationError, match=seen):
-            run(other, tmp_path, steps=6, resume=True)
-    assert run(Shifted(1e-5), tmp_path, steps=6, resume=True).steps_done == 6  # another processor's last bits
+            run(other, tmp_path, steps=6, schedule="constant", resume=True)
+    close = Shifted(1e-5)  # another processor's last bits
+    assert run(close, tmp_path, steps=6, schedule="constant", resume=True).steps_done == 6

@@ -85,7 +85,8 @@ def test_training_can_start_from_a_bundle_of_the_same_design_only(trained, tmp_p
 
 def test_a_run_goes_on_with_its_own_recipe_and_split_only(tmp_path) -> None:
     def run(steps: int, splits: dict, **changes: object) -> None:
-        settings = SHORT.model_copy(update={"steps": steps, "validate_every": 1, "checkpoint_every": 1})
+        every = {"validate_every": 1, "checkpoint_every": 1, "schedule": "constant"}
+        settings = SHORT.model_copy(update={"steps": steps, **every})
         recipe = RECIPE.model_copy(update={"training": settings, "patch": 64, **changes})
         train_segmenter(splits, recipe, tmp_path, facts=FACTS, device="cpu", resume=steps > 6)
 
