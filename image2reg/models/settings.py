@@ -36,7 +36,7 @@ class TrainingSettings(BaseModel):
         Micro-batches per step.
     precision : "fp32", "bf16" or "fp16"
         Mixed precision of forward and backward; weights stay float32. "fp16" needs a GPU; "bf16" is float32 on a
-        processor that has no bfloat16.
+        processor that has no bfloat16; the log says what was computed.
     gradient_clip : float or None
         Largest gradient norm per phase.
     seed : int

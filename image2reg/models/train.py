@@ -94,6 +94,8 @@ def fit(
 
     Notes
     -----
+    The log says on which device and in which precision the run is computed, and again from where that changes.
+
     Under ``torchrun`` each of n processes takes its share of ``n x accumulate`` micro-batches and
     gradients are averaged: n processes with ``accumulate=1`` take the steps of one with ``accumulate=n``.
     """
@@ -140,6 +142,10 @@ class _Run:
         self.state = TrainingState(task.phases, settings)
         self.stepper = Stepper(task, settings, accelerator, self.state)
         self.sums: dict[str, list[float]] = defaultdict(list)
+        # Not a setting: "bf16" is computed in float32 where the processor lacks it, and a run may change machines.
+        precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+        self.computed = {"device": accelerator.device.type, "precision": precision}
+        self.told: dict[str, str] | None = None
 
     def start(self, *, resume: bool) -> None:
         """Restore the newest checkpoint or begin; open the log."""
@@ -174,6 +180,7 @@ class _Run:
                 f"{path}: was trained on other data, or on data that were prepared in another way: the first batch "
                 f"differs in {other}. Give what the run began with, or choose another --out."
             )
+        self.told = stored.get("computed")
         self.state.restore(tensors, stored["progress"])
         if self.accelerator.scaler and stored["scaler"]:
             self.accelerator.scaler.load_state_dict(stored["scaler"])
@@ -193,6 +200,7 @@ class _Run:
             "scaler": scaler.state_dict() if scaler else None,
             "settings": self.settings.model_dump(mode="json"),
             "basis": self.basis,
+            "computed": self.told,
             "first_batch": self.first_batch,
             "torch": torch.__version__,
         }
@@ -276,6 +284,9 @@ class _Run:
                 bar.update()
 
     def _take_step(self, feed: BatchFeed, batches: list[Batch]) -> None:
+        if self.told != self.computed:  # first, and where a part of the run is computed in another way
+            self._log({"computed": self.computed})
+            self.told = self.computed
         try:
             terms = self.stepper.take_step(feed.indices, batches)
         except TrainingError as error:

@@ -320,6 +320,16 @@ def test_a_processor_without_bfloat16_computes_float32(tmp_path, monkeypatch):
     assert same_tensors(asked.last_state, run(TwoPhases(), tmp_path / "b", precision="fp32").last_state)
 
 
+def test_the_log_says_how_each_part_of_a_run_was_computed(tmp_path, monkeypatch):
+    options = {"precision": "bf16", "schedule": "constant", "warmup_steps": 1}
+    for steps, bfloat16 in ((3, True), (6, False), (9, False)):  # the second machine lacks bfloat16
+        monkeypatch.setattr("image2reg.models.devices._computes_bfloat16", lambda told=bfloat16: told)
+        result = run(TwoPhases(), tmp_path, steps=steps, resume=True, **options)
+    told = [(r["step"], r["computed"]) for r in read_history(result.history_path) if "computed" in r]
+    cpu = {"device": "cpu"}
+    assert told == [(0, {**cpu, "precision": "bf16"}), (3, {**cpu, "precision": "fp32"})]
+
+
 @pytest.mark.parametrize(
     ("processor", "computes"),
     [({"architecture": "x86_64", "avx512_bf16": True}, True), ({"architecture": "aarch64"}, True), ({}, True),
