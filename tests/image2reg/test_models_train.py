@@ -200,6 +200,26 @@ def test_the_average_follows_its_formula():
     assert torch.equal(module.weight, raw)
 
 
+def test_tied_weights_have_one_average():
+    module = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    module[2].weight = module[0].weight
+    average = WeightAverage(module, decay=0.9)
+    first = module[0].weight.detach().clone()
+    with torch.no_grad():
+        module[0].weight.add_(1)
+    average.update(1)
+    raw, expected = first + 1, first + 9 / 11  # decay 2 / 11 at the first update
+    for _ in range(2):
+        average.swap()
+        torch.testing.assert_close(module[2].weight.detach(), expected)
+        for name in ("0.weight", "2.weight"):
+            torch.testing.assert_close(average.tensors[name], raw)
+        average.swap()
+        torch.testing.assert_close(module[0].weight.detach(), raw)
+        for name in ("0.weight", "2.weight"):
+            torch.testing.assert_close(average.tensors[name], expected)
+
+
 class Regression:
     """Plain least squares; the batch is the whole data set or a fixed part of it."""
 
