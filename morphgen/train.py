@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from image2reg.errors import DataError
-from image2reg.models.bundle import Bundle
+from image2reg.models.bundle import Bundle, bundle_of_run
+from image2reg.models.devices import refuse_device
 from image2reg.models.train import fit
 from image2reg.randomness import generator, integer_seed
 from image2reg.tables.profiles import Profiles
@@ -74,6 +75,8 @@ def train_vae(
     DataError
         Crops the autoencoder cannot take, a constant channel.
     """
+    target = bundle_of_run(out, resume=resume)
+    refuse_device(recipe.training, device)
     intensity = IntensityRange.of(training.images, recipe.range_quantiles)
     basis, x = _basis(training, validation), intensity.apply(training.images)
     held_out = x[:0] if validation is None else intensity.apply(validation.images)
@@ -102,7 +105,7 @@ def train_vae(
     )  # fmt: skip
     files = {**part_files(network, None, {"vae": arguments}), **recipe_file(recipe, result.history_path)}
     return save_autoencoder(
-        out / "bundle",
+        target,
         spec,
         files,
         (held_out if len(held_out) else x)[:4],
@@ -160,6 +163,8 @@ def train_diffusion(
     DataError
         No signatures, one cell per perturbation, crops of other pixels or channels than the autoencoder's.
     """
+    target = bundle_of_run(out, resume=resume)
+    refuse_device(recipe.training, device)
     began, training = time.monotonic(), training.matched()
     refuse_thin_perturbations(training)
     signatures = training.signatures
@@ -238,7 +243,7 @@ def train_diffusion(
     if prior is not None:
         files["prior/training.jsonl"] = out / "prior" / "metrics.jsonl"
     begin = training.controls[:4] if recipe.source == "control" and training.controls is not None else None
-    return save_generator(out / "bundle", spec, files, signatures.rows(np.arange(1)), begin, overwrite=resume)
+    return save_generator(target, spec, files, signatures.rows(np.arange(1)), begin, overwrite=resume)
 
 
 def _trained_prior(

@@ -10,6 +10,7 @@ from pathlib import Path
 from image2reg.atomic import atomic_file, make_folder
 from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.models.devices import refuse_device
 from image2reg.models.settings import free_settings
 from image2reg.models.spec import DataSource
 from image2reg.provenance import run_record, write_run
@@ -99,6 +100,7 @@ def train_from(
     ):
         overrides.append("split.group=auto")  # a shipped recipe names the groups of its own data
     recipe = load_config(Recipe, found, overrides=overrides)
+    refuse_device(recipe.training, device)
     manifest = open_manifest(data, inputs=inputs or recipe.inputs, targets=targets or recipe.targets)
     manifest, group = with_split(manifest, recipe.split)
     fields = split_fields(manifest, recipe, group=group)

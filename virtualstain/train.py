@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
-from image2reg.models.bundle import Bundle
+from image2reg.models.bundle import Bundle, bundle_of_run
+from image2reg.models.devices import refuse_device
 from image2reg.models.perceptual import lpips_distance
 from image2reg.models.spec import Metric
 from image2reg.models.train import FitResult, fit
@@ -90,6 +91,8 @@ def train(
         raise DataError(
             "the training split is empty: nothing to train on. Check the split column of the manifest."
         )
+    target = bundle_of_run(out, resume=resume)
+    refuse_device(recipe.training, device)
     refuse_misfits(splits, recipe)
     splits = {name: [item for item in fields if item.present.any()] for name, fields in splits.items()}
     basis = {f"{k} fields": f"{len(v)}, sha256 {fields_digest(v)[:12]}" for k, v in splits.items()}
@@ -118,7 +121,7 @@ def train(
         arguments = {"name": "ensemble", "members": recipe.members, "member": arguments, **shared}
     logs = {f"training{f'-{i}' if i else ''}.jsonl": r.history_path for i, r in enumerate(chosen)}
     bundle, scores, scored = pack(
-        out / "bundle", recipe, arguments, joined_states(states) if recipe.members > 1 else states[0], reference,
+        target, recipe, arguments, joined_states(states) if recipe.members > 1 else states[0], reference,
         example=(test or validation or training)[0], golden=golden, test=test, facts=facts,
         steps=result.best_step or result.steps_done, minutes=sum(r.seconds for r in chosen) / 60, offset_px=offset,
         extra=extra, files=logs, overwrite=resume,

@@ -56,6 +56,7 @@ def train_encoder(
     from image2reg.embedding.recipe import EncoderRecipe
     from image2reg.embedding.training import train_encoder as run
     from image2reg.errors import DataError
+    from image2reg.models.devices import refuse_device
     from image2reg.nuclei.crops import Crops
 
     run_folder = out.parent / f"{out.name}-run"
@@ -67,6 +68,7 @@ def train_encoder(
             "or choose another --out."
         )
     recipe = load_config(EncoderRecipe, config or None, overrides=settings or ())
+    refuse_device(recipe.training, device)
     cut = Crops.read(crops).load()
     labels, n_unlabelled = cut.column(label) if label else None, 0
     if labels is not None and (known := labels != "").any():

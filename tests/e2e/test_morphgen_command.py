@@ -323,6 +323,8 @@ def test_a_refused_training_leaves_nothing_and_no_run_goes_on_under_another_reci
     assert not (tmp_path / "vae").exists()
     assert morphgen(*words).code == 0
     assert "Pass --resume" in morphgen(*words).err
+    absent = ("train", "vae", "--data", tmp_path / "none.zarr", "--out", tmp_path / "v", *settings(TINY_VAE))
+    assert "device 'tpu' is unknown" in morphgen(*absent, "--device", "tpu").err  # known before any data
 
     before = (tmp_path / "vae" / "config.yaml").read_bytes()
     for change, said in (

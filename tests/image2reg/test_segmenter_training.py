@@ -102,6 +102,13 @@ def test_a_run_goes_on_with_its_own_recipe_and_split_only(tmp_path) -> None:
     run(7, splits, summary="another line for the card")
 
 
+def test_a_folder_with_a_bundle_is_refused_before_any_step(tmp_path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(DataError, match=r"holds a training run \(bundle\)\. Pass --resume to continue it"):
+        train_segmenter({"train": [field(0)]}, RECIPE, tmp_path, facts=FACTS, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
 def test_nothing_to_train_on_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="the training split is empty"):
         train_segmenter({"train": []}, RECIPE, tmp_path / "run", facts=FACTS, device="cpu")

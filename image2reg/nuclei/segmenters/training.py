@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from image2reg.config import dump_config, settings_by_name
 from image2reg.errors import ConfigurationError
-from image2reg.models.bundle import Bundle, save_bundle
+from image2reg.models.bundle import Bundle, bundle_of_run, save_bundle
 from image2reg.models.record import training_record
 from image2reg.models.rounding import restored, rounded
 from image2reg.models.spec import (
@@ -104,11 +104,12 @@ def train_segmenter(
     Raises
     ------
     DataError
-        Nothing to train on.
+        Nothing to train on; `out` holds a run or a bundle and `resume` is False.
     ConfigurationError
         The design needs a library that is not there, `recipe.start` is of another design, or the run to be resumed
         began with another recipe, other fields or another split.
     """
+    target = bundle_of_run(out, resume=resume)
     design = find_design(recipe.design.name)
     torch.manual_seed(recipe.training.seed)
     network = design.build(**recipe.design.arguments)
@@ -135,7 +136,7 @@ def train_segmenter(
         "sample/input.ome.tif": _tiff(sample),
         "sample/expected.ome.tif": _tiff(segmenter.foreground_map(sample)),
     }
-    bundle = save_bundle(out / "bundle", spec, state, files=files, overwrite=resume)
+    bundle = save_bundle(target, spec, state, files=files, overwrite=resume)
     return TrainedSegmenter(bundle, load_network(bundle, device=device), result)
 
 
