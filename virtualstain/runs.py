@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from image2reg.models.devices import refuse_device
 from image2reg.models.settings import free_settings
 from image2reg.models.spec import DataSource
 from image2reg.provenance import run_record, write_run
+from image2reg.report.staining import shown_fields
 from virtualstain.bundling import Facts
 from virtualstain.loading import open_manifest, split_fields, with_split
 from virtualstain.model import from_bundle, roots
@@ -131,9 +133,11 @@ def train_from(
     if len(done.scores):
         with atomic_file(out / "scores.csv", overwrite=True) as partial:
             done.scores.to_csv(partial, index=False)
+        ranks = done.scored.ranks
+        shown = [done.scored[i] for i in shown_fields(ranks)]
         write_report(
-            out / "report.html", from_bundle(done.bundle), done.scored, done.scores, command=facts.command,
-            flags=below_floor(done.scores),
+            out / "report.html", from_bundle(done.bundle), shown, done.scores, command=facts.command,
+            flags=below_floor(done.scores), n_fields=sum(map(math.isfinite, ranks)) or len(ranks),
             provenance={"data": str(data), "split": facts.split}, overwrite=True,
         )  # fmt: skip
     return done

@@ -33,6 +33,7 @@ from virtualstain.patches import PatchSampler, StainField
 from virtualstain.recipe import Recipe
 from virtualstain.registration import find_shift, register, typical_shift
 from virtualstain.requirements import refuse_misfits
+from virtualstain.scoring import StainedFields
 from virtualstain.staining import forward, stain_array
 
 __all__ = ["StainTask", "TrainedStain", "network_arguments", "train"]
@@ -40,11 +41,11 @@ __all__ = ["StainTask", "TrainedStain", "network_arguments", "train"]
 
 @dataclass(frozen=True)
 class TrainedStain:
-    """What `train` leaves behind: the bundle, its score table, the predicted test fields and the loop's own result."""
+    """What `train` leaves behind: the bundle, its score table, the test fields to predict and the loop's own result."""
 
     bundle: Bundle
     scores: pd.DataFrame
-    scored: list[list[ScoredField]]
+    scored: StainedFields
     fit: FitResult
 
 
@@ -56,7 +57,7 @@ def train(
     facts: Facts,
     resume: bool = False,
     device: str = "auto",
-    extra: Callable[[list[list[ScoredField]]], Sequence[Metric]] | None = None,
+    extra: Callable[[Sequence[list[ScoredField]]], Sequence[Metric]] | None = None,
     golden: NDArray[Any] | None = None,
 ) -> TrainedStain:
     """Train, test on fields that neither training nor model choice saw, and write a bundle to ``out/bundle``.
