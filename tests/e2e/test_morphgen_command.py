@@ -72,9 +72,10 @@ def test_one_seed_draws_the_same_nuclei_whatever_batch_and_shard(
     assert made["whole"].std() > 0
     together = np.concatenate([made["first"], made["second"]])
     np.testing.assert_allclose(together, made["whole"], atol=2e-3 * np.ptp(made["whole"]))
-    again = morphgen(*options, "--out", tmp_path / "whole")
-    assert again.code == 3
-    assert "exists" in again.err
+    for name, words in (("whole", ()), ("first", ("--shard", "1/2"))):  # before the model is looked for
+        again = morphgen(*options, "--model", "none", *words, "--out", tmp_path / name)
+        assert again.code == 3
+        assert "exists" in again.err
 
 
 def test_a_transposed_matrix_and_strange_signatures_are_refused(
