@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +24,11 @@ __all__ = [
     "refuse_inputs",
     "refuse_targets",
 ]
+
+
+_LONGEST_NAME = 255  # bytes, of all common file systems
+_PARTIAL = re.compile(r"^\..*\.partial-(?P<processes>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}$")
+_looked_at: set[Path] = set()
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -69,8 +78,42 @@ def _exchange(first: Path, second: Path) -> bool:
     return bool(rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
 
 
+@functools.cache
+def _processes() -> str:
+    """Name what numbers processes: this boot of this machine, and the container's own numbers in it."""
+    try:
+        told = Path("/proc/sys/kernel/random/boot_id").read_text() + str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        told = socket.gethostname()
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
 def _sibling(path: Path, role: str) -> Path:
-    return path.parent / f".{path.name}.{role}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    tail = f".{role}-{_processes()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    name = os.fsencode(path.name)[: _LONGEST_NAME - 1 - len(tail)].decode(errors="ignore")
+    return path.parent / f".{name}{tail}"
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Remove what processes that were killed had not finished in `folder`; looked for once, by each process."""
+    if folder in _looked_at:
+        return
+    _looked_at.add(folder)
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            found = _PARTIAL.search(entry.name)
+            if found and found["processes"] == _processes() and not _runs(int(found["process"])):
+                _remove(Path(entry.path))
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -116,6 +159,8 @@ def make_folder(path: Path) -> None:
 def atomic_file(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary sibling to write to; rename it to `path` when the block ends without an error.
 
+    Only a kill leaves the sibling behind; the next process on this machine that writes beside it removes it.
+
     Parameters
     ----------
     path : Path or str
@@ -136,6 +181,7 @@ def atomic_file(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         with _as_resource_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_left_over(path.parent)
             yield partial
             with partial.open("rb+") as handle:
                 os.fsync(handle.fileno())
@@ -158,6 +204,7 @@ def atomic_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[P
     try:
         with _as_resource_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_left_over(path.parent)
             partial.mkdir()
             yield partial
             publish_directory(partial, path)
@@ -173,10 +220,13 @@ def publish_directory(made: Path, path: Path) -> None:
     """
     retired = _sibling(path, "old")
     with _as_resource_error(path):
-        for file in made.rglob("*"):
-            if file.is_file():
-                with file.open("rb+") as handle:
+        for item in made.rglob("*"):
+            if item.is_file():
+                with item.open("rb+") as handle:
                     os.fsync(handle.fileno())
+            elif item.is_dir():
+                _sync_directory(item)
+        _sync_directory(made)
         try:
             if path.exists() and _exchange(made, path):
                 _remove(made)

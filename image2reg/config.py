@@ -48,7 +48,21 @@ def _strict_mapping(loader: Any, node: yaml.MappingNode) -> dict[str, Any]:
     return found
 
 
+def _strict_number(loader: Any, node: yaml.ScalarNode) -> Any:
+    """Refuse what YAML 1.1 takes for a number that nobody means: octal 0123 is 83, and 1:30 in base 60 is 90."""
+    text, line = node.value, node.start_mark.line + 1
+    made = (loader.construct_yaml_int if node.tag.endswith("int") else loader.construct_yaml_float)(node)
+    decimal = text.replace("_", "")
+    if ":" in text or (re.fullmatch(r"[-+]?0[0-9]+", decimal) and made != int(decimal)):
+        raise ConfigurationError(
+            f"line {line}: YAML reads {text} as {made}. Write the number as it is meant, or put text in quotes."
+        )
+    return made
+
+
 _StrictLoader.add_constructor("tag:yaml.org,2002:map", _strict_mapping)
+for _kind in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _strict_number)
 for _part in (_StrictLoader, _Dumper):
     # YAML 1.1 reads 1e-3 as text because it has no point; a learning rate is a number.
     _part.add_implicit_resolver(
@@ -70,7 +84,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
     ------
     ConfigurationError
         Too large, not YAML, several documents, a tag (``!!python/...``), a key twice, a number that is not
-        finite.
+        finite, or that YAML 1.1 reads in base 8 or 60 (0123, 1:30).
     """
     if len(text) > _MAX_BYTES:
         raise ConfigurationError(
@@ -137,12 +151,30 @@ def load_config(model: type[M], source: Path | str | None = None, *, overrides: 
         content = _read_mapping(Path(source))
     for option in overrides:
         _apply(content, option)
+    if overrides:
+        where += f" with --set {' --set '.join(overrides)}"
+    if wrong := list(_switches_as_numbers([model], content, "")):
+        raise ConfigurationError("\n".join(f"{where}: {line}" for line in wrong))
     try:
         return model.model_validate(_over_defaults(model, content))
     except ValidationError as error:
-        if overrides:
-            where += f" with --set {' --set '.join(overrides)}"
         raise ConfigurationError("\n".join(f"{where}: {line}" for line in _problems(model, error))) from error
+
+
+def _switches_as_numbers(annotations: Collection[Any], given: Any, path: str) -> Iterator[str]:
+    """Name the numbers for which true or false is given: pydantic would take them for 1 and 0."""
+    if isinstance(given, bool):
+        kinds = {kind for annotation in annotations for kind in _types_in(annotation)}
+        if kinds & {int, float} and bool not in kinds:
+            yield f"{path[1:]}: Input should be a number (seen {given}, as which YAML also reads yes, no, on and off)."
+    elif isinstance(given, list):
+        for number, value in enumerate(given):
+            yield from _switches_as_numbers(annotations, value, f"{path}.{number}")
+    elif isinstance(given, dict):
+        models = {model for annotation in annotations for model in _models_in(annotation)}
+        for key, value in given.items():
+            inner = [model.model_fields[key].annotation for model in models if key in model.model_fields]
+            yield from _switches_as_numbers(inner if models else annotations, value, f"{path}.{key}")
 
 
 def _over_defaults(model: type[BaseModel], content: dict[str, Any]) -> dict[str, Any]:
@@ -266,7 +298,11 @@ def _models_at(model: type[BaseModel], path: Sequence[int | str]) -> set[type[Ba
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    return (kind for kind in _types_in(annotation) if issubclass(kind, BaseModel))
+
+
+def _types_in(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type):
         yield annotation
     for argument in typing.get_args(annotation):
-        yield from _models_in(argument)
+        yield from _types_in(argument)

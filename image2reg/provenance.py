@@ -18,11 +18,19 @@ from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
 
-__all__ = ["file_sha256", "git_commit", "installed_versions", "json_sha256", "run_record", "write_run"]
+__all__ = [
+    "arrays_sha256",
+    "file_sha256",
+    "git_commit",
+    "installed_versions",
+    "json_sha256",
+    "run_record",
+    "write_run",
+]
 
 _PACKAGES = ("virtualstain", "torch", "accelerate", "diffusers", "monai", "safetensors", "numpy", "scipy",
              "scikit-image", "pandas", "tifffile", "zarr", "cmapPy", "pydantic")  # fmt: skip
@@ -74,6 +82,18 @@ def file_sha256(path: Path | str) -> str:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}).") from error
+
+
+def arrays_sha256(arrays: Iterable[Any]) -> str:
+    """Hash of arrays in their order: equal types, shapes and values, equal hash."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        if array.size:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def json_sha256(value: Any) -> str:

@@ -177,16 +177,15 @@ def generate(
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.engine import Shard
     from morphgen.crop_loading import open_crops
-    from morphgen.generate import generate_to
+    from morphgen.generate import generate_to, shard_name
     from morphgen.runs import open_signatures
     from morphgen.sample import load
 
     if route not in {"sdedit", "inversion", "flow"}:
         raise ConfigurationError(f"--route {route}: choose sdedit, inversion or flow.")
     refuse_inputs([out], [signatures, *([control] if control else [])])
-    part = Shard.parse(shard) if shard else None
-    if part is None:
-        refuse_existing(out, overwrite=overwrite)
+    part = Shard.parse(shard) if shard else Shard()
+    refuse_existing(out / shard_name(part), overwrite=overwrite)
     generator = load(model, device=device)
     found = open_signatures(signatures, genes=list(generator.genes), fill=fill_missing)
     chosen = {

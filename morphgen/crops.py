@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.models.spec import Normalisation
+from image2reg.provenance import arrays_sha256
 from image2reg.tables.profiles import Profiles
 
 __all__ = ["CropSet", "IntensityRange", "refuse_thin_perturbations"]
@@ -170,6 +171,16 @@ class CropSet:
     def __len__(self) -> int:
         """Count the crops."""
         return len(self.images)
+
+    def digest(self) -> str:
+        """Hash of all that a training learns from (sha256): pixels, and which signature each crop has."""
+        parts = [self.images, self.signature_index]
+        if self.controls is not None:
+            parts.append(self.controls)
+        if self.signatures is not None:
+            table = self.signatures
+            parts += [table.values, np.array(table.features), table.metadata.to_numpy().astype(str)]
+        return arrays_sha256(parts)
 
     def rows(self, chosen: NDArray[np.integer]) -> CropSet:
         """Keep crops by position; signatures and controls stay."""

@@ -105,7 +105,7 @@ def generate_to(
                     progress(done, total)
                 yield part
 
-        folder = out / shard_name(shard) if shard.of > 1 else out
+        folder = out / shard_name(shard)
         with atomic_directory(folder, overwrite=overwrite) as partial:
             write_crops(partial / "crops.zarr", parts(), n=total)
             Profiles(pd.concat(tables, ignore_index=True), source=str(out)).write(

@@ -20,6 +20,7 @@ from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.expression.labels import listed
 from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
 from image2reg.models.bundle import Bundle
+from image2reg.models.devices import refuse_device
 from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
 from image2reg.nuclei.crops import Crops
@@ -163,6 +164,7 @@ def train_vae_from(
 
     _refuse_run(out, resume=resume)
     recipe = vae_recipe(config, [*overrides, *_named(out, overrides)])
+    refuse_device(recipe.training, device)
     crops = open_crops(data)
     perceptual = perceptual_of(recipe.loss)
     training, validation = _split(crop_set(crops, None), crops, hold_out, recipe.training.seed)
@@ -183,6 +185,7 @@ def train_diffusion_from(
 
     _refuse_run(out, resume=resume)
     recipe = diffusion_recipe(config, [*overrides, *_named(out, overrides)])
+    refuse_device(recipe.training, device)
     bundle = find_bundle(vae, roots())
     refuse_kind(bundle, VAE_KIND, DIFFUSION_KIND)
     crops, found = open_crops(data), open_signatures(signatures, fill=fill, key=match)

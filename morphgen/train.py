@@ -12,20 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from image2reg.errors import DataError
-from image2reg.models.bundle import Bundle, save_bundle
-from image2reg.models.spec import GoldenSample
+from image2reg.models.bundle import Bundle, bundle_of_run
+from image2reg.models.devices import refuse_device
 from image2reg.models.train import fit
 from image2reg.randomness import generator, integer_seed
 from image2reg.tables.profiles import Profiles
 from morphgen.autoencoder import MorphologyAutoencoder
 from morphgen.bundling import (
+    VAE,
     Facts,
-    golden_options,
     load_autoencoder,
     part_files,
     recipe_file,
     specification,
-    tiff_bytes,
 )
 from morphgen.condition import Condition
 from morphgen.crop_loading import refuse_unlike
@@ -37,7 +36,7 @@ from morphgen.prior import MorphologyPrior, PriorTask, means_of
 from morphgen.recipe import DiffusionRecipe, PriorRecipe, VaeRecipe
 from morphgen.reconstruction import AutoencoderTask, Perceptual
 from morphgen.residual import ResidualTexture
-from morphgen.sample import MorphologyGenerator
+from morphgen.saving import save_autoencoder, save_generator
 from morphgen.signature_condition import condition_of
 
 __all__ = ["train_diffusion", "train_vae"]
@@ -76,8 +75,10 @@ def train_vae(
     DataError
         Crops the autoencoder cannot take, a constant channel.
     """
+    target = bundle_of_run(out, resume=resume)
+    refuse_device(recipe.training, device)
     intensity = IntensityRange.of(training.images, recipe.range_quantiles)
-    x = intensity.apply(training.images)
+    basis, x = _basis(training, validation), intensity.apply(training.images)
     held_out = x[:0] if validation is None else intensity.apply(validation.images)
     torch.manual_seed(recipe.training.seed)
     arguments = {
@@ -89,8 +90,8 @@ def train_vae(
     network.refuse(x)
     network.fit(torch.from_numpy(x))
     result = fit(
-        AutoencoderTask(network, recipe, x, held_out, perceptual=perceptual), recipe.training, out, resume=resume,
-        device=device,
+        AutoencoderTask(network, recipe, x, held_out, perceptual=perceptual), recipe.training, out, basis=basis,
+        resume=resume, device=device,
     )  # fmt: skip
     network.cpu().load_state_dict(result.best_state or result.last_state)
     network.eval()
@@ -103,14 +104,22 @@ def train_vae(
         domain=domain,
     )  # fmt: skip
     files = {**part_files(network, None, {"vae": arguments}), **recipe_file(recipe, result.history_path)}
-    return _with_golden(
-        out / "bundle",
+    return save_autoencoder(
+        target,
         spec,
         files,
         (held_out if len(held_out) else x)[:4],
         training.channels,
         overwrite=resume,
     )
+
+
+def _basis(training: CropSet, validation: CropSet | None) -> dict[str, str]:
+    """Say what must stay when a run is resumed; also the split: the best weights were chosen on its validation."""
+    return {
+        f"{name} crops": "none" if crops is None else f"{len(crops)}, sha256 {crops.digest()[:12]}"
+        for name, crops in (("training", training), ("validation", validation))
+    }
 
 
 @torch.no_grad()
@@ -123,25 +132,6 @@ def _residual(network: MorphologyAutoencoder, x: NDArray[np.float32]) -> dict[st
 def _latent_scale(network: MorphologyAutoencoder, x: NDArray[np.float32]) -> float:
     rows = generator(0, "latent scale").permutation(len(x))[:MAX_SCALED]
     return float(1 / encode_all(network, x[np.sort(rows)]).float().std())
-
-
-def _with_golden(
-    directory: Path,
-    spec: Any,
-    files: dict[str, Any],
-    x: NDArray[np.float32],
-    channels: tuple[str, ...],
-    *,
-    overwrite: bool,
-) -> Bundle:
-    """Write the bundle twice: the golden sample is what the rounded weights make of the input."""
-    files["sample/input.ome.tif"] = tiff_bytes(x, channels)
-    first = save_bundle(directory, spec, None, files=files, overwrite=overwrite)
-    with torch.no_grad():
-        expected = load_autoencoder(first)(torch.from_numpy(x)).numpy()
-    files["sample/expected.ome.tif"] = tiff_bytes(expected, channels)
-    spec = spec.model_copy(update={"sample": GoldenSample(tolerance=1e-3)})
-    return save_bundle(directory, spec, None, files=files, overwrite=True)
 
 
 def train_diffusion(
@@ -173,6 +163,8 @@ def train_diffusion(
     DataError
         No signatures, one cell per perturbation, crops of other pixels or channels than the autoencoder's.
     """
+    target = bundle_of_run(out, resume=resume)
+    refuse_device(recipe.training, device)
     began, training = time.monotonic(), training.matched()
     refuse_thin_perturbations(training)
     signatures = training.signatures
@@ -192,6 +184,7 @@ def train_diffusion(
         assert validation.signatures is not None
         other = condition_of(validation.signatures, genes, cell_lines)
         held_out = _table(validation, other, autoencoder, intensity, recipe, views=0)
+    basis = _basis(training, validation if held_out is not None else None) | {"vae": vae.spec.files[VAE]}
     known: dict[str, Any] = {
         "genes": list(genes), "cell_lines": list(cell_lines),
         "dose": condition.dose is not None, "time": condition.time is not None,
@@ -224,14 +217,15 @@ def train_diffusion(
             "condition": {**known, **recipe.prior.condition.model_dump(mode="json", exclude={"drop"})},
         }  # fmt: skip
         prior = _trained_prior(
-            arguments["prior"], recipe.prior, table, held_out, out / "prior", resume=resume, device=device
-        )
+            arguments["prior"], recipe.prior, table, held_out, out / "prior", basis=basis, resume=resume,
+            device=device,
+        )  # fmt: skip
     torch.manual_seed(integer_seed(seed, "denoiser"))
     model = ConditionalDenoiser(**arguments["unet"], condition=arguments["condition"])
     model.condition.fit(condition.expression)
     prepared = time.monotonic() - began  # crops encoded, the prior trained
     task = DiffusionTask(model, recipe, table, held_out)
-    result = fit(task, recipe.training, out, resume=resume, device=device)
+    result = fit(task, recipe.training, out, basis=basis, resume=resume, device=device)
     model.cpu().load_state_dict(result.best_state or result.last_state)
     domain, references = _domain(model, condition.expression, signatures, seed)
     spec = specification(
@@ -249,9 +243,7 @@ def train_diffusion(
     if prior is not None:
         files["prior/training.jsonl"] = out / "prior" / "metrics.jsonl"
     begin = training.controls[:4] if recipe.source == "control" and training.controls is not None else None
-    return _with_generated(
-        out / "bundle", spec, files, signatures.rows(np.arange(1)), begin, overwrite=resume
-    )
+    return save_generator(target, spec, files, signatures.rows(np.arange(1)), begin, overwrite=resume)
 
 
 def _trained_prior(
@@ -261,6 +253,7 @@ def _trained_prior(
     validation: LatentTable | None,
     out: Path,
     *,
+    basis: dict[str, str],
     resume: bool,
     device: str,
 ) -> MorphologyPrior:
@@ -276,33 +269,12 @@ def _trained_prior(
         table.descriptors = prior.standardise(table.descriptors)
         shown, place = table.index.unique(return_inverse=True)  # a signature may have no crops
         means.append((table.condition.rows(shown), means_of(table.descriptors, place, len(shown))))
-    result = fit(PriorTask(prior, recipe, *means), recipe.training, out, resume=resume, device=device)
+    task = PriorTask(prior, recipe, *means)
+    result = fit(task, recipe.training, out, basis=basis, resume=resume, device=device)
     prior.cpu().load_state_dict(result.best_state or result.last_state)
     prior.eval()
     prior.keep_deviations(training.condition, training.index, training.descriptors)
     return prior
-
-
-def _with_generated(
-    directory: Path,
-    spec: Any,
-    files: dict[str, Any],
-    signature: Profiles,
-    control: NDArray[np.float32] | None,
-    *,
-    overwrite: bool,
-) -> Bundle:
-    """Write the bundle, draw its golden sample from one signature (and controls), write it with that."""
-    files["sample/input.csv"] = signature.frame.to_csv(index=False).encode()
-    if control is not None:
-        files["sample/control.ome.tif"] = tiff_bytes(control, spec.outputs[0].channels)
-    first = save_bundle(directory, spec, None, files=files, overwrite=overwrite)
-    drawn = [images for images, _ in MorphologyGenerator(first).draw(signature, n=4, **golden_options(first))]
-    files["sample/expected.ome.tif"] = tiff_bytes(np.concatenate(drawn), spec.outputs[0].channels)
-    golden = GoldenSample(input="sample/input.csv", tolerance=5e-3)
-    return save_bundle(
-        directory, spec.model_copy(update={"sample": golden}), None, files=files, overwrite=True
-    )
 
 
 def _cell_lines(signatures: Profiles) -> tuple[str, ...]:

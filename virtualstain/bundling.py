@@ -37,7 +37,7 @@ from virtualstain.networks.interface import deploy
 from virtualstain.normalise import ChannelScale
 from virtualstain.patches import StainField
 from virtualstain.recipe import NormalisationSettings, Recipe
-from virtualstain.scoring import stain_fields
+from virtualstain.scoring import StainedFields
 from virtualstain.staining import OVERLAP
 
 __all__ = ["Facts", "pack"]
@@ -208,10 +208,10 @@ def pack(
     steps: int,
     minutes: float,
     offset_px: tuple[int, int] = (0, 0),
-    extra: Callable[[list[list[ScoredField]]], Sequence[Metric]] | None = None,
+    extra: Callable[[Sequence[list[ScoredField]]], Sequence[Metric]] | None = None,
     files: Mapping[str, Path | bytes] | None = None,
     overwrite: bool = False,
-) -> tuple[Bundle, pd.DataFrame, list[list[ScoredField]]]:
+) -> tuple[Bundle, pd.DataFrame, StainedFields]:
     """Score the rounded weights on held-out fields and write the bundle.
 
     Parameters
@@ -239,15 +239,15 @@ def pack(
     Returns
     -------
     bundle, table, scored
-        The table of `summarise`, and the predicted fields for a report.
+        The table of `summarise`, and the fields, predicted anew for a report.
     """
     stored = rounded(state, recipe.weights)
     spec = specification(
         recipe, arguments, reference, example, facts=facts, steps=steps, minutes=minutes, offset_px=offset_px
     )
     model = as_model(spec, restored(stored), directory)
-    scored = stain_fields(model, test)
-    table = score_table([item for row in scored for item in row]) if scored else pd.DataFrame()
+    scored = StainedFields(model, test)
+    table = score_table(item for row in scored for item in row) if test else pd.DataFrame()
     crop = _golden_crop(example.inputs, whole_stack=model.network.dims == 2) if golden is None else golden
     crop = np.asarray(crop)
     if crop.dtype.name not in ("uint8", "uint16", "float32"):  # OME-TIFF does not hold every type

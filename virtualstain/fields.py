@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from image2reg.errors import DataError
+from image2reg.provenance import arrays_sha256
 from virtualstain.normalise import ChannelScale, Scope, measure_image_scale, merge_scales
 from virtualstain.patches import StainField
 from virtualstain.recipe import Recipe
 
-__all__ = ["padding_mask", "standardise"]
+__all__ = ["fields_digest", "padding_mask", "standardise"]
 
 # Largest share of the voxels with data on all four sides that padding may have: of real padding none, of a
 # background that was subtracted more than 2 % in every field we saw.
@@ -57,6 +58,23 @@ def _between(data: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     """From the first to the last voxel with data along an axis."""
     after, before = np.maximum.accumulate(data, axis), np.maximum.accumulate(np.flip(data, axis), axis)
     return after & np.flip(before, axis)
+
+
+def fields_digest(fields: Sequence[StainField]) -> str:
+    """Hash of what training fields show (sha256): the middle plane of each channel, which of them there are, the masks.
+
+    One plane, because fields may lie on disk: whoever replaces images or prepares them in another way changes it too.
+    """
+    return arrays_sha256(part for item in fields for part in _shown(item))
+
+
+def _shown(item: StainField) -> Iterator[Any]:
+    yield item.present
+    for stack in (item.inputs, item.targets):
+        yield np.array(stack.shape)
+        yield from (np.float32(stack[c, stack.shape[1] // 2]) for c in range(stack.shape[0]))
+    if item.masks is not None:
+        yield item.masks
 
 
 def standardise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 from image2reg.atomic import atomic_file, make_folder
 from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.models.devices import refuse_device
+from image2reg.models.settings import free_settings
 from image2reg.models.spec import DataSource
-from image2reg.models.train import FREE
 from image2reg.provenance import run_record, write_run
+from image2reg.report.staining import shown_fields
 from virtualstain.bundling import Facts
 from virtualstain.loading import open_manifest, split_fields, with_split
 from virtualstain.model import from_bundle, roots
@@ -99,6 +102,7 @@ def train_from(
     ):
         overrides.append("split.group=auto")  # a shipped recipe names the groups of its own data
     recipe = load_config(Recipe, found, overrides=overrides)
+    refuse_device(recipe.training, device)
     manifest = open_manifest(data, inputs=inputs or recipe.inputs, targets=targets or recipe.targets)
     manifest, group = with_split(manifest, recipe.split)
     fields = split_fields(manifest, recipe, group=group)
@@ -129,9 +133,11 @@ def train_from(
     if len(done.scores):
         with atomic_file(out / "scores.csv", overwrite=True) as partial:
             done.scores.to_csv(partial, index=False)
+        ranks = done.scored.ranks
+        shown = [done.scored[i] for i in shown_fields(ranks)]
         write_report(
-            out / "report.html", from_bundle(done.bundle), done.scored, done.scores, command=facts.command,
-            flags=below_floor(done.scores),
+            out / "report.html", from_bundle(done.bundle), shown, done.scores, command=facts.command,
+            flags=below_floor(done.scores), n_fields=sum(map(math.isfinite, ranks)) or len(ranks),
             provenance={"data": str(data), "split": facts.split}, overwrite=True,
         )  # fmt: skip
     return done
@@ -141,7 +147,8 @@ def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
     """Refuse to continue a run with other settings or data than it began with; what it has on record stays."""
     if (out / "config.yaml").is_file():
         told = changed_settings(load_config(Recipe, out / "config.yaml"), recipe)
-        if changed := [text for name, text in told.items() if name not in _FREE]:
+        free = _FREE | {f"training.{name}" for name in free_settings(recipe.training)}
+        if changed := [text for name, text in told.items() if name not in free]:
             raise ConfigurationError(
                 f"{out}: was begun with another recipe ({'; '.join(changed[:5])}). Repeat --config, --set, --input and "
                 f"--target of the first call (--config {out / 'config.yaml'} has them all), or choose another --out."
@@ -154,7 +161,7 @@ def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
 
 
 # Besides what `fit` lets a continuation change: what only prediction and the bundle are told.
-_FREE = {*(f"training.{name}" for name in FREE), "name", "summary", "weights", "tile", "voxel_tolerance"}
+_FREE = {"name", "summary", "weights", "tile", "voxel_tolerance"}
 
 
 def _name(given: str) -> str:

@@ -18,12 +18,11 @@ from image2reg.nuclei.match import Matching, match_dataset
 from image2reg.report.staining import shown_fields
 from virtualstain.evaluate import ScoredField, score_table
 from virtualstain.loading import evaluable_fields, open_manifest
-from virtualstain.metrics import pearson
 from virtualstain.model import StainModel, load
 from virtualstain.objects import NUCLEAR, score_nuclei
 from virtualstain.pairs import ScoredPair, open_pairs, score_pair
 from virtualstain.patches import StainField
-from virtualstain.scoring import stain_fields
+from virtualstain.scoring import mean_pearson, stain_fields
 from virtualstain.staining_page import below_floor, write_report
 
 __all__ = ["Evaluation", "evaluate_model", "evaluate_pair"]
@@ -152,7 +151,7 @@ class _ScoredOneByOne:
             made = make()
             for note in made.notes:
                 self._notes[note] = self._notes.get(note, 0) + 1
-            self.ranks.append(_rank(made.channels))
+            self.ranks.append(mean_pearson(made.channels))
             for item in made.channels:
                 if item.channel.lower() in NUCLEAR:
                     self._nuclear = self._nuclear or item.channel
@@ -180,11 +179,6 @@ class _ScoredOneByOne:
             for index, threshold in enumerate(pooled.thresholds)
             for name in ("f1", "ap")
         ])  # fmt: skip
-
-
-def _rank(channels: Sequence[ScoredField]) -> float:
-    found = [pearson(c.truth, c.prediction, mask=c.mask) for c in channels]
-    return math.fsum(found) / len(found) if found else math.nan
 
 
 def _write(out: Path, scored: _ScoredOneByOne, *, overwrite: bool, **page: Any) -> None:

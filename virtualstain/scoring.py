@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from virtualstain.evaluate import ScoredField
+from virtualstain.metrics import pearson
 from virtualstain.model import StainModel
 from virtualstain.normalise import ChannelScale, measure_image_scale
 from virtualstain.patches import StainField
 
-__all__ = ["scored_channels", "stain_fields", "with_target_scale"]
+__all__ = ["StainedFields", "mean_pearson", "scored_channels", "stain_fields", "with_target_scale"]
 
 
 def with_target_scale(model: StainModel, item: StainField) -> StainField:
@@ -46,6 +49,38 @@ def stain_fields(
         predicted = model.predict_array(item.inputs, where=item.name, valid=item.valid, tta=tta)
         out.append(scored_channels(model, item, predicted))
     return out
+
+
+class StainedFields(Sequence[list[ScoredField]]):
+    """Standardised fields with their predictions, each made when it is asked for: memory holds one.
+
+    Attributes
+    ----------
+    ranks : list of float
+        `mean_pearson` of every field that was asked for, NaN of the others.
+    """
+
+    def __init__(self, model: StainModel, fields: Sequence[StainField]) -> None:
+        self._model, self._fields = model, fields
+        self.ranks = [math.nan] * len(fields)
+
+    def __len__(self) -> int:
+        """Count the fields."""
+        return len(self._fields)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Predict one field, or several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        made = stain_fields(self._model, [self._fields[index]])[0]
+        self.ranks[index] = mean_pearson(made)
+        return made
+
+
+def mean_pearson(channels: Sequence[ScoredField]) -> float:
+    """Mean of Pearson's r over the channels of one field; NaN without any."""
+    found = [pearson(c.truth, c.prediction, mask=c.mask) for c in channels]
+    return math.fsum(found) / len(found) if found else math.nan
 
 
 def scored_channels(model: StainModel, item: StainField, predicted: NDArray[np.float32]) -> list[ScoredField]:

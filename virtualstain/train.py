@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from image2reg.atomic import atomic_file
 from image2reg.errors import DataError
-from image2reg.models.bundle import Bundle
+from image2reg.models.bundle import Bundle, bundle_of_run
+from image2reg.models.devices import refuse_device
 from image2reg.models.perceptual import lpips_distance
 from image2reg.models.spec import Metric
 from image2reg.models.train import FitResult, fit
 from virtualstain.bundling import Facts, pack
 from virtualstain.evaluate import ScoredField
-from virtualstain.fields import standardise
+from virtualstain.fields import fields_digest, standardise
 from virtualstain.losses import StainLoss
 from virtualstain.metrics import pearson
 from virtualstain.networks import build_network
@@ -32,6 +33,7 @@ from virtualstain.patches import PatchSampler, StainField
 from virtualstain.recipe import Recipe
 from virtualstain.registration import find_shift, register, typical_shift
 from virtualstain.requirements import refuse_misfits
+from virtualstain.scoring import StainedFields
 from virtualstain.staining import forward, stain_array
 
 __all__ = ["StainTask", "TrainedStain", "network_arguments", "train"]
@@ -39,11 +41,11 @@ __all__ = ["StainTask", "TrainedStain", "network_arguments", "train"]
 
 @dataclass(frozen=True)
 class TrainedStain:
-    """What `train` leaves behind: the bundle, its score table, the predicted test fields and the loop's own result."""
+    """What `train` leaves behind: the bundle, its score table, the test fields to predict and the loop's own result."""
 
     bundle: Bundle
     scores: pd.DataFrame
-    scored: list[list[ScoredField]]
+    scored: StainedFields
     fit: FitResult
 
 
@@ -55,7 +57,7 @@ def train(
     facts: Facts,
     resume: bool = False,
     device: str = "auto",
-    extra: Callable[[list[list[ScoredField]]], Sequence[Metric]] | None = None,
+    extra: Callable[[Sequence[list[ScoredField]]], Sequence[Metric]] | None = None,
     golden: NDArray[Any] | None = None,
 ) -> TrainedStain:
     """Train, test on fields that neither training nor model choice saw, and write a bundle to ``out/bundle``.
@@ -90,15 +92,20 @@ def train(
         raise DataError(
             "the training split is empty: nothing to train on. Check the split column of the manifest."
         )
+    target = bundle_of_run(out, resume=resume)
+    refuse_device(recipe.training, device)
     refuse_misfits(splits, recipe)
     splits = {name: [item for item in fields if item.present.any()] for name, fields in splits.items()}
+    basis = {f"{k} fields": f"{len(v)}, sha256 {fields_digest(v)[:12]}" for k, v in splits.items()}
     training, reference = standardise(splits["train"], recipe)
     validation, _ = standardise(splits.get("validation", ()), recipe, reference=reference)
     test, _ = standardise(splits.get("test", ()), recipe, reference=reference)
     arguments = network_arguments(recipe, planes=int(training[0].inputs.shape[1]))
     offset = (0, 0)
     if recipe.registration:
-        training, offset = _registered(training, recipe, arguments, out / "registration", device=device)
+        training, offset = _registered(
+            training, recipe, arguments, out / "registration", basis=basis, device=device
+        )
         validation = [register(item, offset) for item in validation]
     chosen = []
     for i in range(recipe.members):
@@ -108,14 +115,14 @@ def train(
         folder = out / f"member-{i}" if recipe.members > 1 else out
         torch.manual_seed(seed)
         task = StainTask(build_network(**arguments), recipe, [*training, *own], validation)
-        chosen.append(fit(task, settings, folder, resume=resume, device=device))
+        chosen.append(fit(task, settings, folder, basis=basis, resume=resume, device=device))
     result, states = chosen[0], [r.best_state or r.last_state for r in chosen]
     if recipe.members > 1:
         shared = {k: arguments.pop(k) for k in ("in_channels", "out_channels")}
         arguments = {"name": "ensemble", "members": recipe.members, "member": arguments, **shared}
     logs = {f"training{f'-{i}' if i else ''}.jsonl": r.history_path for i, r in enumerate(chosen)}
     bundle, scores, scored = pack(
-        out / "bundle", recipe, arguments, joined_states(states) if recipe.members > 1 else states[0], reference,
+        target, recipe, arguments, joined_states(states) if recipe.members > 1 else states[0], reference,
         example=(test or validation or training)[0], golden=golden, test=test, facts=facts,
         steps=result.best_step or result.steps_done, minutes=sum(r.seconds for r in chosen) / 60, offset_px=offset,
         extra=extra, files=logs, overwrite=resume,
@@ -140,7 +147,13 @@ def network_arguments(recipe: Recipe, *, planes: int) -> dict[str, Any]:
 
 
 def _registered(
-    training: Sequence[StainField], recipe: Recipe, arguments: dict[str, Any], out: Path, *, device: str
+    training: Sequence[StainField],
+    recipe: Recipe,
+    arguments: dict[str, Any],
+    out: Path,
+    *,
+    basis: dict[str, str],
+    device: str,
 ) -> tuple[list[StainField], tuple[int, int]]:
     """Find each training pair's displacement with a short first training; give registered pairs and the median."""
     assert recipe.registration is not None
@@ -148,7 +161,7 @@ def _registered(
     torch.manual_seed(first.seed)
     displaced = [item for item in training if not item.aligned]
     task = StainTask(build_network(**arguments), recipe, displaced, ())
-    state = fit(task, first, out, resume=out.exists(), device=device).last_state
+    state = fit(task, first, out, basis=basis, resume=out.exists(), device=device).last_state
     network = task.network.cpu()
     network.load_state_dict(state)
     network.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,6 +56,7 @@ def train_encoder(
     from image2reg.embedding.recipe import EncoderRecipe
     from image2reg.embedding.training import train_encoder as run
     from image2reg.errors import DataError
+    from image2reg.models.devices import refuse_device
     from image2reg.nuclei.crops import Crops
 
     run_folder = out.parent / f"{out.name}-run"
@@ -66,22 +68,17 @@ def train_encoder(
             "or choose another --out."
         )
     recipe = load_config(EncoderRecipe, config or None, overrides=settings or ())
+    refuse_device(recipe.training, device)
     cut = Crops.read(crops).load()
     labels, n_unlabelled = cut.column(label) if label else None, 0
     if labels is not None and (known := labels != "").any():
         n_unlabelled = int((~known).sum())
         cut, labels = cut.rows(known), labels[known]
-    tables: dict[str, pd.DataFrame] = {}
     if labels is not None:
         refuse_untestable(labels, group_of(cut.metadata, group, cut.source), group=group, where=cut.source)
     if not resume:
         _clear(run_folder)
-    if labels is not None:
-        tried = [*known_levels(cut.metadata), group] if levels else [group]
-        tables = _scored(
-            cut, labels, recipe, run_folder, levels=list(dict.fromkeys(tried)), group=group, n_folds=folds,
-            ablation=ablation, device=device, silent=as_json,
-        )  # fmt: skip
+    # First the network that is kept: a run that cannot be resumed is refused before hours of cross-validation.
     made = run(
         cut,
         labels,
@@ -91,6 +88,13 @@ def train_encoder(
         device=device,
         progress=not as_json,
     )
+    tables: dict[str, pd.DataFrame] = {}
+    if labels is not None:
+        tried = [*known_levels(cut.metadata), group] if levels else [group]
+        tables = _scored(
+            cut, labels, recipe, run_folder, levels=list(dict.fromkeys(tried)), group=group, n_folds=folds,
+            ablation=ablation, device=device, silent=as_json,
+        )  # fmt: skip
     bundle = save_encoder(
         made, out, tables=tables, command=command_line("image2reg"), overwrite=overwrite,
         split=f"trained on all {len(cut)} nuclei; scores by {folds}-fold cross-validation, the group of each is named",
@@ -108,13 +112,12 @@ def train_encoder(
 
 def _clear(run_folder: Path) -> None:
     """Take away what an earlier run left, so that nothing of it is taken for this one's."""
-    import shutil
-
     from image2reg.locking import run_lock
 
     if run_folder.exists():
         with run_lock(run_folder):
-            shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)
+            for name in ("checkpoints", "folds"):
+                shutil.rmtree(run_folder / name, ignore_errors=True)
             for name in ("metrics.jsonl", "levels.json", "ablation.json"):
                 (run_folder / name).unlink(missing_ok=True)
 
@@ -145,19 +148,22 @@ def _scored(
         made_from = fingerprint(crops, labels, recipe, n_folds=n_folds)
         kept = {"levels": KeptRows(run_folder / "levels.json", made_from)}
         if ablation:
-            made_from = fingerprint(crops, labels, recipe, n_folds=n_folds, group=group)
-            kept["ablation"] = KeptRows(run_folder / "ablation.json", made_from)
+            grouped = fingerprint(crops, labels, recipe, n_folds=n_folds, group=group)
+            kept["ablation"] = KeptRows(run_folder / "ablation.json", grouped)
+        folds = run_folder / "folds" / made_from[:12]  # of this recipe and these crops only
+        for other in {*folds.parent.glob("*")} - {folds}:
+            shutil.rmtree(other, ignore_errors=True)
         try:
             with progress_bar("levels", silent=silent, unit="fold") as report:
                 tables["levels"] = score_levels(
                     crops, labels, recipe, levels=levels, n_folds=n_folds, device=device, kept=kept["levels"],
-                    report=report,
+                    out=folds / "levels", report=report,
                 )  # fmt: skip
             if ablation:
                 with progress_bar("ablation", silent=silent, unit="fold") as report:
                     tables["ablation"] = ablate(
                         crops, labels, recipe, group=group, n_folds=n_folds, device=device, kept=kept["ablation"],
-                        report=report,
+                        out=folds / "ablation", report=report,
                     )  # fmt: skip
         except (Interrupted, KeyboardInterrupt) as stop:
             number = stop.signal_number if isinstance(stop, Interrupted) else signal.SIGINT
@@ -167,6 +173,7 @@ def _scored(
                 f"Interrupted in the cross-validation; finished are {done}, kept in {run_folder}. "
                 "Continue with --resume.",
             ) from None
+        shutil.rmtree(folds.parent, ignore_errors=True)
     return tables
 
 

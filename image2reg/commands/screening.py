@@ -100,7 +100,9 @@ def _finish_shard(outcome: Outcome, shard: str, *, as_json: bool) -> None:
     text = f"shard {shard}: {counted(outcome.n_run, 'field')} run; {n_left} of {outcome.n_units} left to other shards"
     if not n_left:
         text += ". Run the same command without --shard to finish."
-    emit({"run": outcome.n_run, "left": n_left, "failed": n_failed}, text, as_json=as_json)
+    lines = [text, *(f"note: {note}" for note in outcome.notes)]
+    result = {"run": outcome.n_run, "left": n_left, "failed": n_failed, "notes": list(outcome.notes)}
+    emit(result, "\n".join(lines), as_json=as_json)
     if n_failed:
         raise typer.Exit(5)
 

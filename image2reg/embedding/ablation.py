@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from image2reg.embedding.crossvalidation import cross_validate
-from image2reg.embedding.levels import COLUMNS, fold_report, score_row, unscored_row
+from image2reg.embedding.levels import COLUMNS, fold_folder, fold_report, score_row, unscored_row
 from image2reg.embedding.recipe import VARIANTS
 from image2reg.errors import DataError
 from image2reg.nuclei.crops import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
+    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -80,6 +81,7 @@ def ablate(
     n_folds: int = 3,
     device: str = "cpu",
     kept: MutableMapping[str, dict[str, Any]] | None = None,
+    out: Path | None = None,
     report: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Score every variant of the input with one group kept whole.
@@ -88,7 +90,7 @@ def ablate(
     ----------
     crops, labels, recipe, group, n_folds, device
         As for `image2reg.embedding.cross_validate`; all rows train the recipe's network from scratch.
-    kept, report
+    kept, out, report
         As for `image2reg.embedding.score_levels`, by ``input``.
 
     Returns
@@ -115,15 +117,17 @@ def ablate(
         if title in kept:
             continue
         told = fold_report(report, number, len(tried), n_folds, title)
-        try:
-            part, named = crops, labels
-            if values is not None:
-                chosen = matched(values, labels, seed=recipe.training.seed)
-                part, named = crops.rows(chosen), labels[chosen]
-            found = cross_validate(
-                part, named, recipe, group=group, variant=variant, n_folds=n_folds, device=device, report=told
-            )
-            kept[title] = {"input": title} | score_row(found, group)
-        except DataError as error:
-            kept[title] = {"input": title} | unscored_row(error, group)
+        with fold_folder(out, title) as folder:
+            try:
+                part, named = crops, labels
+                if values is not None:
+                    chosen = matched(values, labels, seed=recipe.training.seed)
+                    part, named = crops.rows(chosen), labels[chosen]
+                found = cross_validate(
+                    part, named, recipe, group=group, variant=variant, n_folds=n_folds, device=device, out=folder,
+                    report=told,
+                )  # fmt: skip
+                kept[title] = {"input": title} | score_row(found, group)
+            except DataError as error:
+                kept[title] = {"input": title} | unscored_row(error, group)
     return pd.DataFrame([kept[title] for title, _, _ in tried], columns=["input", *COLUMNS])

@@ -11,6 +11,7 @@ from image2reg.embedding.scores import Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -29,6 +30,7 @@ def cross_validate(
     variant: Variant | None = None,
     n_folds: int = 3,
     device: str = "cpu",
+    out: Path | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Train on all groups but some, predict those, in turn.
@@ -46,6 +48,9 @@ def cross_validate(
     n_folds : int
         At most; fewer where the rarest label has fewer groups.
     device : str
+    out : Path, optional
+        Folder of the folds' trainings, each taken up again where an interruption left it; the caller removes it. A
+        temporary one when not given.
     report : callable, optional
         Given finished and total folds.
 
@@ -69,12 +74,15 @@ def cross_validate(
     classes = tuple(sorted(set(labels)))
     found = np.zeros((len(crops), len(classes)))
     for number, (train, test) in enumerate(folds, 1):
+        named: dict[str, Any] = {"variant": variant, "device": device}
+        if out is not None:
+            named |= {"out": out / f"fold-{number}", "resume": True}
         if recipe.objective == "classification":
-            model = train_encoder(crops.rows(train), labels[train], recipe, variant=variant, device=device)
+            model = train_encoder(crops.rows(train), labels[train], recipe, **named)
             found[test] = model.probabilities(crops.rows(test))
         else:
             seen = None if recipe.objective == "self_supervised" else labels[train]
-            model = train_encoder(crops.rows(train), seen, recipe, variant=variant, device=device)
+            model = train_encoder(crops.rows(train), seen, recipe, **named)
             embedded = model.embed(crops)
             found[test] = probe(embedded[train], labels[train], embedded[test])
         if report:

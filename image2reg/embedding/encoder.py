@@ -154,7 +154,7 @@ def save_encoder(
         inputs=(Port(axes="CYX", channels=recipe.channels, voxel_um=(None, y, x)),),
         outputs=(Port(axes="C", channels=tuple(f"Nuclei_Embedding_{i:03d}" for i in range(n_features))),),
         training=training_record(
-            recipe, command=command, steps=recipe.training.steps, minutes=encoder.seconds / 60, split=split
+            recipe, command=command, steps=encoder.steps, minutes=encoder.seconds / 60, split=split
         ),
         metrics=_metrics(tables["levels"]) if "levels" in tables else (),
         domain={
@@ -165,6 +165,8 @@ def save_encoder(
         licence=licence,
     )  # fmt: skip
     files: dict[str, Path | bytes] = {"config.yaml": dump_config(recipe).encode()}
+    if encoder.log:
+        files["training.jsonl"] = encoder.log
     with tempfile.TemporaryDirectory() as folder:
         for name, table in tables.items():
             files[f"{name}.csv"] = Path(folder) / f"{name}.csv"

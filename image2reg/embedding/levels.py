@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +11,11 @@ import numpy as np
 from image2reg.embedding.crossvalidation import cross_validate
 from image2reg.embedding.groups import known_levels
 from image2reg.errors import DataError
+from image2reg.provenance import json_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping, Sequence
+    from collections.abc import Callable, Iterator, MutableMapping, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from image2reg.embedding.scores import Predictions
     from image2reg.nuclei.crops import Crops
 
-__all__ = ["COLUMNS", "fold_report", "score_levels", "score_row", "unscored_row"]
+__all__ = ["COLUMNS", "fold_folder", "fold_report", "score_levels", "score_row", "unscored_row"]
 
 COLUMNS = (
     "group kept whole", "groups", "nuclei", "balanced accuracy", "low", "high", "AUC",
@@ -59,6 +63,15 @@ def fold_report(
     return told
 
 
+@contextlib.contextmanager
+def fold_folder(out: Path | None, row: str) -> Iterator[Path | None]:
+    """Give the folder of one row's trainings, under any name of the row; it goes when the row is finished."""
+    folder = None if out is None else out / json_sha256(row)[:12]
+    yield folder
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def score_levels(
     crops: Crops,
     labels: NDArray[Any],
@@ -68,6 +81,7 @@ def score_levels(
     n_folds: int = 3,
     device: str = "cpu",
     kept: MutableMapping[str, dict[str, Any]] | None = None,
+    out: Path | None = None,
     report: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Train and score by cross-validation once per level.
@@ -81,6 +95,8 @@ def score_levels(
         apart. Splitting by nucleus leaks wells and plates: it is there to be seen beside the others.
     kept : mapping, optional
         Finished rows by level: those in it are not made again, new ones are put into it.
+    out : Path, optional
+        Where the trainings of the row in work are kept, so that an interrupted one goes on; gone with the row's end.
     report : callable, optional
         Given finished and total folds, and which level and fold that is.
 
@@ -97,11 +113,19 @@ def score_levels(
         if level in kept:
             continue
         told = fold_report(report, number, len(levels), n_folds, level)
-        try:
-            predictions = cross_validate(
-                crops, labels, recipe, group=level, n_folds=n_folds, device=device, report=told
-            )
-            kept[level] = score_row(predictions, level)
-        except DataError as error:
-            kept[level] = unscored_row(error, level)
+        with fold_folder(out, level) as folder:
+            try:
+                predictions = cross_validate(
+                    crops,
+                    labels,
+                    recipe,
+                    group=level,
+                    n_folds=n_folds,
+                    device=device,
+                    out=folder,
+                    report=told,
+                )
+                kept[level] = score_row(predictions, level)
+            except DataError as error:
+                kept[level] = unscored_row(error, level)
     return pd.DataFrame([kept[level] for level in levels], columns=list(COLUMNS))

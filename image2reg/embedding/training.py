@@ -55,6 +55,10 @@ class TrainedEncoder:
         `Crops.digest` of the training crops, empty where unknown.
     seconds : float
         Training time.
+    steps : int
+        Steps that were taken; None where the network was trained elsewhere: those of the recipe.
+    log : bytes
+        Training log (``metrics.jsonl``), empty where unknown.
     """
 
     def __init__(
@@ -69,9 +73,12 @@ class TrainedEncoder:
         voxel_um: tuple[float | None, float | None] = (None, None),
         trained_on: str = "",
         seconds: float = 0.0,
+        steps: int | None = None,
+        log: bytes = b"",
     ) -> None:
         self.network, self.scale, self.recipe = network.eval(), scale, recipe
-        self.classes, self.seconds = tuple(classes), seconds
+        self.classes, self.seconds, self.log = tuple(classes), seconds, log
+        self.steps = recipe.training.steps if steps is None else steps
         self.crop_channels = tuple(crop_channels or recipe.channels)
         self.crop_px, self.voxel_um, self.trained_on = crop_px, voxel_um, trained_on
 
@@ -262,13 +269,14 @@ def train_encoder(
         "labels": f"{len(classes)}, sha256 {json_sha256(given.tolist())[:12]}",
     }
     if out is None:
-        result = fit_unkept(task, recipe.training, device=device, progress=progress)
+        result, log = fit_unkept(task, recipe.training, device=device, progress=progress), b""
     else:
         result = fit(task, recipe.training, out, basis=basis, resume=resume, device=device, progress=progress)
+        log = result.history_path.read_bytes()
     network.cpu().load_state_dict(result.last_state)
     return TrainedEncoder(
         network, scale, recipe, known, crop_channels=crops.channels, crop_px=crops.size_px, voxel_um=crops.voxel_um,
-        trained_on=digest, seconds=result.seconds,
+        trained_on=digest, seconds=result.seconds, steps=result.steps_done, log=log,
     )  # fmt: skip
 
 

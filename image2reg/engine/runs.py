@@ -36,12 +36,15 @@ class Outcome:
         Units of the plan; units that ran in this call.
     is_complete : bool
         Every unit of the whole plan has a result or has failed (other shards included).
+    notes : tuple of str
+        What its reader has to know of the plan, from who made it.
     """
 
     results: Results
     n_units: int
     n_run: int
     is_complete: bool
+    notes: tuple[str, ...] = ()
 
 
 def run_plan(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from image2reg.models.spec import Architecture, BundleSpec
 
-__all__ = ["CARD_FILE", "WEIGHTS_FILE", "Bundle", "load_bundle", "save_bundle"]
+__all__ = ["CARD_FILE", "WEIGHTS_FILE", "Bundle", "bundle_of_run", "load_bundle", "save_bundle"]
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
@@ -176,6 +176,22 @@ def load_bundle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Bundle:
     spec = read_spec(directory)
     check_files(directory, spec, max_bytes=max_bytes)
     return Bundle(directory, spec)
+
+
+def bundle_of_run(out: Path, *, resume: bool) -> Path:
+    """Give the folder a training run writes its bundle to; asked for before any work.
+
+    Raises
+    ------
+    DataError
+        `out` holds a run or a bundle, and `resume` is False.
+    """
+    held = [name for name in ("bundle", "checkpoints", "metrics.jsonl") if (out / name).exists()]
+    if held and not resume:
+        raise DataError(
+            f"{out}: holds a training run ({', '.join(held)}). Pass --resume to continue it, or choose another --out."
+        )
+    return out / "bundle"
 
 
 def save_bundle(

@@ -13,7 +13,7 @@ from image2reg.errors import ConfigurationError
 if TYPE_CHECKING:
     from image2reg.models.settings import TrainingSettings
 
-__all__ = ["accelerator_for"]
+__all__ = ["accelerator_for", "refuse_device"]
 
 
 def accelerator_for(settings: TrainingSettings, device: str) -> Accelerator:
@@ -34,6 +34,25 @@ def accelerator_for(settings: TrainingSettings, device: str) -> Accelerator:
     Raises
     ------
     ConfigurationError
+        As `refuse_device`.
+    """
+    on_cpu = refuse_device(settings, device)
+    if not PartialState._shared_state or not PartialState().use_distributed:
+        # accelerate keeps device and precision once per process and refuses a second run with others.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+    precision = "no" if settings.precision == "fp32" else settings.precision
+    if on_cpu and precision == "bf16" and not _computes_bfloat16():
+        precision = "no"
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, gradient_accumulation_steps=settings.accumulate)
+
+
+def refuse_device(settings: TrainingSettings, device: str) -> bool:
+    """Refuse a device that cannot be trained on, before data are prepared for it; say whether it is the CPU.
+
+    Raises
+    ------
+    ConfigurationError
         The device is unknown or absent, or cannot compute in the precision asked for.
     """
     if device not in {"auto", "cpu", "cuda"}:
@@ -44,14 +63,7 @@ def accelerator_for(settings: TrainingSettings, device: str) -> Accelerator:
     on_cpu = device == "cpu" or not has_gpu
     if on_cpu and settings.precision == "fp16":
         raise ConfigurationError("precision 'fp16' needs a GPU; on a CPU use 'fp32' or 'bf16'.")
-    if not PartialState._shared_state or not PartialState().use_distributed:
-        # accelerate keeps device and precision once per process and refuses a second run with others.
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
-    precision = "no" if settings.precision == "fp32" else settings.precision
-    if on_cpu and precision == "bf16" and not _computes_bfloat16():
-        precision = "no"
-    return Accelerator(cpu=on_cpu, mixed_precision=precision, gradient_accumulation_steps=settings.accumulate)
+    return on_cpu
 
 
 def _computes_bfloat16() -> bool:

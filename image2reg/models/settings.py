@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["TrainingSettings", "learning_rate_at"]
+__all__ = ["TrainingSettings", "free_settings", "learning_rate_at"]
 
 
 class TrainingSettings(BaseModel):
@@ -16,7 +16,8 @@ class TrainingSettings(BaseModel):
     Attributes
     ----------
     steps : int
-        Optimiser steps (each phase is stepped once in each).
+        Optimiser steps (each phase is stepped once in each). Under schedule "constant" a run may be resumed with more;
+        under "cosine" each rate depends on their number, and it may not.
     batch_size : int
         Examples per micro-batch; the task reads it, the loop does not.
     learning_rate : float
@@ -35,7 +36,7 @@ class TrainingSettings(BaseModel):
         Micro-batches per step.
     precision : "fp32", "bf16" or "fp16"
         Mixed precision of forward and backward; weights stay float32. "fp16" needs a GPU; "bf16" is float32 on a
-        processor that has no bfloat16.
+        processor that has no bfloat16; the log says what was computed.
     gradient_clip : float or None
         Largest gradient norm per phase.
     seed : int
@@ -81,6 +82,16 @@ class TrainingSettings(BaseModel):
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} must be below steps={self.steps}")
         return self
+
+
+def free_settings(settings: TrainingSettings) -> set[str]:
+    """Name what a continuation may change without another result at the steps both take: its end and what is written.
+
+    Under the cosine schedule the end decides every rate; the rate of a prolonged run would jump back up, and no single
+    command would give its weights.
+    """
+    free = {"patience", "max_minutes", "workers", "log_every", "checkpoint_every", "keep_checkpoints"}
+    return free | {"steps"} if settings.schedule == "constant" else free
 
 
 def learning_rate_at(settings: TrainingSettings, step: int) -> float:

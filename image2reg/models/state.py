@@ -30,14 +30,19 @@ class WeightAverage:
     """Exponential moving average of a module's weights (after Polyak and Juditsky 1992).
 
     The decay rises as ``min(decay, (1 + n) / (10 + n))`` over the first updates, so that the random start is
-    forgotten. Buffers (batch statistics, counters) are copied, not averaged.
+    forgotten. Buffers (batch statistics, counters) are copied, not averaged. Tied weights have one average.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._live = module.state_dict()
+        named = module.state_dict(keep_vars=True)
+        first = {
+            id(value): name for name, value in reversed(named.items())
+        }  # tied weights have several names
+        self._live = {name: value.detach() for name, value in named.items() if first[id(value)] == name}
         self._weights = [name for name, _ in module.named_parameters() if name in self._live]
-        self.tensors = {name: value.detach().clone() for name, value in self._live.items()}
+        copies = {name: value.clone() for name, value in self._live.items()}
+        self.tensors = {name: copies[first[id(value)]] for name, value in named.items()}
 
     @torch.no_grad()
     def update(self, n_updates: int) -> None:
@@ -45,16 +50,16 @@ class WeightAverage:
         weight = 1 - min(self.decay, (1 + n_updates) / (10 + n_updates))
         live = [self._live[name] for name in self._weights]
         torch._foreach_lerp_([self.tensors[name] for name in self._weights], live, weight)
-        for name in self.tensors.keys() - set(self._weights):
+        for name in self._live.keys() - set(self._weights):
             self.tensors[name].copy_(self._live[name])
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the module's weights and the average in place; a second call undoes it exactly."""
-        for name, average in self.tensors.items():
-            held = self._live[name].clone()
-            self._live[name].copy_(average)
-            average.copy_(held)
+        for name, live in self._live.items():
+            held = live.clone()
+            live.copy_(self.tensors[name])
+            self.tensors[name].copy_(held)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Stepper"]
 
+# In fp16 an overflow is routine: the step is left out and the scale of the losses halved. After so many in a row the
+# scale is far below anything that could overflow.
+MOST_SKIPPED = 50
+
 
 class Stepper:
     """Take training steps on a `TrainingState`."""
@@ -32,7 +36,10 @@ class Stepper:
         self, task: Task, settings: TrainingSettings, accelerator: Accelerator, state: TrainingState
     ) -> None:
         self._task, self._settings, self._accelerator, self._state = task, settings, accelerator, state
-        self._optimizers = {p: accelerator.prepare_optimizer(adam) for p, adam in state.optimizers.items()}
+        self._optimizers: dict[str, Any] = dict(state.optimizers)
+        if accelerator.scaler is not None:  # only scaled steps need accelerate's
+            self._optimizers = {p: accelerator.prepare_optimizer(o) for p, o in state.optimizers.items()}
+        self._skipped = dict.fromkeys(state.optimizers, 0)
 
     def take_step(self, indices: Sequence[int], batches: Sequence[Batch]) -> list[tuple[str, float]]:
         """Step each phase once on the step's micro-batches, then the average.
@@ -64,7 +71,7 @@ class Stepper:
             with self._only(phase):
                 terms = []
                 for index, batch in zip(indices, batches, strict=True):
-                    torch.manual_seed(integer_seed(self._settings.seed, "torch", step, phase, index))
+                    self._seed(integer_seed(self._settings.seed, "torch", step, phase, index))
                     with self._accelerator.accumulate(), self._accelerator.autocast():
                         losses = self._task.loss(phase, batch)
                     self._accelerator.backward(losses["loss"])
@@ -75,10 +82,28 @@ class Stepper:
                     group["lr"] = rate
                 optimizer.step()
                 optimizer.zero_grad()
+                self._refuse_skipping(step, phase, optimizer)
         if self._state.average:
             self._state.average.update(step)
         self._state.progress.step = step
         return logged
+
+    def _seed(self, seed: int) -> None:
+        if self._accelerator.device.type == "cpu":
+            # `torch.manual_seed` also describes the call stack each time, for devices that are not in use.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
+
+    def _refuse_skipping(self, step: int, phase: str, optimizer: Any) -> None:
+        """End a training in fp16 whose gradients are not finite however small the losses are scaled."""
+        skipped = self._accelerator.scaler is not None and optimizer.step_was_skipped
+        self._skipped[phase] = self._skipped[phase] + 1 if skipped else 0
+        if self._skipped[phase] >= MOST_SKIPPED:
+            raise self._error(
+                f"step {step}: the gradient of phase '{phase}' was not finite in any of the last {MOST_SKIPPED} steps, "
+                "its losses are"
+            )
 
     def _on_device(self, batch: Batch) -> Batch:
         device = self._accelerator.device

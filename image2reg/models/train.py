@@ -31,7 +31,7 @@ from image2reg.models.checkpoint import (
 )
 from image2reg.models.devices import accelerator_for
 from image2reg.models.history import History
-from image2reg.models.settings import TrainingSettings, learning_rate_at
+from image2reg.models.settings import TrainingSettings, free_settings, learning_rate_at
 from image2reg.models.state import TrainingState
 from image2reg.models.step import Stepper
 from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task, looks_of
@@ -42,10 +42,7 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
-__all__ = ["FREE", "FitResult", "Task", "TrainingSettings", "fit", "fit_unkept"]
-
-# What may differ between the first part of a run and its continuation: where it ends and what it writes.
-FREE = {"steps", "patience", "max_minutes", "workers", "log_every", "checkpoint_every", "keep_checkpoints"}
+__all__ = ["FitResult", "Task", "TrainingSettings", "fit", "fit_unkept"]
 
 
 def fit(
@@ -73,6 +70,7 @@ def fit(
         another basis.
     resume : bool
         Continue from the newest checkpoint; start afresh where there is none. The log is cut back to it.
+        `image2reg.models.settings.free_settings` may differ from the run's.
     device : "auto", "cpu" or "cuda"
     progress : bool
         A bar on stderr, when that is a terminal.
@@ -96,6 +94,8 @@ def fit(
 
     Notes
     -----
+    The log says on which device and in which precision the run is computed, and again from where that changes.
+
     Under ``torchrun`` each of n processes takes its share of ``n x accumulate`` micro-batches and
     gradients are averaged: n processes with ``accumulate=1`` take the steps of one with ``accumulate=n``.
     """
@@ -142,6 +142,10 @@ class _Run:
         self.state = TrainingState(task.phases, settings)
         self.stepper = Stepper(task, settings, accelerator, self.state)
         self.sums: dict[str, list[float]] = defaultdict(list)
+        # Not a setting: "bf16" is computed in float32 where the processor lacks it, and a run may change machines.
+        precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+        self.computed = {"device": accelerator.device.type, "precision": precision}
+        self.told: dict[str, str] | None = None
 
     def start(self, *, resume: bool) -> None:
         """Restore the newest checkpoint or begin; open the log."""
@@ -161,18 +165,22 @@ class _Run:
     def _restore(self, path: Path) -> int:
         stored, tensors = read_checkpoint(path)
         old, new = stored["settings"], self.settings.model_dump(mode="json")
-        old, new = old | stored.get("basis", self.basis), new | self.basis
-        changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in FREE and new[k] != old.get(k)]
+        # No basis: begun before the task had one.
+        old, new = old | (stored.get("basis") or self.basis), new | self.basis
+        free = free_settings(self.settings)
+        changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in free and new[k] != old.get(k)]
         if changed:
+            ends = " A run is prolonged under schedule=constant only." if new["steps"] != old["steps"] else ""
             raise ConfigurationError(
                 f"{path}: was trained with other settings ({', '.join(changed)}). "
-                f"Restore them, or choose another --out."
+                f"Restore them, or choose another --out.{ends}"
             )
         if other := _other_looks(stored.get("first_batch", self.first_batch), self.first_batch):
             raise ConfigurationError(
                 f"{path}: was trained on other data, or on data that were prepared in another way: the first batch "
                 f"differs in {other}. Give what the run began with, or choose another --out."
             )
+        self.told = stored.get("computed")
         self.state.restore(tensors, stored["progress"])
         if self.accelerator.scaler and stored["scaler"]:
             self.accelerator.scaler.load_state_dict(stored["scaler"])
@@ -192,6 +200,7 @@ class _Run:
             "scaler": scaler.state_dict() if scaler else None,
             "settings": self.settings.model_dump(mode="json"),
             "basis": self.basis,
+            "computed": self.told,
             "first_batch": self.first_batch,
             "torch": torch.__version__,
         }
@@ -275,6 +284,9 @@ class _Run:
                 bar.update()
 
     def _take_step(self, feed: BatchFeed, batches: list[Batch]) -> None:
+        if self.told != self.computed:  # first, and where a part of the run is computed in another way
+            self._log({"computed": self.computed})
+            self.told = self.computed
         try:
             terms = self.stepper.take_step(feed.indices, batches)
         except TrainingError as error:

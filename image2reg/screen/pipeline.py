@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -117,9 +118,9 @@ def run_screen(
         progress=progress,
     )
     if shard is not None:
-        plan = plan_shard(asked, out, shard, overwrite=overwrite)
+        plan, notes = plan_shard(asked, out, shard, overwrite=overwrite)
         work = partial(measure_field, root=asked.root(), settings=plan.settings, device=device)
-        return measure(plan, work)
+        return replace(measure(plan, work), notes=notes)
     opened = asked.open()
     if not isinstance(opened, Manifest):
         result = _judge(

@@ -83,8 +83,8 @@ class Asked:
         return self.data if self.data.is_dir() else self.data.parent
 
 
-def plan_shard(asked: Asked, out: Path, shard: Shard, *, overwrite: bool) -> Plan:
-    """Read a shard's part of the plan; who comes first makes it.
+def plan_shard(asked: Asked, out: Path, shard: Shard, *, overwrite: bool) -> tuple[Plan, tuple[str, ...]]:
+    """Read a shard's part of the plan; who comes first makes it, and gets the notes on what it was made from.
 
     A shard looks at its own images only, and needs memory for its own part.
 
@@ -99,10 +99,10 @@ def plan_shard(asked: Asked, out: Path, shard: Shard, *, overwrite: bool) -> Pla
     """
     made_from = asked.fingerprint()
     if plan := _own_part(out, made_from, shard, asked.root()):
-        return plan
+        return plan, ()
     with planning(out):
         if plan := _own_part(out, made_from, shard, asked.root()):  # another one made it meanwhile
-            return plan
+            return plan, ()
         opened = asked.open()
         if not isinstance(opened, Manifest):
             raise ConfigurationError(
@@ -110,7 +110,7 @@ def plan_shard(asked: Asked, out: Path, shard: Shard, *, overwrite: bool) -> Pla
             )
         keep_plan(out, plan_screen(asked, asked.fields(opened), out, made_from), overwrite=overwrite)
         if plan := kept_plan(out, made_from, shard):
-            return plan
+            return plan, opened.notes
     raise DataError(f"{out}: the plan written there cannot be read again. Check the disk.")
 
 

@@ -186,7 +186,7 @@ def plan_once(folder: Path, shard: str) -> dict[str, float]:
     control = 'Metadata_Perturbation == "OTP"'
     asked = Asked(folder / "images.parquet", control, None, settings, (), None, None, False, "cpu", "")
     before = time.process_time()
-    plan = plan_shard(asked, folder / "screen", Shard.parse(shard), overwrite=False)
+    plan, _ = plan_shard(asked, folder / "screen", Shard.parse(shard), overwrite=False)
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3
     return {
         "fields": len(plan.lines),

@@ -8,7 +8,7 @@ The bundle lands in ``OUT/bundle``; shipping it is copying that folder to ``virt
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -110,7 +110,7 @@ if __name__ == "__main__":
     data, facts = SETS[a.name]
     splits = data()
 
-    def nuclei(scored: list[list[ScoredField]]) -> list[Metric]:
+    def nuclei(scored: Sequence[list[ScoredField]]) -> list[Metric]:
         """Score what a segmenter finds in the nuclear stain of the test fields."""
         channel, diameter_px, intensity = NUCLEI[a.name]
         items = [item for row in scored for item in row if item.channel == channel]

@@ -179,11 +179,14 @@ def test_a_cross_validation_that_was_stopped_goes_on_where_it_was(
     assert resumed["levels"] == whole["levels"]
     assert resumed["ablation"] == whole["ablation"]
     assert len(pd.read_csv(tmp_path / "e" / "ablation.csv")) == 8
-    # other settings: nothing is taken over; a run that begins anew leaves nothing of the old one
-    again = json.loads(
-        run(*words, "--out", tmp_path / "e", "--resume", "--overwrite", "--set=training.steps=22")
-    )
+    # other settings: refused before any work, and nothing is taken over by a run that begins anew
+    other = [*words, "--out", tmp_path / "e", "--overwrite", "--set=training.steps=22"]
+    with pytest.raises(ConfigurationError, match="steps: 21 -> 22"):
+        run(*other, "--resume")
+    assert len(seen) == 7
+    again = json.loads(run(*other))
     assert len(seen) == 7 + 3
+    assert not list((tmp_path / "e-run").rglob("fold-*"))
     assert again["levels"] != whole["levels"]
     last = [*words[:-1], "--no-levels", "--set=n_features=12", "--out", tmp_path / "e", "--overwrite"]
     monkeypatch.setattr("sys.argv", ["/bin/image2reg", *map(str, last)])

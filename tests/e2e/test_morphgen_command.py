@@ -72,9 +72,10 @@ def test_one_seed_draws_the_same_nuclei_whatever_batch_and_shard(
     assert made["whole"].std() > 0
     together = np.concatenate([made["first"], made["second"]])
     np.testing.assert_allclose(together, made["whole"], atol=2e-3 * np.ptp(made["whole"]))
-    again = morphgen(*options, "--out", tmp_path / "whole")
-    assert again.code == 3
-    assert "exists" in again.err
+    for name, words in (("whole", ()), ("first", ("--shard", "1/2"))):  # before the model is looked for
+        again = morphgen(*options, "--model", "none", *words, "--out", tmp_path / name)
+        assert again.code == 3
+        assert "exists" in again.err
 
 
 def test_a_transposed_matrix_and_strange_signatures_are_refused(
@@ -323,16 +324,22 @@ def test_a_refused_training_leaves_nothing_and_no_run_goes_on_under_another_reci
     assert not (tmp_path / "vae").exists()
     assert morphgen(*words).code == 0
     assert "Pass --resume" in morphgen(*words).err
+    absent = ("train", "vae", "--data", tmp_path / "none.zarr", "--out", tmp_path / "v", *settings(TINY_VAE))
+    assert "device 'tpu' is unknown" in morphgen(*absent, "--device", "tpu").err  # known before any data
 
     before = (tmp_path / "vae" / "config.yaml").read_bytes()
-    for change, said in (("loss.kl=0.5", "loss.kl: 1e-07 -> 0.5"), ("training.learning_rate=0.5", "-> 0.5")):
+    for change, said in (
+        ("loss.kl=0.5", "loss.kl: 1e-07 -> 0.5"),
+        ("training.learning_rate=0.5", "-> 0.5"),
+        ("training.steps=4", "steps: 3 -> 4). Restore them"),
+    ):
         done = morphgen(*words, "--set", change, "--resume")
         assert done.code == 2
         assert said in done.err
         assert (tmp_path / "vae" / "config.yaml").read_bytes() == before
-    done = morphgen(*words, "--set", "training.steps=4", "--resume")
+    done = morphgen(*words, "--set", "training.patience=4", "--resume")
     assert done.code == 0, done.err
-    assert "steps: 4" in (tmp_path / "vae" / "config.yaml").read_text("utf-8")
+    assert "patience: 4" in (tmp_path / "vae" / "config.yaml").read_text("utf-8")
 
 
 def test_cells_that_are_real_score_as_real_and_a_table_says_so(

@@ -64,11 +64,13 @@ def test_a_folder_goes_on_without_a_truncated_image_and_says_what_it_left_out(pl
     assert "images/A05" in [failure[0] for failure in told["failures"]]
     assert told["notes"] == ["x.tif: left out, no channel asked for is in its name"]
     assert "note: x.tif: left out" in image2reg(*words, "--out", tmp_path / "b", code=5).stdout
+    shards = [image2reg(*words, "--out", tmp_path / "c", "--shard", f"{i}/9").stdout for i in (1, 2)]
+    assert ["note: x.tif: left out" in said for said in shards] == [True, False]  # who makes the plan says it
 
 
 def test_a_shard_says_what_is_left(plate, tmp_path):
     done = image2reg(*options(plate, tmp_path / "out"), "--shard", "1/7", "--json")
-    assert json.loads(done.stdout) == {"run": 3, "left": 18, "failed": 0}
+    assert json.loads(done.stdout) == {"run": 3, "left": 18, "failed": 0, "notes": []}
 
 
 def test_wrong_options_end_with_code_2(plate, tmp_path):

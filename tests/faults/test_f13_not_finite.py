@@ -8,6 +8,7 @@ from small_models import TwoPhases, same_tensors, small_settings
 
 from image2reg.errors import TrainingError
 from image2reg.models.checkpoint import list_checkpoints, read_checkpoint
+from image2reg.models.devices import accelerator_for
 from image2reg.models.train import fit
 
 
@@ -72,3 +73,28 @@ def test_training_stops_and_keeps_the_last_good_checkpoint(tmp_path, task, expec
 def test_before_the_first_checkpoint_the_message_says_so(tmp_path):
     with pytest.raises(TrainingError, match="Last good checkpoint: none yet"):
         fit(NaNInput(), small_settings(checkpoint_every=50), tmp_path, device="cpu", progress=False)
+
+
+class Overflowing(NaNGradient):
+    """As in fp16: the gradient is not finite in the first steps."""
+
+    until = 200
+
+    def loss(self, phase, batch):
+        return super().loss(phase, {**batch, "step": 8 if batch["step"] <= self.until else 0})
+
+
+def test_in_half_precision_a_gradient_that_is_never_finite_ends_the_training(tmp_path, monkeypatch):
+    def scaled(settings, device):
+        accelerator = accelerator_for(settings, device)
+        accelerator.scaler = torch.amp.GradScaler("cpu")
+        return accelerator
+
+    monkeypatch.setattr("image2reg.models.train.accelerator_for", scaled)
+    settings = small_settings(steps=60, ema_decay=None, gradient_clip=None, checkpoint_every=60)
+    with pytest.raises(
+        TrainingError, match=r"step 50: the gradient of phase 'generator' was not finite in any"
+    ):
+        fit(Overflowing(), settings, tmp_path / "never", device="cpu", progress=False)
+    monkeypatch.setattr(Overflowing, "until", 20)  # the scale falls, and training begins
+    assert fit(Overflowing(), settings, tmp_path / "soon", device="cpu", progress=False).steps_done == 60

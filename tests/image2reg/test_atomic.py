@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -87,6 +91,52 @@ def test_a_replaced_directory_is_never_missing(tmp_path):
     stop.set()
     watcher.join()
     assert not missing
+
+
+KILLED = """
+import os, signal, sys
+from image2reg import atomic
+with getattr(atomic, "atomic_" + sys.argv[1])(sys.argv[2]) as partial:
+    if sys.argv[1] == "file":
+        partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path, kind):
+    done = subprocess.run([sys.executable, "-c", KILLED, kind, str(tmp_path / "x")], check=False, timeout=60)
+    assert done.returncode == -9
+    (left,) = tmp_path.iterdir()
+    process = re.search(r"-(\d+)-", left.name)[1]
+    alive = left.name.replace(f"-{process}-", f"-{os.getppid()}-")
+    elsewhere = left.name.replace(atomic._processes(), "0123abcd")  # the same number on another machine
+    for name in (alive, elsewhere, ".x.partial", "x.partial-1-2"):
+        (tmp_path / name).touch()
+    atomic._looked_at.clear()
+    write("file", tmp_path / "y", "1")
+    assert {p.name for p in tmp_path.iterdir()} == {alive, elsewhere, ".x.partial", "x.partial-1-2", "y"}
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path, kind, way, name):
+    for text in ("1", "2"):
+        write(kind, tmp_path / name, text, overwrite=True)
+    assert read(kind, tmp_path / name) == "2"
+
+
+def test_a_directory_is_on_disk_with_all_its_folders_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        atomic, "_sync_directory", lambda path: synced.append((path.name, (tmp_path / "x").exists()))
+    )
+    write("directory", tmp_path / "x", "1")
+    (deep, made, parent) = synced
+    assert deep == ("deep", False)
+    assert made[0].startswith(".x.partial-")
+    assert not made[1]
+    assert parent == (tmp_path.name, True)
 
 
 def test_what_would_replace_an_input_is_refused(tmp_path):

@@ -81,6 +81,13 @@ def test_set_comes_after_the_file(tmp_path):
     assert load_config(Recipe, overrides=["name=a", "name=b=c"]).name == "b=c"
 
 
+def test_switches_words_and_usual_numbers_stay_what_they_are():
+    options = ["arguments={a: yes, b: '0123', c: '1:30', d: [on, 1], e: 0x1F, f: 1_000, g: 0.5, h: 0}"]
+    made = load_config(Recipe, overrides=[*options, "training.steps=5", "name='08'"])
+    expected = {"a": True, "b": "0123", "c": "1:30", "d": [True, 1], "e": 31, "f": 1000, "g": 0.5, "h": 0}
+    assert (made.arguments, made.training.steps, made.name) == (expected, 5, "08")
+
+
 def test_set_changes_one_place_of_an_alias(tmp_path):
     path = write(tmp_path, "arguments: {a: &x {v: 1}, b: *x}\n")
     assert load_config(Recipe, path, overrides=["arguments.a.v=2"]).arguments == {
@@ -128,6 +135,15 @@ def test_every_wrong_value_is_listed_with_its_place(tmp_path):
         ("arguments: {x: [1, -.inf]}\n", "arguments.x.1: -inf is not a finite number"),
         ("training: 3\n", "training: Input should be a valid dictionary"),
         ("name: 2020-01-01\n", "name: Input should be a valid string"),
+        ("training:\n  steps: 0123\n", "line 2: YAML reads 0123 as 83. Write the number as it is meant"),
+        ("training: {steps: 1:30}\n", "line 1: YAML reads 1:30 as 90"),
+        ("training: {learning_rate: 1:30.5}\n", "line 1: YAML reads 1:30.5 as 90.5"),
+        (
+            "training: {steps: yes}\n",
+            "training.steps: Input should be a number (seen True, as which YAML also reads yes",
+        ),
+        ("training: {betas: [0.5, off]}\n", "training.betas.1: Input should be a number (seen False"),
+        ("losses: [{name: l1, weight: true}]\n", "losses.0.weight: Input should be a number"),
     ],
 )
 def test_what_is_no_configuration_is_refused(tmp_path, text, expected):
@@ -143,6 +159,11 @@ def test_what_is_no_configuration_is_refused(tmp_path, text, expected):
         ("training.stepz=1", "training.stepz: unknown key. Did you mean 'steps'?"),
         ("training.steps=[", "--set training.steps: is no plain YAML"),
         ("training.steps=!!python/none x", "--set training.steps: is no plain YAML"),
+        ("training.steps=010", "--set training.steps: line 1: YAML reads 010 as 8."),
+        (
+            "training.steps=on",
+            "with --set training.steps=on: training.steps: Input should be a number (seen True",
+        ),
     ],
 )
 def test_wrong_options_are_refused(option, expected):

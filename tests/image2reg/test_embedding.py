@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,10 @@ from image2reg.embedding.levels import score_levels
 from image2reg.embedding.networks import build_encoder
 from image2reg.embedding.objectives import supervised_contrast, variance_invariance_covariance
 from image2reg.embedding.score_cam import explain_crops
-from image2reg.embedding.training import train_encoder
+from image2reg.embedding.training import EncoderTask, train_encoder
 from image2reg.embedding.wells import cross_validate_wells, mean_by_well
 from image2reg.errors import BundleError, ConfigurationError, DataError
+from image2reg.interruption import Interrupted
 from image2reg.models.settings import TrainingSettings
 from image2reg.tables import Profiles
 
@@ -304,6 +306,38 @@ def test_attention_finds_the_few_nuclei_that_the_mean_averages_away() -> None:
     profiles, labels = Profiles(frame), np.where(treated, "b", "a")[well]
     assert cross_validate_wells(profiles, labels, how="mean").auc() < 0.7
     assert cross_validate_wells(profiles, labels, how="attention").auc() > 0.85
+
+
+def test_a_fold_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crops, recipe = drawn_crops(48), small_recipe(6)
+    labels = treatment(crops)
+    whole = cross_validate(crops, labels, recipe, group="plate", n_folds=2)
+    batch, drawn = EncoderTask.batch, []
+
+    def interrupted(task, step, rng):
+        drawn.append(step)
+        if len(drawn) == 7 + 4:  # the look at the first batch counts: in the second fold
+            signal.raise_signal(signal.SIGINT)
+        return batch(task, step, rng)
+
+    monkeypatch.setattr(EncoderTask, "batch", interrupted)
+    with pytest.raises(Interrupted):
+        cross_validate(crops, labels, recipe, group="plate", n_folds=2, out=tmp_path / "folds")
+    drawn.clear()
+    monkeypatch.setattr(EncoderTask, "batch", lambda t, s, r: drawn.append(s) or batch(t, s, r))
+    parts = cross_validate(crops, labels, recipe, group="plate", n_folds=2, out=tmp_path / "folds")
+    assert [step for step in drawn if step] == [3, 4, 5, 6]
+    np.testing.assert_array_equal(parts.probabilities, whole.probabilities)
+
+
+def test_the_bundle_says_how_many_steps_were_taken(tmp_path: Path) -> None:
+    crops = drawn_crops(24)
+    recipe = small_recipe(500)
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"max_minutes": 1e-9})})
+    made = train_encoder(crops, treatment(crops), recipe, out=tmp_path / "run")
+    bundle = save_encoder(made, tmp_path / "bundle")
+    assert bundle.spec.training.steps == 1
+    assert b'"computed"' in bundle.file("training.jsonl").read_bytes()
 
 
 def test_an_encoder_is_not_trained_on_under_other_labels(tmp_path: Path) -> None:

@@ -200,6 +200,26 @@ def test_the_average_follows_its_formula():
     assert torch.equal(module.weight, raw)
 
 
+def test_tied_weights_have_one_average():
+    module = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    module[2].weight = module[0].weight
+    average = WeightAverage(module, decay=0.9)
+    first = module[0].weight.detach().clone()
+    with torch.no_grad():
+        module[0].weight.add_(1)
+    average.update(1)
+    raw, expected = first + 1, first + 9 / 11  # decay 2 / 11 at the first update
+    for _ in range(2):
+        average.swap()
+        torch.testing.assert_close(module[2].weight.detach(), expected)
+        for name in ("0.weight", "2.weight"):
+            torch.testing.assert_close(average.tensors[name], raw)
+        average.swap()
+        torch.testing.assert_close(module[0].weight.detach(), raw)
+        for name in ("0.weight", "2.weight"):
+            torch.testing.assert_close(average.tensors[name], expected)
+
+
 class Regression:
     """Plain least squares; the batch is the whole data set or a fixed part of it."""
 
@@ -320,6 +340,16 @@ def test_a_processor_without_bfloat16_computes_float32(tmp_path, monkeypatch):
     assert same_tensors(asked.last_state, run(TwoPhases(), tmp_path / "b", precision="fp32").last_state)
 
 
+def test_the_log_says_how_each_part_of_a_run_was_computed(tmp_path, monkeypatch):
+    options = {"precision": "bf16", "schedule": "constant", "warmup_steps": 1}
+    for steps, bfloat16 in ((3, True), (6, False), (9, False)):  # the second machine lacks bfloat16
+        monkeypatch.setattr("image2reg.models.devices._computes_bfloat16", lambda told=bfloat16: told)
+        result = run(TwoPhases(), tmp_path, steps=steps, resume=True, **options)
+    told = [(r["step"], r["computed"]) for r in read_history(result.history_path) if "computed" in r]
+    cpu = {"device": "cpu"}
+    assert told == [(0, {**cpu, "precision": "bf16"}), (3, {**cpu, "precision": "fp32"})]
+
+
 @pytest.mark.parametrize(
     ("processor", "computes"),
     [({"architecture": "x86_64", "avx512_bf16": True}, True), ({"architecture": "aarch64"}, True), ({}, True),
@@ -344,18 +374,38 @@ def test_other_settings_are_refused_on_resume(tmp_path):
         run(TwoPhases(), tmp_path, steps=4, learning_rate=0.1, seed=6, resume=True)
 
 
+def test_a_run_is_prolonged_only_where_its_rates_do_not_depend_on_its_end(tmp_path):
+    run(TwoPhases(), tmp_path / "cosine", steps=6)
+    for steps in (9, 5):
+        with pytest.raises(
+            ConfigurationError, match=rf"steps: 6 -> {steps}\).*prolonged under schedule=constant"
+        ):
+            run(TwoPhases(), tmp_path / "cosine", steps=steps, resume=True)
+    run(TwoPhases(), tmp_path / "constant", steps=6, schedule="constant")
+    parts = run(TwoPhases(), tmp_path / "constant", steps=9, schedule="constant", resume=True)
+    whole = run(TwoPhases(), tmp_path / "whole", steps=9, schedule="constant")
+    assert same_tensors(parts.last_state, whole.last_state)
+
+
 def test_another_basis_is_refused_on_resume(tmp_path):
-    run(TwoPhases(), tmp_path, steps=4, basis={"augment.noise": 0.1, "validation fields": "3"})
+    run(
+        TwoPhases(),
+        tmp_path,
+        steps=4,
+        schedule="constant",
+        basis={"augment.noise": 0.1, "validation fields": "3"},
+    )
     with pytest.raises(ConfigurationError, match=r"other settings \(validation fields: 3 -> 4\)"):
         run(
             TwoPhases(),
             tmp_path,
             steps=6,
+            schedule="constant",
             resume=True,
             basis={"augment.noise": 0.1, "validation fields": "4"},
         )
     same = {"augment.noise": 0.1, "validation fields": "3"}
-    assert run(TwoPhases(), tmp_path, steps=6, resume=True, basis=same).steps_done == 6
+    assert run(TwoPhases(), tmp_path, steps=6, schedule="constant", resume=True, basis=same).steps_done == 6
 
 
 def test_another_network_is_refused_on_resume(tmp_path):
@@ -381,15 +431,15 @@ def test_a_damaged_checkpoint_is_named(tmp_path, name):
 
 
 def test_a_number_of_a_checkpoint_that_changed_is_noticed(tmp_path):
-    run(TwoPhases(), tmp_path, steps=4)
+    run(TwoPhases(), tmp_path, steps=4, schedule="constant")
     file = newest(tmp_path) / "state.json"
     file.write_text(file.read_text().replace('"step": 4', '"step": 3'))
     with pytest.raises(BundleError, match=r"state\.json: damaged or changed: not what its own hash says"):
-        run(TwoPhases(), tmp_path, steps=6, resume=True)
+        run(TwoPhases(), tmp_path, steps=6, schedule="constant", resume=True)
     kept = json.loads(file.read_text().replace('"step": 3', '"step": 4'))
     del kept["sha256"], kept["basis"]  # as earlier versions wrote it
     file.write_text(json.dumps(kept))
-    assert run(TwoPhases(), tmp_path, steps=6, resume=True).steps_done == 6
+    assert run(TwoPhases(), tmp_path, steps=6, schedule="constant", resume=True).steps_done == 6
 
 
 @pytest.mark.parametrize(
@@ -490,12 +540,12 @@ def test_a_batch_may_hold_values_that_are_not_known(tmp_path, known):
                 "gene": torch.full((6,), np.nan),
             }
 
-    run(Gaps(), tmp_path, steps=4)
-    assert run(Gaps(), tmp_path, steps=6, resume=True).steps_done == 6
+    run(Gaps(), tmp_path, steps=4, schedule="constant")
+    assert run(Gaps(), tmp_path, steps=6, schedule="constant", resume=True).steps_done == 6
 
 
 def test_other_data_are_refused_on_resume(tmp_path):
-    run(Shifted(0.0), tmp_path, steps=4)
+    run(Shifted(0.0), tmp_path, steps=4, schedule="constant")
     for other, seen in (
         (
             Shifted(3.0),
@@ -504,5 +554,6 @@ def test_other_data_are_refused_on_resume(tmp_path):
         (Shifted(0.0, width=1), r"differs in the shape of 'y' \(\[6, 2\], now \[6, 1\]\)"),
     ):
         with pytest.raises(ConfigurationError, match=seen):
-            run(other, tmp_path, steps=6, resume=True)
-    assert run(Shifted(1e-5), tmp_path, steps=6, resume=True).steps_done == 6  # another processor's last bits
+            run(other, tmp_path, steps=6, schedule="constant", resume=True)
+    close = Shifted(1e-5)  # another processor's last bits
+    assert run(close, tmp_path, steps=6, schedule="constant", resume=True).steps_done == 6

@@ -85,7 +85,8 @@ def test_training_can_start_from_a_bundle_of_the_same_design_only(trained, tmp_p
 
 def test_a_run_goes_on_with_its_own_recipe_and_split_only(tmp_path) -> None:
     def run(steps: int, splits: dict, **changes: object) -> None:
-        settings = SHORT.model_copy(update={"steps": steps, "validate_every": 1, "checkpoint_every": 1})
+        every = {"validate_every": 1, "checkpoint_every": 1, "schedule": "constant"}
+        settings = SHORT.model_copy(update={"steps": steps, **every})
         recipe = RECIPE.model_copy(update={"training": settings, "patch": 64, **changes})
         train_segmenter(splits, recipe, tmp_path, facts=FACTS, device="cpu", resume=steps > 6)
 
@@ -99,6 +100,13 @@ def test_a_run_goes_on_with_its_own_recipe_and_split_only(tmp_path) -> None:
     with pytest.raises(ConfigurationError, match=r"other settings \(augment\.noise: 0\.03 -> 0\.05\)"):
         run(7, splits, augment=noisier)
     run(7, splits, summary="another line for the card")
+
+
+def test_a_folder_with_a_bundle_is_refused_before_any_step(tmp_path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(DataError, match=r"holds a training run \(bundle\)\. Pass --resume to continue it"):
+        train_segmenter({"train": [field(0)]}, RECIPE, tmp_path, facts=FACTS, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_nothing_to_train_on_is_refused(tmp_path) -> None:

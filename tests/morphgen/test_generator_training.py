@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_generators import FACTS, diffusion_recipe, small_crops, small_signatures, vae_recipe
 
-from image2reg.errors import DataError
+from image2reg.errors import ConfigurationError, DataError
 from image2reg.models.bundle import load_bundle
 from image2reg.tables.profiles import Profiles
 from morphgen.sample import MorphologyGenerator
@@ -60,6 +60,23 @@ def test_both_trainings_resume_bitwise(tmp_path) -> None:
 
     with pytest.raises(DataError, match="holds a training run"):
         train_diffusion(crops, None, vae, recipe, tmp_path / "d", facts=FACTS, device="cpu")
+
+
+def test_a_training_goes_on_with_its_own_crops_and_split_only(tmp_path) -> None:
+    crops = small_crops()
+    held, kept, other = crops.rows(np.arange(6)), crops.rows(np.arange(6, 24)), crops.rows(np.arange(6, 12))
+    vae = train_vae(kept, held, vae_recipe(), tmp_path / "vae", facts=FACTS, device="cpu")
+    recipe = diffusion_recipe("prior.members=0")
+    train_diffusion(kept, held, vae, recipe, tmp_path / "d", facts=FACTS, device="cpu")
+    # as many crops, and the same ones to train on: its first batch looks the same
+    said = r"other settings \(validation crops: 6, sha256 .* -> 6, sha256 "
+    with pytest.raises(ConfigurationError, match=said):
+        train_vae(kept, other, vae_recipe(), tmp_path / "vae", facts=FACTS, resume=True, device="cpu")
+    with pytest.raises(ConfigurationError, match=said):
+        train_diffusion(kept, other, vae, recipe, tmp_path / "d", facts=FACTS, resume=True, device="cpu")
+    moved = dataclasses.replace(kept, signatures=kept.signatures.with_values(kept.signatures.values[::-1]))
+    with pytest.raises(ConfigurationError, match="training crops: 18, sha256"):
+        train_diffusion(moved, held, vae, recipe, tmp_path / "d", facts=FACTS, resume=True, device="cpu")
 
 
 def test_signatures_without_crops_and_crops_without_a_signature_teach_nothing(tmp_path) -> None:

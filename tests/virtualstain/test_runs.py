@@ -132,24 +132,31 @@ def test_a_split_by_well_over_several_plates_is_kept(folder: Path) -> None:
 
 def test_a_run_is_resumed_with_what_it_began_with(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    train_from(folder, out, **CHANNELS, overrides=QUICK)
+    quick = [*QUICK, "training.schedule=constant"]
+    train_from(folder, out, **CHANNELS, overrides=quick)
     record = {name: (out / name).read_bytes() for name in ("config.yaml", "manifest.csv")}
     with pytest.raises(ConfigurationError, match=r"loss.mse: 0.0 -> 3.0.*--config .*config.yaml"):
-        train_from(folder, out, **CHANNELS, overrides=[*QUICK, "loss.mse=3"], resume=True)
+        train_from(folder, out, **CHANNELS, overrides=[*quick, "loss.mse=3"], resume=True)
     for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
         (folder / name).write_bytes((folder / name.replace("D01", "A01")).read_bytes())
     with pytest.raises(ConfigurationError, match="begun with other images or another split"):
-        train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
+        train_from(folder, out, **CHANNELS, overrides=quick, resume=True)
     assert {name: (out / name).read_bytes() for name in record} == record
     for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
         (folder / name).unlink()
-    longer = [o for o in QUICK if "steps=4" not in o or "warmup" in o]
-    assert (
-        train_from(
-            folder, out, **CHANNELS, overrides=[*longer, "training.steps=6"], resume=True
-        ).fit.steps_done
-        == 6
-    )
+    image = folder / "B01_s1_BF.tif"  # the same name, and so the same manifest
+    recorded = image.read_bytes()
+    tifffile.imwrite(image, np.flip(tifffile.imread(image), 1))
+    with pytest.raises(
+        ConfigurationError, match=r"other settings \(\w+ fields: \d+, sha256 .* -> \d+, sha256 "
+    ):
+        train_from(folder, out, **CHANNELS, overrides=quick, resume=True)
+    image.write_bytes(recorded)
+    longer = [*quick, "training.steps=6"]
+    assert train_from(folder, out, **CHANNELS, overrides=longer, resume=True).fit.steps_done == 6
+    falling = [*longer, "training.schedule=cosine", "training.steps=8"]
+    with pytest.raises(ConfigurationError, match=r"training.schedule: .*training.steps: 6 -> 8"):
+        train_from(folder, out, **CHANNELS, overrides=falling, resume=True)
 
 
 def test_what_ran_is_on_record_from_its_beginning(

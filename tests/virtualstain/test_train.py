@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from small_fields import DEEP, FLAT, make_field
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, read
 from image2reg.models.train import fit
+from virtualstain import scoring
 from virtualstain.bundling import Facts
 from virtualstain.fields import padding_mask, standardise
 from virtualstain.model import load
@@ -262,6 +265,27 @@ def test_any_input_ends_in_a_golden_sample(tmp_path: Path) -> None:
     empty_corner = replace(large, inputs=inputs, valid=inputs[0, 0] > 0)
     done = train({"train": of(1), "test": [empty_corner]}, quick, tmp_path / "corner", facts=FACTS)
     assert read(done.bundle.file("sample/input.ome.tif")).load().data.std() > 0
+
+
+def test_predicted_test_fields_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, most = [], []
+
+    def watched(*given: object) -> list:
+        made = stain_fields(*given)
+        held.extend(weakref.ref(item.prediction) for row in made for item in row)
+        gc.collect()
+        most.append(sum(ref() is not None for ref in held))
+        return made
+
+    stain_fields = scoring.stain_fields
+    monkeypatch.setattr(scoring, "stain_fields", watched)
+    quick = recipe(training={"steps": 2, "warmup_steps": 1})
+    done = train({"train": of(5), "test": 8 * of(5)}, quick, tmp_path / "run", facts=FACTS)
+    assert len(done.scored) == len(most) == 8
+    assert max(most) <= 3 * len(quick.targets)  # the one in work, the one before, the first of all
+    ranks = list(done.scored.ranks)
+    assert np.isfinite(ranks).all()
+    assert ranks == [scoring.mean_pearson(row) for row in done.scored]
 
 
 def test_fields_without_a_stain_teach_nothing_and_stop_nothing(tmp_path: Path) -> None:

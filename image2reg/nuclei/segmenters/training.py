@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from image2reg.config import dump_config, settings_by_name
 from image2reg.errors import ConfigurationError
-from image2reg.models.bundle import Bundle, save_bundle
+from image2reg.models.bundle import Bundle, bundle_of_run, save_bundle
 from image2reg.models.record import training_record
 from image2reg.models.rounding import restored, rounded
 from image2reg.models.spec import (
@@ -36,6 +35,7 @@ from image2reg.nuclei.segmenters.examples import Scaled
 from image2reg.nuclei.segmenters.network import KIND, NetworkSegmenter, load_network
 from image2reg.nuclei.segmenters.task import SegmenterTask
 from image2reg.nuclei.size import typical_diameter
+from image2reg.provenance import arrays_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,11 +104,12 @@ def train_segmenter(
     Raises
     ------
     DataError
-        Nothing to train on.
+        Nothing to train on; `out` holds a run or a bundle and `resume` is False.
     ConfigurationError
         The design needs a library that is not there, `recipe.start` is of another design, or the run to be resumed
         began with another recipe, other fields or another split.
     """
+    target = bundle_of_run(out, resume=resume)
     design = find_design(recipe.design.name)
     torch.manual_seed(recipe.training.seed)
     network = design.build(**recipe.design.arguments)
@@ -135,7 +136,7 @@ def train_segmenter(
         "sample/input.ome.tif": _tiff(sample),
         "sample/expected.ome.tif": _tiff(segmenter.foreground_map(sample)),
     }
-    bundle = save_bundle(out / "bundle", spec, state, files=files, overwrite=resume)
+    bundle = save_bundle(target, spec, state, files=files, overwrite=resume)
     return TrainedSegmenter(bundle, load_network(bundle, device=device), result)
 
 
@@ -143,12 +144,8 @@ def _basis(recipe: SegmenterRecipe, splits: Mapping[str, Sequence[NucleusField]]
     """Say what must stay when a run is resumed; also the split: the best weights were chosen on its validation."""
     basis = settings_by_name(recipe, without=("training", "name", "summary"))
     for name, fields in splits.items():
-        digest = hashlib.sha256()
-        for field in fields:
-            for array in (np.asarray(field.image), field.labels):
-                digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
-        basis[f"{name} fields"] = f"{len(fields)}, sha256 {digest.hexdigest()[:12]}"
+        digest = arrays_sha256(array for field in fields for array in (field.image, field.labels))
+        basis[f"{name} fields"] = f"{len(fields)}, sha256 {digest[:12]}"
     return basis
 
 
