@@ -13,7 +13,6 @@ _HOME = {
     "Outcome": "runs",
     "Plan": "plan",
     "Shard": "plan",
-    "earlier_lines": "kept",
     "keep_plan": "kept",
     "kept_plan": "kept",
     "make_plan": "plan",

@@ -19,7 +19,7 @@ from image2reg.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PLAN", "earlier_lines", "keep_plan", "kept_plan", "planning"]
+__all__ = ["PLAN", "keep_plan", "kept_plan", "planning"]
 
 PLAN = "plan.jsonl"
 # Shards of a cluster start together and pass one after the other. The first lists the images of a whole screen, which
@@ -66,16 +66,6 @@ def kept_plan(directory: Path, made_from: str, shard: Shard) -> Plan | None:
         if len(lines) == len(part):
             return Plan(lines=lines, first=part.start, **{name: header[name] for name in names})
     return None
-
-
-def earlier_lines(directory: Path, plan: Plan) -> Iterator[str]:
-    """Read the units of an earlier plan of the same work, as `Plan.lines` has them; none of one without results."""
-    path = directory / PLAN
-    if next((directory / UNITS).glob("*.json"), None) is None or not path.exists():
-        return
-    if same_work(_header(path), plan):
-        with path.open(encoding="utf-8") as handle:
-            yield from (line.rstrip("\n") for line in itertools.islice(handle, 1, None))
 
 
 def keep_plan(directory: Path, plan: Plan, *, overwrite: bool = False) -> None:

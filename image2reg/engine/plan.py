@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SEEN", "UNITS", "Plan", "Shard", "canonical", "make_plan"]
 
-SCHEMA_VERSION = 3  # of the plan, markers and parts
+SCHEMA_VERSION = 4  # of the plan, markers and parts
 UNITS, SEEN = "units", "seen"
 
 

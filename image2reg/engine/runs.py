@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from image2reg.engine.claim import claim_shard
-from image2reg.engine.journal import Journal, Results
+from image2reg.engine.journal import Journal
 from image2reg.engine.local import run_here, run_processes
 from image2reg.engine.plan import Plan, Shard
+from image2reg.engine.results import Results
 from image2reg.errors import ConfigurationError
 from image2reg.interruption import Interrupted, Interruption
 from image2reg.tables.cells import write_csv

@@ -104,9 +104,10 @@ def measure_field(
     Returns
     -------
     dict
-        ``nuclei``: the unit's metadata and `image2reg.nuclei.features.measure`'s columns, features as float32, one row
-        per nucleus. ``fields``: one row: metadata, ``Metadata_Flags`` (joined by ";"), ``Field_Count``,
-        ``Field_Light``, ``Field_SaturatedShare``, ``Field_Focus``.
+        ``nuclei``: `image2reg.nuclei.features.measure`'s columns, features as float32, one row per nucleus.
+        ``fields``: one row: ``Metadata_Flags`` (joined by ";"), ``Field_Count``, ``Field_Light``,
+        ``Field_SaturatedShare``, ``Field_Focus``. What was in the well is added when they are read
+        (`PlannedFields.said`).
     """
     import pandas as pd
 
@@ -118,19 +119,14 @@ def measure_field(
     table = measure(image, labels, ring_px=settings["ring_px"], texture_scales=settings["texture_scales"])
     features = [name for name in table if not name.startswith("Metadata_")]
     table = table.astype(dict.fromkeys(features, np.float32))
-    known = {name: np.full(len(table), value, dtype=object) for name, value in unit["metadata"].items()}
     field = {
-        **unit["metadata"],
         "Metadata_Flags": ";".join(quality["flags"]),
         "Field_Count": len(table),
         "Field_Light": quality["light"],
         "Field_SaturatedShare": quality["saturated_share"],
         "Field_Focus": quality["focus"],
     }
-    return {
-        "nuclei": pd.concat([pd.DataFrame(known, index=table.index), table], axis=1),
-        "fields": pd.DataFrame([field]),
-    }
+    return {"nuclei": table, "fields": pd.DataFrame([field])}
 
 
 def field_labels(image: Image, settings: Mapping[str, Any], device: str = "cpu") -> NDArray[np.int32]:

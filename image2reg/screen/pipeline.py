@@ -31,6 +31,7 @@ from image2reg.screen.result import HITS, ScreenResult
 from image2reg.screen.rules import RULES, call_by_rule
 from image2reg.screen.settings import ScreenSettings
 from image2reg.screen.wells import SCORES, one_row_per_well, pick_readouts, score_wells, well_table
+from image2reg.tables.fields import IDENTITY
 from image2reg.tables.manifest import Manifest
 from image2reg.wording import counted
 
@@ -137,7 +138,8 @@ def run_screen(
         result = _from_images(outcome, fields, control, positive, settings, sets)
         result.notes, result.usual_px = [*opened.notes, *result.notes], plan.settings["usual_px"]
         result.exhibits = make_exhibits(outcome, fields, result.hits, result.wells, settings.call)
-        outcome.results.write("nuclei", out / "nuclei.parquet", range(len(fields)), overwrite=True)
+        every = range(len(fields))
+        outcome.results.write("nuclei", out / "nuclei.parquet", every, said=fields.said, overwrite=True)
         result.seconds = seconds if outcome.n_run else 0.0
     result.write(out)
     write_run(out, record)
@@ -157,16 +159,17 @@ def _from_images(
     failures = [(f.unit, f.kind, f.error) for f in outcome.results.failed.values()]
     if len(failures) == len(planned):
         raise DataError(f"all {len(planned)} fields failed; the first: {failures[0][2]}")
-    fields = _filled(outcome.results.read("fields", range(len(planned))))
+    fields = _filled(outcome.results.read("fields", range(len(planned)), said=planned.said))
     fields = without_nuclei(fields, select_rows(fields, control))
     tables = []
     # Plate by plate: a plate's nuclei fit in memory, those of a genome do not.
     plates = dict(iter(fields.groupby(PLATE, sort=False)))
     number, names = planned.metadata[PLATE].factorize()
+    place = planned.said.select([name for name in IDENTITY if name in planned.metadata])
     of_plate = np.split(np.arange(len(planned)), np.flatnonzero(np.diff(number)) + 1)
     for plate, positions in zip(names, of_plate, strict=True):
         if plate in plates:
-            own = outcome.results.read("nuclei", positions.tolist())
+            own = outcome.results.read("nuclei", positions.tolist(), said=place)
             tables.append(
                 well_table(
                     own, plates[plate], keep_out=settings.call.keep_out, min_nuclei=settings.call.min_nuclei

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    import pyarrow as pa
 
     from image2reg.tables.manifest import Manifest
 
@@ -68,8 +70,25 @@ class PlannedFields:
         """Count the fields."""
         return len(self.names)
 
+    @cached_property
+    def said(self) -> pa.Table:
+        """`metadata` as dictionaries of text, null for nothing: what is put before what was measured.
+
+        It is no part of a unit: what was in a well may be corrected without measuring anything again.
+        """
+        import pandas as pd
+        import pyarrow as pa
+
+        columns = {}
+        for name in self.metadata:
+            codes, values = pd.factorize(self.metadata[name].replace("", None))
+            columns[name] = pa.DictionaryArray.from_arrays(
+                pa.array(codes, pa.int32(), mask=codes < 0), pa.array(values, pa.string())
+            )
+        return pa.table(columns)
+
     def unit(self, position: int) -> dict[str, Any]:
-        """Describe a field as JSON values: name, metadata that are not empty, images by channel, what is lacking."""
+        """Describe a field as JSON values: name, images by channel, what is lacking."""
         return next(self._units(range(position, position + 1)))
 
     def units(self) -> Iterator[dict[str, Any]]:
@@ -80,7 +99,6 @@ class PlannedFields:
             yield unit
 
     def _units(self, positions: range) -> Iterator[dict[str, Any]]:
-        metadata = [(name, self.metadata[name].to_numpy()) for name in self.metadata]
         paths, sources, hashes = (self.images[name] for name in ("path", "source_channel", "sha256"))
         voxels = [self.images[name] for name in _VOXELS]
         for at in positions:
@@ -98,11 +116,7 @@ class PlannedFields:
                     ],
                     "sha256": hashes[row],
                 }
-            unit = {
-                "name": self.names[at],
-                "metadata": {name: values[at] for name, values in metadata if values[at]},
-                "images": images,
-            }
+            unit = {"name": self.names[at], "images": images}
             if at in self.lacking:
                 unit["lacking"] = self.lacking[at]
             yield unit

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from image2reg.engine import Plan, Shard, earlier_lines, keep_plan, kept_plan, make_plan, planning
+from image2reg.engine import Plan, Shard, keep_plan, kept_plan, make_plan, planning
 from image2reg.engine.carry_over import changed_inputs
 from image2reg.engine.plan import SEEN
 from image2reg.errors import ConfigurationError, DataError
@@ -141,8 +140,6 @@ def plan_screen(asked: Asked, fields: PlannedFields, out: Path, made_from: str) 
 
     Raises
     ------
-    DataError
-        Most fields that lie in `out` have the same images and other metadata.
     ResourceError
         `out` cannot be written.
     """
@@ -154,25 +151,4 @@ def plan_screen(asked: Asked, fields: PlannedFields, out: Path, made_from: str) 
         "version": asked.version,
     }
     measured_by["usual_px"] = usual_diameter(fields, out, measured_by, asked.control, device=asked.device)
-    plan = make_plan("image2reg screen: nuclei of fields", fields.units(), measured_by, made_from=made_from)
-    _refuse_other_words(out, plan)
-    return plan
-
-
-def _refuse_other_words(out: Path, plan: Plan) -> None:
-    """Refuse to measure most fields again because other things are said of the same images, as a new layout does."""
-    n_fields = n_other = 0
-    for before, line in zip(earlier_lines(out, plan), plan.lines, strict=False):
-        n_fields += 1
-        if before == line:
-            continue
-        old, new = json.loads(before), json.loads(line)
-        if (old["name"], old["images"]) != (new["name"], new["images"]):
-            return
-        n_other += old["metadata"] != new["metadata"]
-    if n_fields == len(plan) and n_other > n_fields / 2:
-        raise DataError(
-            f"{out}: what is said of {n_other} of its {n_fields} fields changed (layout or manifest), the images did "
-            "not, and all of them would be measured again. Finish the screen as it was, if it is not; then --data "
-            f"{out / 'wells.csv'} --layout LAYOUT --out ANOTHER judges its wells in seconds. Or choose another --out."
-        )
+    return make_plan("image2reg screen: nuclei of fields", fields.units(), measured_by, made_from=made_from)

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from engine_work import kill_at_random, nothing, poison, squares
@@ -65,6 +66,27 @@ def test_units_are_read_in_any_order_and_selection(tmp_path, n_workers):
         single = [results.read("rows", [position]) for position in positions]
         expected = pd.concat([results.read("rows", []), *single], ignore_index=True)
         pd.testing.assert_frame_equal(results.read("rows", positions), expected, check_dtype=bool(single))
+
+
+def test_what_is_said_of_units_is_put_before_their_rows(tmp_path):
+    outcome = run_plan(plan_of(), squares, tmp_path)
+    words = [None if i % 3 == 0 else f"w{i % 3}" for i in range(40)]
+    said = {
+        "Metadata_Said": words,
+        "Metadata_Unit": ["never"] * 40,
+    }  # the rows have a Metadata_Unit of their own
+    said = pa.table({name: pa.array(values).dictionary_encode() for name, values in said.items()})
+    for positions in (range(40), [7, 3, 3], []):
+        bare, rows = (
+            outcome.results.read("rows", positions),
+            outcome.results.read("rows", positions, said=said),
+        )
+        pd.testing.assert_frame_equal(rows.drop(columns="Metadata_Said"), bare)
+        assert rows.columns[0] == "Metadata_Said"
+        assert list(rows["Metadata_Said"]) == [words[int(name[1:])] for name in rows["Metadata_Unit"]]
+    outcome.results.write("rows", tmp_path / "rows.parquet", range(40), said=said)
+    expected = outcome.results.read("rows", range(40), said=said)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "rows.parquet"), expected)
 
 
 def test_schemas_of_parts_are_read_once_however_often_the_table_is(tmp_path, monkeypatch):

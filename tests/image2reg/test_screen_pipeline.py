@@ -88,25 +88,26 @@ def test_the_report_shows_plates_curves_and_crops(finished, tmp_path):
     assert text.count("<svg") == 3 + 3
 
 
-def test_a_new_layout_does_not_throw_measured_fields_away(finished, plate, tmp_path):
-    copy, out = tmp_path / "plate", tmp_path / "out"
-    shutil.copytree(plate, copy)
-    shutil.copytree(finished[0], out)
-    frame = pd.read_csv(copy / "manifest.csv", dtype=str)
-    frame.assign(Metadata_Gene="g").to_csv(copy / "manifest.csv", index=False)
-    before = sorted((out / "units").glob("*.json"))
-    for shard in (None, Shard(1, 2)):
-        with pytest.raises(
-            DataError, match=r"what is said of 21 of its 21 fields changed.*--data .*wells.csv --layout"
-        ):
-            run(copy, out, overwrite=True, shard=shard)
-    assert sorted((out / "units").glob("*.json")) == before
-    one = frame["Metadata_Well"].eq("A04")
-    frame.assign(Metadata_Perturbation=frame["Metadata_Perturbation"].mask(one, "other")).to_csv(
-        copy / "manifest.csv", index=False
+def test_what_is_said_of_wells_may_be_corrected_without_measuring_again(finished, plate, tmp_path):
+    copy, out = (
+        Path(shutil.copytree(plate, tmp_path / "plate")),
+        Path(shutil.copytree(finished[0], tmp_path / "out")),
     )
+    frame = pd.read_csv(copy / "manifest.csv", dtype=str)
+    other = frame["Metadata_Perturbation"].mask(frame["Metadata_Well"].eq("A04"), "other")
+    frame.assign(Metadata_Gene="g", Metadata_Perturbation=other).to_csv(copy / "manifest.csv", index=False)
+    assert run(copy, out, shard=Shard(1, 2), overwrite=True).n_run == 0
     result = run(copy, out, overwrite=True)
-    assert result.wells.set_index("Metadata_Well").loc["A04", "Metadata_Perturbation"] == "other"
+    assert result.seconds == 0.0
+    wells, before = (table.set_index("Metadata_Well") for table in (result.wells, finished[1].wells))
+    assert wells.loc["A04", "Metadata_Perturbation"] == "other"
+    assert wells["Metadata_Gene"].eq("g").all()
+    pd.testing.assert_series_equal(wells["Nuclei_AreaShape_Area"], before["Nuclei_AreaShape_Area"])
+    nuclei = pd.read_parquet(out / "nuclei.parquet")
+    assert nuclei.groupby("Metadata_Well")["Metadata_Perturbation"].first()["A04"] == "other"
+    fresh = run(copy, tmp_path / "fresh")
+    assert (out / "nuclei.parquet").read_bytes() == (tmp_path / "fresh" / "nuclei.parquet").read_bytes()
+    pd.testing.assert_frame_equal(result.hits, fresh.hits)
 
 
 def test_time_points_taken_together_are_noted(tmp_path):

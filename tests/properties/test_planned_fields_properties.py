@@ -42,12 +42,15 @@ def test_columns_hold_the_fields_of_the_manifest_in_the_order_of_plates_wells_an
     units = list(planned.units())
     assert [planned.unit(i) for i in range(len(planned))] == units
     assert json.loads(json.dumps(units)) == units
+    said = dict(zip(planned.names, planned.metadata.to_dict("records"), strict=True))
+    told = pd.DataFrame(planned.said.to_pylist(), columns=planned.metadata.columns).fillna("")
+    pd.testing.assert_frame_equal(told, planned.metadata, check_dtype=False)
     plates = [plate or "screen" for plate in dict.fromkeys(manifest.frame["Metadata_Plate"])]
 
     def key(unit):
         return (
-            plates.index(unit["metadata"]["Metadata_Plate"]),
-            parse_well(unit["metadata"]["Metadata_Well"]),
+            plates.index(said[unit["name"]]["Metadata_Plate"]),
+            parse_well(said[unit["name"]]["Metadata_Well"]),
             unit["name"],
         )
 
@@ -64,10 +67,11 @@ def test_columns_hold_the_fields_of_the_manifest_in_the_order_of_plates_wells_an
             assert (image["channel"], image["pages"]) == (source.source_channel, source.n_channels)
             assert tuple(image["voxel_um"]) == source.voxel_um
             assert (
-                unit["metadata"].get("Metadata_Perturbation", "") == field.metadata["Metadata_Perturbation"]
+                said[unit["name"]].get("Metadata_Perturbation", "") == field.metadata["Metadata_Perturbation"]
             )
     for unit in units:
-        others = [u for u in units if u["metadata"]["Metadata_Plate"] == unit["metadata"]["Metadata_Plate"]]
+        plate = said[unit["name"]]["Metadata_Plate"]
+        others = [u for u in units if said[u["name"]]["Metadata_Plate"] == plate]
         expected = {"DNA"}.union(*(u["images"] for u in others)) - set(unit["images"])
         if any("DNA" in u["images"] for u in units):
             assert set(unit.get("lacking", ())) == expected
