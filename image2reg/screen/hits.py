@@ -14,15 +14,18 @@ from image2reg.screen.permutations import by_code, control_p_values, plate_p_val
 from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, distinct_names, parse_well
 from image2reg.screen.quality import ssmd
 from image2reg.screen.significance import benjamini_hochberg
+from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-__all__ = ["NULLS", "call_hits", "called_wells", "group_wells", "out_of_reach"]
+__all__ = ["NULLS", "call_hits", "called_wells", "controls_apart", "group_wells", "out_of_reach"]
 
 NULLS = ("controls", "plates")
+# From so many perturbations on it is odd that most do something; fewer may have been chosen because they do.
+_LIBRARY = 20
 
 
 def call_hits(
@@ -253,4 +256,37 @@ def out_of_reach(hits: pd.DataFrame, fdr: float) -> str:
         f"of {len(tested)} tests would have to reach it before one is called. Add control wells or replicates, test "
         "fewer readouts (--readout), or, if most wells do nothing, compare with whole plates "
         "(--set call.null=plates)."
+    )
+
+
+def controls_apart(wells: pd.DataFrame, hits: pd.DataFrame) -> str:
+    """Say it when most of many perturbations are hits and control wells share no column, or no row, with samples.
+
+    What the place of such controls does to them cannot be told from what all samples do.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        ``Metadata_Plate``, ``Metadata_Well``, ``Metadata_Control``.
+    hits : DataFrame
+        Of `call_hits`.
+    """
+    tested = hits[~hits["is_control"]]
+    n_hits, n_tested = tested.loc[tested["hit"], "name"].nunique(), tested["name"].nunique()
+    if n_tested < _LIBRARY or 2 * n_hits <= n_tested:
+        return ""
+    apart = []
+    for plate, own in wells.groupby(PLATE, sort=False):
+        places = np.array([parse_well(well) for well in own[WELL]])
+        kinds = own[CONTROL].to_numpy(object)
+        shared = [set(line[kinds == NEGATIVE]) & set(line[kinds == ""]) for line in places.T]
+        if (kinds == "").any() and not all(shared):
+            apart.append(str(plate))
+    if not apart:
+        return ""
+    return (
+        f"{n_hits} of {counted(n_tested, 'perturbation')} are hits, and the negative controls of "
+        f"{counted(len(apart), 'plate')} ({', '.join(apart[:5])}) lie in columns or rows without samples: what that "
+        "place does to them counts as an effect of every sample. Look at the heat maps; where most wells should do "
+        "nothing, compare with whole plates (--set call.null=plates)"
     )

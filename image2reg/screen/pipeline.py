@@ -20,7 +20,7 @@ from image2reg.screen.exhibits import make_exhibits
 from image2reg.screen.failed_wells import with_failed_wells
 from image2reg.screen.fields import measure_field, without_nuclei
 from image2reg.screen.gene_level import gene_scores
-from image2reg.screen.hits import call_hits, called_wells, out_of_reach
+from image2reg.screen.hits import call_hits, called_wells, controls_apart, out_of_reach
 from image2reg.screen.look_ahead import groups, refuse_no_genes, without_name
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.planning import Asked, plan_screen, plan_shard
@@ -238,4 +238,6 @@ def _judge(
         result.notes.append(bare)
     if beyond := out_of_reach(hits, call.fdr):
         result.notes.append(f"nothing could be called: {beyond}")
+    if call.null == "controls" and (place := controls_apart(wells, hits)):
+        result.notes.append(place)
     return result

@@ -10,7 +10,7 @@ import pytest
 
 from image2reg.screen import call_hits, gene_scores
 from image2reg.screen.curves import fit_curves
-from image2reg.screen.hits import called_wells, out_of_reach
+from image2reg.screen.hits import called_wells, controls_apart, out_of_reach
 from image2reg.screen.permutations import control_p_values
 from image2reg.screen.plates import well_name
 
@@ -151,3 +151,28 @@ def test_a_series_on_plates_of_different_gain_is_one_curve():
     assert both.fit.r2 > 0.9
     logs = pd.concat([one, other.assign(x=one["x"] - 500)])  # what may be negative is shifted
     assert fit_curves(logs, ["x"], [PERTURBATION, DOSE], DOSE)[0].fit.r2 > 0.9
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_most_samples_called_against_controls_in_one_column_is_said(spread):
+    """Synthetic: no compound does anything, each column is 2 higher than the one before."""
+    rng = np.random.default_rng(0)
+    places = [(row, column) for column in range(12) for row in range(8)]
+    control = np.array([(row == column % 8) if spread else column == 0 for row, column in places])
+    score = np.array([2.0 * column for _, column in places]) + rng.normal(size=96)
+    score -= np.median(score[control])
+    wells = pd.DataFrame(
+        {
+            "Metadata_Plate": "p",
+            "Metadata_Well": [well_name(*place) for place in places],
+            PERTURBATION: np.where(control, "DMSO", [f"c{row} {column % 3}" for row, column in places]),
+            "Metadata_Control": np.where(control, "negative", ""),
+            "z": score,
+        }
+    )
+    said = controls_apart(wells, call_hits(wells, ["z"], [PERTURBATION], min_effect=3.0))
+    assert (
+        said == ""
+        if spread
+        else said.startswith("24 of 24 perturbations are hits, and the negative controls of 1 plate (p)")
+    )
