@@ -13,6 +13,7 @@ _HOME = {
     "Outcome": "runs",
     "Plan": "plan",
     "Shard": "plan",
+    "finished_elsewhere": "kept",
     "keep_plan": "kept",
     "kept_plan": "kept",
     "make_plan": "plan",

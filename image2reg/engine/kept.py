@@ -19,7 +19,7 @@ from image2reg.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PLAN", "keep_plan", "kept_plan", "planning"]
+__all__ = ["PLAN", "finished_elsewhere", "keep_plan", "kept_plan", "planning"]
 
 PLAN = "plan.jsonl"
 # Shards of a cluster start together and pass one after the other. The first lists the images of a whole screen, which
@@ -66,6 +66,22 @@ def kept_plan(directory: Path, made_from: str, shard: Shard) -> Plan | None:
         if len(lines) == len(part):
             return Plan(lines=lines, first=part.start, **{name: header[name] for name in names})
     return None
+
+
+def finished_elsewhere(directory: Path, plan: Plan) -> list[str]:
+    """Names of units that are finished in a folder, of a plan of the same work, and that this plan lacks."""
+    path = directory / PLAN
+    if not path.exists() or not same_work(before := _header(path), plan) or before["sha256"] == plan.sha256:
+        return []
+    markers = (read_marker(marker) for marker in (directory / UNITS).glob("*.json"))
+    finished = set().union(
+        *(said.get("units", ()) for said in markers if said.get("plan") == before["sha256"])
+    )
+    mine = {json.loads(line)["name"] for line in plan.lines}
+    with path.open(encoding="utf-8") as handle:
+        lines = itertools.islice(handle, 1, before["n_units"] + 1)
+        names = (json.loads(line)["name"] for position, line in enumerate(lines) if position in finished)
+        return [name for name in names if name not in mine]
 
 
 def keep_plan(directory: Path, plan: Plan, *, overwrite: bool = False) -> None:

@@ -89,7 +89,8 @@ def run_plan(
     DataError
         Another plan's results lie in `directory`, or inputs of finished units changed (``seen`` of `make_plan`).
     ResourceError
-        Another process runs the same shard, or a shard of the plan that `overwrite` would remove; or the disk refused.
+        Another process runs the same shard, one that has units of it, or one whose plan `overwrite` would remove; or
+        the disk refused.
     Interrupted
         Ctrl-C or SIGTERM: what was finished is kept; the same call goes on from there.
     """

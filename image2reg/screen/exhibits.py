@@ -53,7 +53,7 @@ def make_exhibits(
             continue
         readout = str(hit["score"]).partition("_")[2]
         try:
-            shown.append(_exhibit(outcome, planned, str(hit["name"]), readout, well, beside))
+            shown.append(_exhibit(outcome, planned, settings, str(hit["name"]), readout, well, beside))
         except ProjectError:
             continue
     return shown
@@ -70,6 +70,7 @@ def _typical(rows: pd.DataFrame, score: str) -> pd.Series | None:
 def _exhibit(
     outcome: Outcome,
     planned: PlannedFields,
+    settings: CallSettings,
     name: str,
     readout: str,
     well: pd.Series,
@@ -78,7 +79,7 @@ def _exhibit(
     size, parts = 0, []
     for row in (well, control):
         is_here = (planned.metadata[PLATE] == row[PLATE]) & (planned.metadata[WELL] == row[WELL])
-        fields = np.flatnonzero(is_here).tolist()
+        fields = [i for i in np.flatnonzero(is_here).tolist() if _counts(outcome, i, settings)]
         tables = [outcome.results.read("nuclei", [i]).assign(_unit=i) for i in fields]
         field = max(tables, key=len)
         size = size or crop_size(field)
@@ -88,3 +89,9 @@ def _exhibit(
     (crops, channels), (beside, _) = parts
     here, there = (f"{row[PLATE]}/{row[WELL]}" for row in (well, control))
     return Exhibit(name, here, there, readout, crops, beside, channels)
+
+
+def _counts(outcome: Outcome, position: int, settings: CallSettings) -> bool:
+    """Whether a field was measured and is not kept out by its flags."""
+    flags = outcome.results.read("fields", [position])["Metadata_Flags"]
+    return any(set(text.split(";")).isdisjoint(settings.keep_out) for text in flags)

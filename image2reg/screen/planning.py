@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from image2reg.engine import Plan, Shard, keep_plan, kept_plan, make_plan, planning
+from image2reg.engine import Plan, Shard, finished_elsewhere, keep_plan, kept_plan, make_plan, planning
 from image2reg.engine.carry_over import changed_inputs
 from image2reg.engine.plan import SEEN
 from image2reg.errors import ConfigurationError, DataError
@@ -21,6 +21,7 @@ from image2reg.screen.usual_size import usual_diameter
 from image2reg.tables.listing import image_paths
 from image2reg.tables.manifest import Manifest
 from image2reg.tables.profiles import Profiles
+from image2reg.wording import counted
 
 __all__ = ["Asked", "plan_screen", "plan_shard"]
 
@@ -62,16 +63,14 @@ class Asked:
         return fields
 
     def fingerprint(self) -> str:
-        """Hash what the plan is made from: the table of images or the names in the folder, the layout, the options."""
+        """Hash what the plan is made from: the table of images or the names in the folder, and how it is measured."""
         if self.data.is_dir():
             names = hashlib.sha256("\n".join(image_paths(self.data)).encode()).hexdigest()
         else:
             names = file_sha256(self.data)
         said = {
-            "data": [names, self.root().resolve().name],
-            "layout": self.layout and file_sha256(self.layout),
-            "options": [list(self.channels), self.pattern, self.control, self.positive, self.with_sets],
-            "settings": self.settings.model_dump(mode="json"),
+            "data": [names, self.root().resolve().name, list(self.channels), self.pattern],
+            "measure": self.settings.measure.model_dump(mode="json"),
             "model": segmenter_sha256(self.settings.measure.model),
             "version": self.version,
         }
@@ -140,6 +139,8 @@ def plan_screen(asked: Asked, fields: PlannedFields, out: Path, made_from: str) 
 
     Raises
     ------
+    DataError
+        A folder lacks images whose fields are measured already.
     ResourceError
         `out` cannot be written.
     """
@@ -151,4 +152,11 @@ def plan_screen(asked: Asked, fields: PlannedFields, out: Path, made_from: str) 
         "version": asked.version,
     }
     measured_by["usual_px"] = usual_diameter(fields, out, measured_by, asked.control, device=asked.device)
-    return make_plan("image2reg screen: nuclei of fields", fields.units(), measured_by, made_from=made_from)
+    plan = make_plan("image2reg screen: nuclei of fields", fields.units(), measured_by, made_from=made_from)
+    if asked.data.is_dir() and (gone := finished_elsewhere(out, plan)):
+        raise DataError(
+            f"{asked.data}: holds no images any more of {counted(len(gone), 'field')} measured in {out}, such as "
+            f"{gone[0]!r}, and their results would be lost. Put the images back, choose another --out, or give a "
+            "manifest: it lists what belongs to the screen, and images in it may be archived once they are measured."
+        )
+    return plan

@@ -330,6 +330,16 @@ def test_results_of_a_running_shard_are_not_overwritten(tmp_path):
     assert (outcome.n_run, outcome.is_complete) == (2, True)
 
 
+def test_units_that_another_shard_runs_are_not_run_twice(tmp_path):
+    run_plan(plan_of(), squares, tmp_path, shard=Shard(1, 3))
+    with run_lock(tmp_path / "units" / "shard-1-of-3"):
+        for shard in (None, Shard(1, 2)):
+            with pytest.raises(ResourceError, match=r"shard-1-of-3: in use by process"):
+                run_plan(plan_of(), squares, tmp_path, shard=shard)
+        assert run_plan(plan_of(), squares, tmp_path, shard=Shard(2, 2)).n_run == 20
+    assert run_plan(plan_of(), squares, tmp_path).is_complete
+
+
 def test_a_shard_waits_while_another_looks_at_the_plan(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         with run_lock(tmp_path):

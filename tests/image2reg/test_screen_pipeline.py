@@ -110,6 +110,40 @@ def test_what_is_said_of_wells_may_be_corrected_without_measuring_again(finished
     pd.testing.assert_frame_equal(result.hits, fresh.hits)
 
 
+def test_measured_fields_whose_images_left_the_folder_are_not_lost(plate, tmp_path):
+    copy, out = Path(shutil.copytree(plate, tmp_path / "plate")), tmp_path / "out"
+    layout = pd.read_csv(plate / "manifest.csv").filter(like="Metadata_").drop_duplicates()
+    layout.drop(columns="Metadata_Plate").to_csv(tmp_path / "layout.csv", index=False)
+    (copy / "manifest.csv").unlink()
+    options = {"data": copy, "channels": ["DNA", "GFP"], "layout": tmp_path / "layout.csv"}
+    run(None, out, **options)
+    before = sorted((out / "units").rglob("*.*"))
+    for path in copy.glob("A0[12]_*.tif"):
+        path.unlink()
+    for shard in (None, Shard(2, 2)):
+        with pytest.raises(
+            DataError, match=r"no images any more of 2 fields measured in .* such as 'plate/A01'"
+        ):
+            run(None, out, overwrite=True, shard=shard, **options)
+    assert sorted((out / "units").rglob("*.*")) == before
+
+
+def test_crops_of_the_report_come_from_fields_that_count(tmp_path):
+    """A second site of every well has more nuclei, and is out of focus."""
+    folder, rng = tmp_path / "plate", np.random.default_rng(3)
+    frame = write_plate(folder, doses=(1, 4, 8))
+    for name in frame["path"]:
+        tifffile.imwrite(folder / f"s1_{name}", np.pad(tifffile.imread(folder / name), 60, mode="median"))
+        field = planted_field(rng, 0.9, side=240, n_nuclei=16)[0].astype(float)
+        tifffile.imwrite(folder / f"s2_{name}", ndimage.gaussian_filter(field, 4).astype(np.uint16))
+    sites = [frame.assign(Metadata_Site=n, path=[f"s{n}_{path}" for path in frame["path"]]) for n in (1, 2)]
+    pd.concat(sites).to_csv(folder / "manifest.csv", index=False)
+    result = run(folder, tmp_path / "out")
+    assert result.n_kept_out == len(result.wells)
+    assert result.exhibits
+    assert all(crop[0].max() > 860 for exhibit in result.exhibits for crop in exhibit.crops)
+
+
 def test_time_points_taken_together_are_noted(tmp_path):
     def twice(frame, folder):
         later = frame.assign(Metadata_Time="2", path=["late_" + path for path in frame["path"]])
