@@ -27,6 +27,7 @@ from morphgen.correction import corrected
 from morphgen.crops import IntensityRange
 from morphgen.descriptors import describe
 from morphgen.domain import LIMIT, SignatureDomain
+from morphgen.recipe import DiffusionRecipe
 from morphgen.residual import ResidualTexture
 from morphgen.samplers import denoise, flow, invert, noise_to
 from morphgen.sampling import Sampling, settled
@@ -96,7 +97,10 @@ class MorphologyGenerator:
         self.prior = None if prior is None else prior.to(self.device)
         with bundle.described("architecture.arguments"):
             arguments = bundle.spec.architecture.arguments
-            self.sampling: dict[str, Any] = dict(arguments["sampling"])
+            told = dict(arguments["sampling"])
+            dropout = float(told.pop("dropout"))
+            checked = DiffusionRecipe(**told)  # the same options, with their kinds and limits
+            self.sampling: dict[str, Any] = {k: getattr(checked, k) for k in told} | {"dropout": dropout}
             self.crop_size = tuple(arguments["crop_size"])
         self.intensity = IntensityRange.stored(bundle.spec.normalisation.output)
         self.genes = self.denoiser.condition.genes
