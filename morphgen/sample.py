@@ -35,6 +35,10 @@ from morphgen.signature_condition import condition_of
 
 __all__ = ["MorphologyGenerator", "load", "roots", "signature_names"]
 
+_SAMPLED = (
+    "process", "source", "source_noise", "sampler", "steps", "guidance", "strength", "residual", "corrections",
+)  # fmt: skip
+
 
 def roots() -> list[Path]:
     """Folders of the shipped generators."""
@@ -97,8 +101,8 @@ class MorphologyGenerator:
         self.prior = None if prior is None else prior.to(self.device)
         with bundle.described("architecture.arguments"):
             arguments = bundle.spec.architecture.arguments
-            told = dict(arguments["sampling"])
-            dropout = float(told.pop("dropout"))
+            told = {name: arguments["sampling"][name] for name in _SAMPLED}
+            dropout = float(arguments["sampling"]["dropout"])
             checked = DiffusionRecipe(**told)  # the same options, with their kinds and limits
             self.sampling: dict[str, Any] = {k: getattr(checked, k) for k in told} | {"dropout": dropout}
             self.crop_size = tuple(arguments["crop_size"])

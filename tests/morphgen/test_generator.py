@@ -228,6 +228,7 @@ def test_golden_sample_and_diffusers_layout(model) -> None:
     ("change", "text"),
     [(lambda spec: spec["architecture"]["arguments"].pop("sampling"), "architecture.arguments is not what"),
      (lambda spec: spec["architecture"]["arguments"]["sampling"].update(strength=[[]]), "arguments is not what"),
+     (lambda spec: spec["architecture"]["arguments"]["sampling"].pop("corrections"), "arguments is not what"),
      (lambda spec: spec["domain"].pop("signature_quantiles"), "domain is not what"),
      (lambda spec: spec["domain"].update(signature_quantiles=["x"]), "domain is not what"),
      (lambda spec: spec["domain"].update(signature_quantiles=[None]), "there are 8 quantiles")],
