@@ -31,6 +31,18 @@ class SignatureDomain:
     references: NDArray[np.float32]
     quantiles: NDArray[np.float64]
 
+    def __post_init__(self) -> None:
+        """Check what the class promises."""
+        if (
+            self.references.ndim != 2
+            or self.quantiles.shape != _LEVELS.shape
+            or np.isnan(self.quantiles).any()
+        ):
+            raise ValueError(
+                f"references of shape {self.references.shape} and quantiles {self.quantiles.tolist()}; there are "
+                f"{len(_LEVELS)} quantiles of the distances of (S, G) signatures"
+            )
+
     @classmethod
     def of(cls, signatures: NDArray[np.floating], groups: NDArray) -> SignatureDomain:
         """Measure over standardised signatures (S, G); those of one group (perturbation) are no neighbours."""

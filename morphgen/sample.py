@@ -27,12 +27,17 @@ from morphgen.correction import corrected
 from morphgen.crops import IntensityRange
 from morphgen.descriptors import describe
 from morphgen.domain import LIMIT, SignatureDomain
+from morphgen.recipe import DiffusionRecipe
 from morphgen.residual import ResidualTexture
 from morphgen.samplers import denoise, flow, invert, noise_to
 from morphgen.sampling import Sampling, settled
 from morphgen.signature_condition import condition_of
 
 __all__ = ["MorphologyGenerator", "load", "roots", "signature_names"]
+
+_SAMPLED = (
+    "process", "source", "source_noise", "sampler", "steps", "guidance", "strength", "residual", "corrections",
+)  # fmt: skip
 
 
 def roots() -> list[Path]:
@@ -96,7 +101,10 @@ class MorphologyGenerator:
         self.prior = None if prior is None else prior.to(self.device)
         with bundle.described("architecture.arguments"):
             arguments = bundle.spec.architecture.arguments
-            self.sampling: dict[str, Any] = dict(arguments["sampling"])
+            told = {name: arguments["sampling"][name] for name in _SAMPLED}
+            dropout = float(arguments["sampling"]["dropout"])
+            checked = DiffusionRecipe(**told)  # the same options, with their kinds and limits
+            self.sampling: dict[str, Any] = {k: getattr(checked, k) for k in told} | {"dropout": dropout}
             self.crop_size = tuple(arguments["crop_size"])
         self.intensity = IntensityRange.stored(bundle.spec.normalisation.output)
         self.genes = self.denoiser.condition.genes

@@ -210,9 +210,15 @@ def load_encoder(path: Path | str) -> TrainedEncoder:
     designs = get_args(EncoderRecipe.model_fields["design"].annotation)
     network: Any = bundle.build({name: partial(build_encoder, name) for name in designs})
     with bundle.described("domain"):
-        scale = Scale(tuple(spec.domain["background"]), tuple(spec.domain["nuclear"]))
+        background, nuclear = (tuple(map(float, spec.domain[name])) for name in ("background", "nuclear"))
+        channels = spec.domain["scaled_channels"]
+        if len({len(background), len(nuclear), len(channels)}) > 1:
+            raise ValueError("background, nuclear and scaled_channels differ in length")
+        if not all(isinstance(name, str) for name in channels):
+            raise ValueError(f"scaled_channels {channels} are no names")
+        scale = Scale(background, nuclear)
         return TrainedEncoder(
-            network, scale, recipe, spec.domain["classes"], crop_channels=spec.domain["scaled_channels"],
+            network, scale, recipe, spec.domain["classes"], crop_channels=channels,
             crop_px=spec.domain.get("crop_px", 0), voxel_um=spec.inputs[0].voxel_um[1:],
             trained_on=spec.domain.get("trained_on", ""),
         )  # fmt: skip

@@ -171,6 +171,9 @@ def test_a_bundle_gives_back_the_same_embedding(tmp_path: Path) -> None:
             lambda spec: spec["domain"].pop("nuclear"),
             r"domain is not what .*nucleus-encoder.* \(KeyError: 'nuclear'",
         ),
+        (lambda spec: spec["domain"].update(nuclear="a/b"), "domain is not what .* could not convert"),
+        (lambda spec: spec["domain"].update(nuclear=[1.0, 2.0]), "domain is not what .* differ in length"),
+        (lambda spec: spec["domain"].update(scaled_channels=[[None]]), "domain is not what .* are no names"),
     ):
         shutil.copytree(tmp_path / "bundle", tmp_path / "other", dirs_exist_ok=True)
         rewrite_spec(tmp_path / "other", lambda spec, change=change: change(spec) and None)

@@ -227,8 +227,11 @@ def test_golden_sample_and_diffusers_layout(model) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [(lambda spec: spec["architecture"]["arguments"].pop("sampling"), "architecture.arguments is not what"),
+     (lambda spec: spec["architecture"]["arguments"]["sampling"].update(strength=[[]]), "arguments is not what"),
+     (lambda spec: spec["architecture"]["arguments"]["sampling"].pop("corrections"), "arguments is not what"),
      (lambda spec: spec["domain"].pop("signature_quantiles"), "domain is not what"),
-     (lambda spec: spec["domain"].update(signature_quantiles=["x"]), "domain is not what")],
+     (lambda spec: spec["domain"].update(signature_quantiles=["x"]), "domain is not what"),
+     (lambda spec: spec["domain"].update(signature_quantiles=[None]), "there are 8 quantiles")],
 )  # fmt: skip
 def test_a_description_that_lacks_a_part_is_refused(model, tmp_path, change, text) -> None:
     copy = shutil.copytree(model.bundle.directory, tmp_path / "copy")
