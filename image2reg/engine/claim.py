@@ -6,14 +6,14 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image2reg.engine.kept import keep_plan, planning
-from image2reg.engine.plan import UNITS, Shard
+from image2reg.engine.kept import keep_plan, planning, refuse_overlap
+from image2reg.engine.plan import UNITS
 from image2reg.locking import run_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from image2reg.engine.plan import Plan
+    from image2reg.engine.plan import Plan, Shard
 
 __all__ = ["claim_shard"]
 
@@ -45,16 +45,5 @@ def claim_shard(directory: Path, plan: Plan, shard: Shard, *, overwrite: bool = 
         with planning(directory):
             keep_plan(directory, plan, overwrite=overwrite)
             held.enter_context(run_lock(directory / UNITS / f"shard-{shard.index}-of-{shard.of}"))
-            _refuse_overlap(directory / UNITS, shard, len(plan))
+            refuse_overlap(directory, len(plan), shard.positions(len(plan)), but=shard)
         yield
-
-
-def _refuse_overlap(folder: Path, shard: Shard, n_units: int) -> None:
-    """Refuse to run units that a shard of another number of parts is running."""
-    own = shard.positions(n_units)
-    for path in sorted(folder.glob("shard-*-of-*")):
-        other = Shard(*(int(number) for number in path.name.split("-")[1::2]))
-        part = other.positions(n_units)
-        if other != shard and part.start < own.stop and own.start < part.stop:
-            with run_lock(path):  # raises, and says who runs there
-                pass

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,10 @@ from image2reg.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PLAN", "finished_elsewhere", "keep_plan", "kept_plan", "planning"]
+__all__ = ["PLAN", "finished_elsewhere", "keep_plan", "kept_plan", "planning", "refuse_overlap"]
 
 PLAN = "plan.jsonl"
+_SHARD = re.compile(r"shard-([1-9]\d*)-of-([1-9]\d*)")
 # Shards of a cluster start together and pass one after the other. The first lists the images of a whole screen, which
 # takes a slow disk long; who holds the lock is alive, or the kernel would have let go of it.
 _WAIT_S = 4 * 3600.0
@@ -100,7 +103,7 @@ def keep_plan(directory: Path, plan: Plan, *, overwrite: bool = False) -> None:
     DataError
         Another plan lies there, or inputs of finished units changed, and `overwrite` is False; what differs is said.
     ResourceError
-        `overwrite` would remove the results of a shard that runs.
+        A shard runs, and `overwrite` would remove its results, or an input of its units changed.
     """
     path = directory / PLAN
     if path.exists():
@@ -131,15 +134,49 @@ def keep_plan(directory: Path, plan: Plan, *, overwrite: bool = False) -> None:
         handle.writelines(f"{line}\n" for line in itertools.chain([canonical(plan.header())], plan.lines))
 
 
-def _refuse_part(directory: Path, plan: Plan) -> None:
-    if len(plan.lines) < len(plan):
-        raise DataError(f"{directory}: its plan was replaced just now. Run the same command again.")
+def refuse_overlap(directory: Path, n_units: int, units: Sequence[int], *, but: Shard | None = None) -> None:
+    """Refuse to go on while a shard, other than `but`, runs that has any of these units; call it within `planning`.
+
+    Parameters
+    ----------
+    directory : Path
+    n_units : int
+        Units of the whole plan.
+    units : sequence of int
+        Positions, ascending.
+    but : Shard, optional
+
+    Raises
+    ------
+    ResourceError
+        One runs; it is said where.
+    """
+    for folder, shard in _shards(directory):
+        part = shard.positions(n_units)
+        if shard != but and bisect_left(units, part.start) < bisect_left(units, part.stop):
+            _refuse_held(folder)
 
 
 def _refuse_running(directory: Path) -> None:
+    for folder, _ in _shards(directory):
+        _refuse_held(folder)
+
+
+def _refuse_held(folder: Path) -> None:
+    with run_lock(folder):  # raises, and says who runs there
+        pass
+
+
+def _shards(directory: Path) -> Iterator[tuple[Path, Shard]]:
+    """Folders of shards that ever ran; one that a person copied or renamed is none."""
     for folder in sorted((directory / UNITS).glob("shard-*-of-*")):
-        with run_lock(folder):  # raises, and says who runs there
-            pass
+        if name := _SHARD.fullmatch(folder.name):
+            yield folder, Shard(int(name[1]), int(name[2]))
+
+
+def _refuse_part(directory: Path, plan: Plan) -> None:
+    if len(plan.lines) < len(plan):
+        raise DataError(f"{directory}: its plan was replaced just now. Run the same command again.")
 
 
 def _remove_foreign(units: Path, plan: Plan) -> None:
@@ -185,6 +222,8 @@ def _forget(directory: Path, plan: Plan, changed: set[int], *, overwrite: bool) 
         )
     if stale:
         _refuse_running(directory)
+    # What runs now may have read an input before it changed, and writes its result later.
+    refuse_overlap(directory, len(plan), sorted(changed))
     for marker in stale:
         remove_marker(marker)
 

@@ -67,8 +67,7 @@ def open_screen(
     if isinstance(opened, Profiles):
         return opened.replace(with_layout(opened.frame, layout))
     frame = with_layout(opened.frame.assign(**{PLATE: plate_names(opened)}), layout)
-    notes = [*opened.notes, *_without_images(frame, layout)]
-    return Manifest(frame, opened.root, notes=notes, source=opened.source)
+    return opened.replace(frame, notes=_without_images(frame, layout))
 
 
 def _refuse_no_wells(opened: Manifest | Profiles, pattern: str | None) -> None:

@@ -147,11 +147,10 @@ class Manifest:
                 "Give the commands the folder itself, or copy the images into it."
             )
 
-    def replace(self, frame: pd.DataFrame) -> Manifest:
-        """Return a manifest of other rows or columns over the same images; paths are checked again."""
-        return Manifest(
-            frame, self.root, notes=self.notes, source=self.source, follow_links=self._follow_links
-        )
+    def replace(self, frame: pd.DataFrame, *, notes: Sequence[str] = ()) -> Manifest:
+        """Return a manifest of other rows or columns over the same images; paths are checked again, `notes` added."""
+        notes = (*self.notes, *notes)
+        return Manifest(frame, self.root, notes=notes, source=self.source, follow_links=self._follow_links)
 
     def where(self, **values: str) -> Manifest:
         """Keep the rows with these values, e.g. ``where(split="test")``.

@@ -340,6 +340,14 @@ def test_units_that_another_shard_runs_are_not_run_twice(tmp_path):
     assert run_plan(plan_of(), squares, tmp_path).is_complete
 
 
+@pytest.mark.parametrize("name", ["shard-1-of-3 copy", "shard-1-of-0", "shard-a-of-b"])
+def test_a_folder_that_only_looks_like_a_shard_is_let_be(tmp_path, name):
+    run_plan(plan_of(), squares, tmp_path, shard=Shard(1, 3))
+    (tmp_path / "units" / name).mkdir()
+    assert run_plan(plan_of(), squares, tmp_path).is_complete
+    assert not any((tmp_path / "units" / name).iterdir())
+
+
 def test_a_shard_waits_while_another_looks_at_the_plan(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         with run_lock(tmp_path):
@@ -410,6 +418,21 @@ def seeing(*times):
     units = [{"name": f"u{i}", "seed": i, "seen": {"a.tif": time}} for i, time in enumerate(times) if time]
     units += [{"name": f"u{i}", "seed": i, "seen": {}} for i, time in enumerate(times) if not time]
     return make_plan("test", units, {})
+
+
+def test_inputs_that_change_while_their_shard_runs_are_noticed(tmp_path):
+    """Its first unit was read from the old file and is not yet written when another shard looks at all files."""
+
+    def meanwhile(unit):
+        if unit["name"] == "u0":
+            with pytest.raises(ResourceError, match=r"shard-1-of-2: in use by process"):
+                run_plan(seeing(6, 5, 5, 5), squares, tmp_path, shard=Shard(2, 2))
+            run_plan(seeing(5, 5, 6, 5), squares, tmp_path, shard=Shard(2, 2))
+        return squares(unit)
+
+    assert run_plan(seeing(5, 5, 5, 5), meanwhile, tmp_path, shard=Shard(1, 2)).is_complete
+    with pytest.raises(DataError, match=r"inputs of 1 finished unit changed since .* first of 'u0'"):
+        run_plan(seeing(6, 5, 6, 5), squares, tmp_path)
 
 
 def test_units_whose_inputs_changed_are_done_anew_when_told(tmp_path):

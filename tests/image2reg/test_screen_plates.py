@@ -181,3 +181,12 @@ def test_a_layout_knows_a_plate_by_its_folder_and_its_wells_without_images_are_n
     opened = open_screen(tmp_path / "plate7", channels=["DNA"], layout=tmp_path / "layout.csv")
     assert opened.frame["Metadata_Perturbation"].tolist() == ["a", "a"]
     assert opened.notes == ("layout.csv: 1 well without an image, such as B01",)
+
+
+def test_a_folder_of_links_may_have_a_layout(tmp_path):
+    (tmp_path / "plate7").mkdir()
+    write(Image(np.zeros((8, 9), np.uint8), "YX"), tmp_path / "A01_DNA.tif")
+    (tmp_path / "plate7" / "A01_DNA.tif").symlink_to(tmp_path / "A01_DNA.tif")
+    (tmp_path / "layout.csv").write_text("Well,Perturbation\nA01,a\n")
+    opened = open_screen(tmp_path / "plate7", channels=["DNA"], layout=tmp_path / "layout.csv")
+    assert opened.frame["Metadata_Perturbation"].tolist() == ["a"]
