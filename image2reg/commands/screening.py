@@ -27,7 +27,7 @@ _PATTERN = typer.Option("--pattern", help="For a folder: regular expression with
 _LAYOUT = typer.Option(
     "--layout",
     help="CSV with what was in which well (Well, Perturbation, Dose_uM, Control …); correcting it needs no new "
-    "measuring.",
+    "measuring, but for Site and Time.",
 )
 _MODEL = typer.Option("--model", help="Segmenter: nuclei (shipped), classical, a bundle's name or directory.")
 _READOUT = typer.Option("--readout", help="Feature to judge; repeat. Default: count, area, nucleus to ring.")

@@ -16,7 +16,7 @@ from image2reg.provenance import file_sha256, json_sha256
 from image2reg.screen.look_ahead import look_ahead
 from image2reg.screen.planned_fields import PlannedFields, planned_fields, seen_images
 from image2reg.screen.settings import ScreenSettings
-from image2reg.screen.sources import nuclear_channel, open_screen
+from image2reg.screen.sources import fields_in_layout, nuclear_channel, open_screen
 from image2reg.screen.usual_size import usual_diameter
 from image2reg.tables.listing import image_paths
 from image2reg.tables.manifest import Manifest
@@ -63,13 +63,14 @@ class Asked:
         return fields
 
     def fingerprint(self) -> str:
-        """Hash what the plan is made from: the table of images or the names in the folder, and how it is measured."""
+        """Hash what the plan is made from: the images, by table or folder, what names them, and how it is measured."""
         if self.data.is_dir():
             names = hashlib.sha256("\n".join(image_paths(self.data)).encode()).hexdigest()
         else:
             names = file_sha256(self.data)
         said = {
             "data": [names, self.root().resolve().name, list(self.channels), self.pattern],
+            "layout": [] if self.layout is None else fields_in_layout(self.layout),
             "measure": self.settings.measure.model_dump(mode="json"),
             "model": segmenter_sha256(self.settings.measure.model),
             "version": self.version,

@@ -11,6 +11,7 @@ from image2reg.errors import ConfigurationError, DataError
 from image2reg.screen.planned_fields import plate_names
 from image2reg.screen.plates import PLATE, WELL, parse_well, well_name
 from image2reg.tables.cells import read_csv
+from image2reg.tables.fields import IDENTITY
 from image2reg.tables.folder import from_folder
 from image2reg.tables.manifest import Manifest
 from image2reg.tables.profiles import Profiles
@@ -19,7 +20,7 @@ from image2reg.wording import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["looks_nuclear", "nuclear_channel", "open_screen", "with_layout"]
+__all__ = ["fields_in_layout", "looks_nuclear", "nuclear_channel", "open_screen", "with_layout"]
 
 _NUCLEAR = ("hoechst", "dapi", "dna", "nuclei", "nucleus")
 
@@ -148,6 +149,14 @@ def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
             "a folder were read wrongly, say with --pattern where its names hold them."
         )
     return joined.drop(columns="_found")
+
+
+def fields_in_layout(path: Path) -> list[list[str]]:
+    """Give what a layout says that names fields: rows of its wells with Site or Time; empty where it has neither."""
+    layout = _read_layout(path)
+    named = [name for name in IDENTITY if name in layout]
+    rows: list[list[str]] = layout[named].to_numpy().tolist()
+    return rows if {*named} - {PLATE, WELL} else []
 
 
 def _without_images(frame: pd.DataFrame, path: Path) -> list[str]:

@@ -253,6 +253,20 @@ def test_only_the_first_shard_makes_the_plan_and_others_look_at_their_own_images
         run(copy, out, shard=Shard(3, 3))
 
 
+def test_a_layout_that_names_fields_otherwise_makes_another_plan_and_other_corrections_do_not(
+    plate, tmp_path
+):
+    layout = pd.read_csv(plate / "manifest.csv", dtype=str).filter(like="Metadata_").drop_duplicates()
+    options = {"layout": tmp_path / "layout.csv", "shard": Shard(1, 2)}
+    layout.assign(Time="24").to_csv(options["layout"], index=False)
+    assert run(plate, tmp_path / "out", **options).n_run == 10
+    layout.assign(Time="24", Gene="g").to_csv(options["layout"], index=False)
+    assert run(plate, tmp_path / "out", **options).n_run == 0
+    layout.assign(Time="48").to_csv(options["layout"], index=False)
+    with pytest.raises(DataError, match=r"holds the results of another plan"):
+        run(plate, tmp_path / "out", **options)
+
+
 def test_shards_of_a_folder_notice_images_that_came_since(plate, tmp_path):
     copy, out = Path(shutil.copytree(plate, tmp_path / "plate")), tmp_path / "out"
     (copy / "manifest.csv").unlink()
