@@ -122,13 +122,14 @@ def run_screen(
         plan, notes = plan_shard(asked, out, shard, overwrite=overwrite)
         work = partial(measure_field, root=asked.root(), settings=plan.settings, device=device)
         return replace(measure(plan, work), notes=notes)
+    made_from = asked.fingerprint()  # before the data are listed: what comes in between is another plan's
     opened = asked.open()
     if not isinstance(opened, Manifest):
         result = _judge(
             one_row_per_well(opened.frame, source=opened.source), control, positive, settings, sets, ""
         )
     else:
-        fields, made_from = asked.fields(opened), asked.fingerprint()
+        fields = asked.fields(opened)
         with planning(out):
             plan = plan_screen(asked, fields, out, made_from)
         begun = time.monotonic()

@@ -64,6 +64,8 @@ class Asked:
 
     def fingerprint(self) -> str:
         """Hash what the plan is made from: the images, by table or folder, what names them, and how it is measured."""
+        if not self.data.exists():
+            self.open()  # says what is missing
         if self.data.is_dir():
             names = hashlib.sha256("\n".join(image_paths(self.data)).encode()).hexdigest()
         else:

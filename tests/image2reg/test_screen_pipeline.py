@@ -655,6 +655,9 @@ def test_wrong_options_are_explained(plate, finished, tmp_path):
         run(plate, tmp_path / "out", settings=rule)
     with pytest.raises(ConfigurationError, match="a folder needs its channels"):
         run(plate, tmp_path / "out", data=plate)
+    for shard in (None, Shard(1, 2)):
+        with pytest.raises(DataError, match=r"no\.csv: no such file or folder"):
+            run(plate, tmp_path / "out", data=tmp_path / "no.csv", shard=shard)
     with pytest.raises(ConfigurationError, match="these profiles are measured already"):
         run(None, tmp_path / "out", data=finished[0] / "nuclei.parquet", shard=Shard(1, 2))
     other = ScreenSettings.model_validate({"measure": {"model": "classical", "nuclei": "RFP"}})
