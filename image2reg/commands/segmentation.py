@@ -25,7 +25,12 @@ def segment(
     *,
     model: Annotated[str, _MODEL] = "nuclei",
     channel: Annotated[
-        str | None, typer.Option("--channel", help="Channel with the nuclei, by name or position.")
+        str | None,
+        typer.Option(
+            "--channel",
+            help="Channel with the nuclei: its name or position in the images, or what stands in the names of files "
+            "that hold one channel each.",
+        ),
     ] = None,
     diameter_px: Annotated[
         float | None, typer.Option("--diameter-px", help="Typical nucleus diameter; measured when not given.")
@@ -64,6 +69,8 @@ def segment(
     n_objects = sum(row["n_objects"] for row in done.written)
     flagged = [row for row in done.written if row.get("flags") or row.get("note")]
     lines = [f"{counted(n_objects, 'object')} in {counted(len(done.written), 'field')}: {out}"]
+    if done.n_other:
+        lines.append(f"{counted(done.n_other, 'file')} of other channels left out")
     if done.n_present:
         lines = lines if done.written else []
         lines += [f"{counted(done.n_present, 'field')} already there: {out}"]
@@ -73,7 +80,8 @@ def segment(
     lines += [f"{len(done.failures)} failed; see {failures}"] if failures else []
     result = {
         "model": model, "objects": n_objects, "fields": done.written, "failures": done.failures,
-        "already_there": done.n_present, "table": None if done.table is None else str(done.table),
+        "already_there": done.n_present, "other_channels": done.n_other,
+        "table": None if done.table is None else str(done.table),
     }  # fmt: skip
     emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:

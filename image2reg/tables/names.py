@@ -38,7 +38,7 @@ _MICROSCOPES = tuple(
 _GUID = re.compile(
     r"(?:(?<=w\d)|(?<=w\d\d))[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}" + _EDGE_RIGHT, re.IGNORECASE
 )
-_WAVELENGTH = re.compile(rf"{_EDGE_LEFT}(?:w|ch)\d{{1,2}}{_EDGE_RIGHT}", re.IGNORECASE)
+_WAVELENGTH = re.compile(rf"{_EDGE_LEFT}(?:w|ch|channel)\d{{1,2}}{_EDGE_RIGHT}", re.IGNORECASE)
 _GLUED = re.compile(
     rf"(?<=-ch\d)(?=sk\d+fk\d)|(?<=[A-P]\d\df\d\d)(?=d\d{_EDGE_RIGHT})"
     rf"|(?<=F\d{{3}}L\d\dA\d\dZ\d\d)(?=C\d\d{_EDGE_RIGHT})|(?<=F\d{{4}}T\d{{4}}Z\d\d)(?=C\d{_EDGE_RIGHT})"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
 from small_nuclei import bright_segmenter, discs, grid
 
+from image2reg.errors import ConfigurationError
 from image2reg.nuclei.segmenters.batch import segment_many
 from image2reg.nuclei.segmenters.classical import ClassicalSegmenter
 
@@ -42,3 +44,45 @@ def test_progress_counts_what_a_resumed_run_leaves_out(images, tmp_path, n_there
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert len(done.written) == 2 - n_there
+
+
+@pytest.mark.parametrize(
+    ("dna", "gfp", "asked"),
+    [("A01_s1_w1", "A01_s1_w2", "w1"), ("A01_DAPI", "A01_GFP", "dapi"), ("dna/A01", "gfp/A01", "dna")],
+)
+def test_files_of_other_channels_are_left_out(tmp_path, dna, gfp, asked) -> None:
+    image, _ = discs((200, 200), grid(4))
+    for name in (dna, gfp):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", image)
+    done = segment_many(
+        [tmp_path / "images"], tmp_path / "labels", segmenter=ClassicalSegmenter(), channel=asked
+    )
+    assert [Path(row["output"]) for row in done.written] == [tmp_path / "labels" / f"{dna}.tif"]
+    assert (done.n_other, done.failures) == (1, [])
+
+
+def test_a_channel_inside_an_image_is_found_beside_files_that_are_named_for_it(tmp_path) -> None:
+    image, _ = discs((200, 200), grid(4))
+    (tmp_path / "images").mkdir()
+    both = np.stack([image, image])
+    for name, planes in {"DNA_test": both, "A01": both, "0": image, "1": image}.items():
+        axes = {"axes": "CYX", "Channel": {"Name": ["DNA", "GFP"]}} if planes.ndim == 3 else {"axes": "YX"}
+        tifffile.imwrite(tmp_path / "images" / f"{name}.ome.tif", planes, metadata=axes)
+    options = {"segmenter": ClassicalSegmenter()}
+    done = segment_many([tmp_path / "images"], tmp_path / "a", channel="DNA", **options)
+    assert sorted(Path(row["source"]).name for row in done.written) == ["A01.ome.tif", "DNA_test.ome.tif"]
+    done = segment_many([tmp_path / "images"], tmp_path / "b", channel="0", **options)
+    assert len(done.written) == 4  # a position
+
+
+def test_channels_side_by_side_are_not_all_taken_for_nuclei(tmp_path) -> None:
+    image, _ = discs((200, 200), grid(4))
+    for name in ("A01_s1_w1", "A01_s1_w2"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", image)
+    for inputs in ([tmp_path], sorted(tmp_path.glob("*.tif"))):
+        with pytest.raises(
+            ConfigurationError, match=r"2 files are channels of fields .*A01_s1_w1.*--channel w1"
+        ):
+            segment_many(inputs, tmp_path / "labels", segmenter=ClassicalSegmenter())
+    assert not (tmp_path / "labels").exists()

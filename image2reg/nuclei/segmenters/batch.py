@@ -22,6 +22,7 @@ from image2reg.nuclei.segmenters.interface import diameter_in_pixels
 from image2reg.nuclei.segmenters.phase import confluence
 from image2reg.nuclei.segmenters.stack import segment_stack
 from image2reg.nuclei.size import typical_diameter
+from image2reg.tables.channel_files import files_of_channel, names_channel
 from image2reg.tables.listing import image_paths, stem
 from image2reg.tables.side_tables import failure
 
@@ -46,11 +47,15 @@ _FAR = 2.0
 
 @dataclass
 class Segmented:
-    """What was written, one row per field, what failed, how many were there already, and where all have a row."""
+    """What was written, one row per field, what failed, how many were there already, and where all have a row.
+
+    ``n_other`` files hold other channels of the same fields and were left out.
+    """
 
     written: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     n_present: int = 0
+    n_other: int = 0
     table: Path | None = None
 
 
@@ -163,6 +168,8 @@ def segment_many(
     out : Path
         A file name (``.tif``, ``.zarr``) for one image; a ``.zarr`` for one plate; otherwise a folder, which keeps
         the images' names.
+    channel : str or int, optional
+        Which channel shows the objects: inside the images, or in the names of files that hold one channel each.
     resume : bool
         Leave out images whose labels are already there; a plate is there with all its fields or refused. One that was
         interrupted goes on with the fields that are missing.
@@ -191,7 +198,7 @@ def segment_many(
             progress=progress,
         )  # fmt: skip
         return result
-    jobs = _jobs(inputs, out)
+    jobs, result.n_other = _jobs(inputs, out, channel)
     refuse_targets(jobs, out, overwrite=overwrite or resume)
     table = None if _names_a_file(out) else FieldTable(out)
     for folder in {target.parent for _, target in jobs}:
@@ -202,7 +209,9 @@ def segment_many(
             try:
                 if not (resume and target.exists()):
                     image = read(path, voxel_um=voxel_um)
-                    labels, found = segment_image(segmenter, image, channel=channel, **size)
+                    labels, found = segment_image(
+                        segmenter, image, channel=_inside(image, path, channel), **size
+                    )
                     write(labels, target, overwrite=overwrite)
                     facts = found
                     result.written.append({"source": str(path), "output": str(target), **found})
@@ -210,7 +219,8 @@ def segment_many(
                     result.n_present += 1
                     if table is not None and target not in table:  # the run that made it was killed
                         made = read(target).to_axes("TZYX").load().data
-                        facts = _facts(segmenter, _one_channel(read(path), channel), made)
+                        image = read(path)
+                        facts = _facts(segmenter, _one_channel(image, _inside(image, path, channel)), made)
             except ProjectError as error:
                 if len(jobs) == 1:
                     raise
@@ -226,8 +236,15 @@ def segment_many(
     return result
 
 
-def _jobs(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Give each image and where its labels go."""
+def _inside(image: Image, path: Path, channel: str | int | None) -> str | int | None:
+    """Channel to look for in an image: none in a file of one channel that its name tells."""
+    return None if len(image.channels) == 1 and names_channel(stem(str(path)), channel) else channel
+
+
+def _jobs(
+    inputs: Sequence[Path], out: Path, channel: str | int | None
+) -> tuple[list[tuple[Path, Path]], int]:
+    """Give each image and where its labels go, and how many files are left out as other channels."""
     found: list[tuple[Path, str]] = []
     for path in inputs:
         if not path.exists():
@@ -246,7 +263,9 @@ def _jobs(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
             f"--out {out}: labels are not written as {suffix}. Allowed are {', '.join(_FILE_SUFFIXES)} for one image, "
             "or the name of a folder."
         )
-    return [(path, out if single else out / f"{name}.tif") for path, name in found]
+    kept = files_of_channel([stem(str(path)) for path, _ in found], channel)
+    own = [each for each, is_kept in zip(found, kept, strict=True) if is_kept]
+    return [(path, out if single else out / f"{name}.tif") for path, name in own], len(found) - len(own)
 
 
 def _segment_plate(
