@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "arrays_sha256",
+    "canonical",
     "file_sha256",
     "git_commit",
     "installed_versions",
@@ -98,8 +99,15 @@ def arrays_sha256(arrays: Iterable[Any]) -> str:
 
 def json_sha256(value: Any) -> str:
     """Hash of a value as canonical JSON: equal content, equal hash, whatever the order of keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def canonical(value: Any) -> str:
+    """Write a value as JSON in the one way that is hashed."""
+    return _ENCODER.encode(value)
 
 
 def run_record(

@@ -50,9 +50,8 @@ def work_through(batch: Batch, work: Work, journal: Journal, *, should_stop: Cal
         done.append(_attempt(position, json.loads(line), work))
         n_run += 1
         now = time.monotonic()
-        if len(done) >= _COMMIT_UNITS or now - since > min(
-            max((now - _STARTED) / 20, _COMMIT_S[0]), _COMMIT_S[1]
-        ):
+        due = min(max((now - _STARTED) / 20, _COMMIT_S[0]), _COMMIT_S[1])
+        if len(done) >= _COMMIT_UNITS or now - since > due:
             journal.commit(done)
             done, since = [], time.monotonic()
     journal.commit(done)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image2reg.atomic import atomic_file
-from image2reg.engine.plan import SEEN, UNITS, canonical
+from image2reg.engine.plan import SEEN, UNITS
+from image2reg.provenance import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,23 +22,12 @@ __all__ = ["claim_shard"]
 def claim_shard(directory: Path, plan: Plan, shard: Shard, *, overwrite: bool = False) -> Iterator[None]:
     """Hold one shard of the plan in `directory`, which is written there first or found to be the same.
 
-    Parameters
-    ----------
-    directory : Path
-        Made when missing.
-    plan : Plan
-    shard : Shard
-    overwrite : bool
-        Go over to this plan: of another one that does the same with its units, units that are the same keep their
-        results; others, and units whose inputs changed, lose theirs. While a shard runs, that is refused.
+    Arguments and errors as for `image2reg.engine.keep_plan`; `directory` is made when missing.
 
     Raises
     ------
-    DataError
-        Another plan lies there, or inputs of finished units changed, and `overwrite` is False; what differs is said.
     ResourceError
-        The shard runs already, or another one that has units of it, or `overwrite` would remove the results of one that
-        does.
+        Also: the shard runs already, or another one that has units of it.
     """
     with contextlib.ExitStack() as held:
         # Every shard passes here, so none can start between the look at the others and the removal of results.

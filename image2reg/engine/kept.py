@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from image2reg.atomic import atomic_file
 from image2reg.engine.carry_over import carry_over, changed_inputs, read_marker, remove_marker, same_work
-from image2reg.engine.plan import SCHEMA_VERSION, SEEN, UNITS, Plan, Shard, canonical, make_plan
+from image2reg.engine.plan import SCHEMA_VERSION, SEEN, UNITS, Plan, Shard, make_plan
 from image2reg.errors import DataError
 from image2reg.locking import run_lock
+from image2reg.provenance import canonical
 from image2reg.wording import counted
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.provenance import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["SEEN", "UNITS", "Plan", "Shard", "canonical", "make_plan"]
+__all__ = ["SEEN", "UNITS", "Plan", "Shard", "make_plan"]
 
 SCHEMA_VERSION = 4  # of the plan, markers and parts
 UNITS, SEEN = "units", "seen"
@@ -164,11 +165,3 @@ def make_plan(
         kind, json.loads(canonical(settings)), tuple(lines), digest.hexdigest(), seen.hexdigest(), len(lines),
         made_from=made_from,
     )  # fmt: skip
-
-
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def canonical(value: Any) -> str:
-    """Write a value as JSON in the one way that is hashed."""
-    return _ENCODER.encode(value)

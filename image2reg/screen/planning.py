@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +65,8 @@ class Asked:
         """Hash what the plan is made from: the images, by table or folder, what names them, and how it is measured."""
         if not self.data.exists():
             self.open()  # says what is missing
-        if self.data.is_dir():
-            names = hashlib.sha256("\n".join(image_paths(self.data)).encode()).hexdigest()
-        else:
-            names = file_sha256(self.data)
+        is_folder = self.data.is_dir()
+        names = json_sha256(image_paths(self.data)) if is_folder else file_sha256(self.data)
         said = {
             "data": [names, self.root().resolve().name, list(self.channels), self.pattern],
             "layout": [] if self.layout is None else fields_in_layout(self.layout),
