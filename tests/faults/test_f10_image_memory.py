@@ -86,7 +86,7 @@ def test_statistics_and_copies_take_the_memory_of_a_piece(work, tmp_path, monkey
     # The smaller is nine pieces already: with fewer than can be under way at once it would not show their memory.
     small, large = stack(tmp_path, 96, n_planes=128), stack(tmp_path, 96, n_planes=512)
     run(stack(tmp_path, 96, n_planes=16))
-    # zarr reads in threads: now and then the buffer of a piece is let go later. What grows with the stack is in each run.
+    # zarr reads in threads: now and then a buffer is let go later. What grows with the stack is in each run.
     peaks = [min(peak_of(run, path) for _ in range(3)) for path in (small, large)]
     assert peaks[1] <= 1.3 * peaks[0]
     if work != "statistics":
