@@ -56,8 +56,8 @@ def dose_numbers(wells: pd.DataFrame, dose: str) -> NDArray[np.float64]:
     return numbers
 
 
-def one_text_per_dose(wells: pd.DataFrame, dose: str) -> pd.Series:
-    """Write equal doses alike, as the first of them is: ``1.0`` and ``1`` are one dose.
+def one_text_per_dose(wells: pd.DataFrame, dose: str, *, within: Sequence[str] = ()) -> pd.Series:
+    """Write equal doses alike, as the first of them (`within` equal values of some columns) is: ``1.0`` and ``1``.
 
     Raises
     ------
@@ -70,7 +70,9 @@ def one_text_per_dose(wells: pd.DataFrame, dose: str) -> pd.Series:
     >>> one_text_per_dose(pd.DataFrame({"Dose": ["1.0", "1", "1e0", ""]}), "Dose").tolist()
     ['1.0', '1.0', '1.0', '']
     """
-    first = wells[dose].groupby(dose_numbers(wells, dose)).transform("first")
+    first = (
+        wells[dose].groupby([*(wells[name] for name in within), dose_numbers(wells, dose)]).transform("first")
+    )
     return first.where(first.notna(), wells[dose])
 
 

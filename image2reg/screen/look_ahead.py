@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from image2reg.errors import DataError
-from image2reg.screen.curves import dose_numbers
+from image2reg.screen.curves import dose_numbers, one_text_per_dose
 from image2reg.screen.fields import feature_names
 from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, control_columns
 from image2reg.screen.wells import OF_A_WELL, pick_readouts
@@ -26,8 +27,13 @@ DOSE, PERTURBATION = "Metadata_Dose_uM", "Metadata_Perturbation"
 
 def look_ahead(
     fields: PlannedFields, control: str, positive: str | None, settings: ScreenSettings, *, with_sets: bool
-) -> None:
+) -> PlannedFields:
     """Refuse wrong queries and readouts, plates without controls, wells of two contents.
+
+    Returns
+    -------
+    PlannedFields
+        The same, equal doses of a well written alike.
 
     Raises
     ------
@@ -44,6 +50,9 @@ def look_ahead(
         pick_readouts(pd.DataFrame(columns=named), call.readouts, "")
     control_columns(frame, control, positive)
     group_by, dose = groups(frame, call.group_by, call.dose)
+    if dose:
+        frame = frame.assign(**{dose: one_text_per_dose(frame, dose, within=(PLATE, WELL))})
+        fields = replace(fields, metadata=frame)
     if with_sets:
         refuse_no_genes(frame, call.gene)
     used = dict.fromkeys([PERTURBATION, DOSE, CONTROL, *group_by, dose, call.gene])
@@ -57,6 +66,7 @@ def look_ahead(
             f"well {'/'.join(map(str, place))} has fields with different {row.idxmax()}: {seen}. A well holds one "
             "thing: correct the manifest, or give the second plate a name of its own."
         )
+    return fields
 
 
 def refuse_no_genes(wells: pd.DataFrame, gene: str) -> None:

@@ -58,8 +58,7 @@ class Asked:
         fields = planned_fields(manifest, nuclear_channel(manifest, measure.nuclei))
         if measure.tta:
             load_segmenter(measure.model, device=self.device, tta=True)  # refused now, not field by field
-        look_ahead(fields, self.control, self.positive, self.settings, with_sets=self.with_sets)
-        return fields
+        return look_ahead(fields, self.control, self.positive, self.settings, with_sets=self.with_sets)
 
     def fingerprint(self) -> str:
         """Hash what the plan is made from: the images, by table or folder, what names them, and how it is measured."""

@@ -688,6 +688,19 @@ def test_equal_doses_are_one_dose_however_they_are_written(finished, tmp_path):
     assert "4" not in set(result.hits["Metadata_Dose_uM"])
 
 
+def test_fields_of_a_well_may_write_its_dose_differently(tmp_path):
+    def spelled(frame, folder):
+        second = frame[frame["Metadata_Well"] == "A04"].assign(Metadata_Site="2")
+        for path in second["path"]:
+            shutil.copy(folder / path, folder / f"s2_{path}")
+        dose = second["Metadata_Dose_uM"].astype(float).map("{:.1f}".format)
+        second = second.assign(path="s2_" + second["path"], Metadata_Dose_uM=dose)
+        return pd.concat([frame.assign(Metadata_Site="1"), second])
+
+    wells = run(changed_plate(tmp_path, spelled), tmp_path / "out").wells.set_index("Metadata_Well")
+    assert wells.loc["A04", "Metadata_Dose_uM"] == wells.loc["B04", "Metadata_Dose_uM"]
+
+
 def test_wells_of_one_dose_are_no_replicates_where_the_compound_is_not_said(finished, tmp_path):
     for change in ({"columns": {"Metadata_Perturbation": "Metadata_Compound"}}, {}):
 
