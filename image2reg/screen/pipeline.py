@@ -21,10 +21,10 @@ from image2reg.screen.failed_wells import with_failed_wells
 from image2reg.screen.fields import measure_field, without_nuclei
 from image2reg.screen.gene_level import gene_scores
 from image2reg.screen.hits import call_hits, called_wells, controls_apart, out_of_reach
-from image2reg.screen.look_ahead import groups, refuse_no_genes, without_name
+from image2reg.screen.look_ahead import groups, note_times, refuse_no_genes, without_name
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.planning import Asked, plan_screen, plan_shard
-from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
+from image2reg.screen.plates import CONTROL, PLATE, control_columns
 from image2reg.screen.quality import plate_quality
 from image2reg.screen.queries import select_rows
 from image2reg.screen.result import HITS, ScreenResult
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from image2reg.screen.planned_fields import PlannedFields
 
 __all__ = ["run_screen"]
-
-TIME = "Metadata_Time"
 
 
 def run_screen(
@@ -184,12 +182,7 @@ def _from_images(
         result.notes.append(
             f"{counted(len(lost), 'plate')} of which every field failed, in no table: {lost[:5]}"
         )
-    times = fields.groupby([PLATE, WELL])[TIME].nunique().max() if TIME in fields else 1
-    if times > 1:
-        result.notes.append(
-            f"up to {times} time points of a well are taken together, as its fields are; screen each for itself to "
-            f"tell them apart ({TIME} in a manifest)"
-        )
+    result.notes += note_times(fields)
     result.n_nuclei, result.n_kept_out = int(fields["Field_Count"].sum()), int(wells["Well_KeptOut"].sum())
     return result
 

@@ -144,15 +144,38 @@ def test_crops_of_the_report_come_from_fields_that_count(tmp_path):
     assert all(crop[0].max() > 860 for exhibit in result.exhibits for crop in exhibit.crops)
 
 
-def test_time_points_taken_together_are_noted(tmp_path):
-    def twice(frame, folder):
-        later = frame.assign(Metadata_Time="2", path=["late_" + path for path in frame["path"]])
-        for path in frame["path"]:
-            shutil.copy(folder / path, folder / f"late_{path}")
-        return pd.concat([frame.assign(Metadata_Time="1"), later])
+def two_times(keep):
+    """Every field a second time; of the later ones those that `keep` chooses."""
 
-    result = run(changed_plate(tmp_path, twice), tmp_path / "out")
-    assert any(note.startswith("up to 2 time points of a well are taken together") for note in result.notes)
+    def twice(frame, folder):
+        later = frame[keep(frame)].assign(Metadata_Time="2")
+        for path in later["path"]:
+            shutil.copy(folder / path, folder / f"late_{path}")
+        return pd.concat([frame.assign(Metadata_Time="1"), later.assign(path="late_" + later["path"])])
+
+    return twice
+
+
+def test_time_points_taken_together_are_noted(tmp_path):
+    result = run(
+        changed_plate(tmp_path, two_times(lambda frame: frame["Metadata_Well"] != "A04")), tmp_path / "out"
+    )
+    (note,) = (note for note in result.notes if "time points" in note)
+    assert note.startswith(
+        "up to 2 time points of a well are taken together, as its fields are, and 1 well of fewer"
+    )
+    assert "such as p1/A04, may differ from its controls by time alone" in note
+
+
+def test_time_points_without_a_control_are_refused_before_any_image_is_read(tmp_path):
+    def treated(frame):
+        return frame["Metadata_Control"].ne("negative")
+
+    with pytest.raises(
+        DataError, match=r"plate p1: no negative control at 1 time point of 2 \(\['2'\]; controls are"
+    ):
+        run(changed_plate(tmp_path, two_times(treated)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_names_wells_with_their_plate_and_all_plates_that_are_poor(tmp_path):
