@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fields_in_layout", "looks_nuclear", "nuclear_channel", "open_screen", "with_layout"]
 
+# CellVoyager: W0013F0001T0001Z01C1.
+_WELL_NUMBER = re.compile(r"(?<![A-Za-z0-9])W\d{4,5}(?=F\d|[-_ ])")
 _NUCLEAR = ("hoechst", "dapi", "dna", "nuclei", "nucleus")
 
 
@@ -84,6 +86,12 @@ def _refuse_no_wells(opened: Manifest | Profiles, pattern: str | None) -> None:
                 raise ConfigurationError(
                     f"--pattern {pattern!r}: {said} in {path}; its groups are {groups}. Let the group Well hold row "
                     "and column, for example (?P<Well>[A-P]\\d\\d)."
+                ) from error
+            if _WELL_NUMBER.search(path):
+                raise DataError(
+                    f"{opened.source}: wells are numbered in the names, such as {path}, and a number is one well on "
+                    "plates of 96 and another on plates of 384. Rename the files, or list them in a manifest with row "
+                    "and column in Metadata_Well (A01)."
                 ) from error
             raise DataError(
                 f"{opened.source}: {said} in the name of {path}. Say with --pattern where it stands, for example "
