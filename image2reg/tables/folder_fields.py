@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import DataError
 from image2reg.tables.fields import IDENTITY
-from image2reg.tables.names import parse_metadata
+from image2reg.tables.names import parse_metadata, wells_of_1536
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def identities(
     DataError
         `pattern` does not fit a field, or two names are one field written in two ways (``A1_s1``, ``A01_s01``).
     """
-    found = {key: parse_metadata(key, pattern) for key in keys}
+    wells = wells_of_1536(keys) if pattern is None else {}
+    found = {key: parse_metadata(key, pattern, well=wells.get(key, "")) for key in keys}
     unfit = [key for key in keys if pattern is not None and not found[key]]
     if unfit:
         raise DataError(

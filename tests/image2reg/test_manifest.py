@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -441,6 +442,23 @@ NAMES = (  # key of a field: plate, well, site, time
     ("F - 2(fld 03 wv -)", ("", "F02", "3", "")),
     ("MFGTMP_140507_F02f00", ("", "F02", "0", "")),
     ("MFGTMP_140507_A01f07d0", ("", "A01", "7", "")),
+    ("MFGTMPcx7_140507_AB48f07d0", ("", "AB48", "7", "")),
+    ("AssayPlate_AF48_T0002F003L01A01Z01C02", ("", "AF48", "3", "2")),
+    (
+        "A1_02_1_3_DAPI_004",
+        ("", "A01", "3", "4"),
+    ),  # Cytation: well, read, channel, tile, channel's name, time
+    ("B12_-1_2_1_Stitched[GFP 469,525]_001", ("", "B12", "1", "1")),
+    ("VID100_A1_2_00d04h00m", ("", "A01", "2", "00d04h00m")),
+    ("exp_B12_3_2024y05m07d_16h30m", ("", "B12", "3", "2024y05m07d_16h30m")),
+    ("image--L0000--S00--U02--V01--J08--E00--O00--X01--Y03--T0004--Z00", ("", "B03", "X01--Y03", "4")),
+    ("exp_WellB02_xy3", ("", "B02", "3", "")),
+    ("A - 1(fld 1 wv - z 1 t 2)", ("", "A01", "1", "2")),
+    ("TimePoint_2/x_A01_s1", ("", "A01", "1", "2")),
+    ("plate5/TimePoint_2/ZStep_1/x_A01_s1", ("plate5", "A01", "1", "2")),
+    ("plate5/site3/A01", ("plate5", "A01", "3", "")),
+    ("p1/001001-1-001001001", ("p1", "", "", "")),
+    ("plate5/P1/s1", ("plate5", "P01", "1", "")),
     ("001001-1-001001001", ("", "", "", "")),  # Columbus and Opera: numbers alone, which need a pattern
     ("001001000", ("", "", "", "")),
 )
@@ -469,6 +487,12 @@ def test_names_of_many_microscopes(key: str, expected: tuple[str, ...]) -> None:
         ("p_B02_T0001F001L01A01Z01C01", "C01", "p_B02_T0001F001L01Z01"),
         ("p_B02_T0001F001L01A02Z01C02", "C02", "p_B02_T0001F001L01Z01"),
         ("W0013F0002T0001Z01C2", "C2", "W0013F0002T0001Z01"),
+        ("W0013F0002T0001Z001C2", "C2", "W0013F0002T0001Z001"),
+        ("AA13f02d1", "d1", "AA13f02"),
+        ("A1_02_1_3_DAPI_004", "DAPI", "A1_s3_t004"),
+        ("p/A1_03_2_3Z1_Texas Red_004", "Texas Red", "p/A1_s3_z1_t004"),
+        ("exp-A1_s1c2_ORG", "c2", "exp-A1_s1_ORG"),
+        ("exp_t01xy02z1c1", "c1", "exp_t01-xy02-z1"),
     ],
 )  # fmt: skip
 def test_channels_in_the_names_of_many_microscopes(name: str, channel: str, rest: str | None) -> None:
@@ -481,6 +505,44 @@ def test_the_names_of_metaxpress_give_fields_by_their_channel(tmp_path: Path) ->
         picture(tmp_path / f"IXMtest_F02_s1_w{number}{GUID.replace('5', str(number))}.tif")
     (field,) = from_folder(tmp_path, inputs=["DNA=w1", "GFP=w2"]).fields()
     assert (field.name, list(field.inputs)) == ("F02/1", ["DNA", "GFP"])
+
+
+def places(root: Path, names: Iterable[str], inputs: str = "DNA", **options) -> dict[str, str]:
+    for name in names:
+        picture(root / f"{name}_{inputs}.tif")
+    manifest = from_folder(root, inputs=inputs, **options)
+    assert len(manifest) == len(manifest.fields())
+    return {row.path.removesuffix(f"_{inputs}.tif"): "/".join(
+        (row.Metadata_Plate, row.Metadata_Well, row.Metadata_Site, row.Metadata_Time)
+    ) for row in manifest.frame.itertuples()}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "wells"),
+    [
+        (("AA01_s1", "AF48_s1"), ("AA01", "AF48")),
+        (("x_A01_F02", "x_B48_F02", "x_AB12_F02"), ("A01", "B48", "AB12")),
+        (("P24_S01_T02", "T07_S01_T02", "AA07_S01_T02"), ("P24", "T07", "AA07")),
+        (("AB12_A01", "AB12_B02"), ("A01", "B02")),
+        (("A01_s1", "AB12_s1"), ("A01", "")),
+        (("AA01_AB02_s1", "AA02_AB02_s1"), ("", "")),
+        (("DAPI01", "DAPI02"), ("", "")),
+        (("S01_1", "Z01_1"), ("", "")),
+    ],
+)
+def test_rows_AA_to_AF_are_wells_where_that_is_sure(tmp_path: Path, names, wells) -> None:
+    found = places(tmp_path, names)
+    assert tuple(found[name].split("/")[1] for name in names) == wells
+
+
+def test_channels_of_a_cytation_field_are_one_field(tmp_path: Path) -> None:
+    for well in ("A1", "B12"):
+        for step, number, channel in ((1, 1, "DAPI"), (2, 1, "GFP"), (2, 2, "Texas Red")):
+            picture(tmp_path / f"{well}_0{step}_{number}_1_{channel}_001.tif")
+    fields = from_folder(tmp_path, inputs=["DAPI", "GFP", "red=Texas Red"]).fields()
+    assert [(field.name, list(field.inputs)) for field in fields] == [
+        ("A01/1/1", ["DAPI", "GFP", "red"]), ("B12/1/1", ["DAPI", "GFP", "red"])
+    ]  # fmt: skip
 
 
 def test_the_thumbnails_of_metaxpress_are_no_fields(tmp_path: Path) -> None:
