@@ -72,8 +72,8 @@ def from_folder(
         Names of the channels inside multi-channel files, in order, for files that do not name them.
     pattern : str, optional
         Regular expression with named groups (Plate, Well, Site, Time, Batch …), searched in the path of a
-        field without suffix and channel. Without it wells (A01 … P24), ``s1`` or ``site1``, ``t3`` and a
-        folder as plate are recognised.
+        field without suffix and channel. Without it wells (A01 … P24, and AF48 where all names are of a plate
+        of 1536), ``s1`` or ``site1``, ``t3`` and a folder as plate are recognised.
     voxel_um : (z, y, x), optional
         Micrometres for files that do not say themselves.
     strict : bool
@@ -92,7 +92,8 @@ def from_folder(
     ------
     DataError
         Nothing found, a channel found nowhere, a field without an input, two files for one channel of a
-        field, a field that `pattern` does not fit; with what was looked for and what was seen.
+        field, a file for each plane of a stack, a field that `pattern` does not fit; with what was looked for
+        and what was seen.
     ConfigurationError
         No input asked for, a channel asked for twice, or a wrong pattern.
     """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import DataError
 from image2reg.tables.fields import IDENTITY
-from image2reg.tables.names import parse_metadata, wells_of_1536
+from image2reg.tables.names import parse_metadata, says_place_only, wells_of_1536, without_plane
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -95,12 +97,14 @@ def identities(
 ) -> dict[str, dict[str, str]]:
     """Read plate, well, site and time of each field from its key.
 
-    Where names do not tell the fields apart, the whole name becomes the site, and `notes` gets a line that says so.
+    Where a first folder as plate does not tell the fields apart, all folders above the wells that differ are the plate;
+    where names do not, the whole name becomes the site. `notes` gets a line that says so.
 
     Raises
     ------
     DataError
-        `pattern` does not fit a field, or two names are one field written in two ways (``A1_s1``, ``A01_s01``).
+        `pattern` does not fit a field, two names are one field written in two ways (``A1_s1``, ``A01_s01``), or names
+        differ in the plane of a stack alone.
     """
     wells = wells_of_1536(keys) if pattern is None else {}
     found = {key: parse_metadata(key, pattern, well=wells.get(key, "")) for key in keys}
@@ -109,16 +113,11 @@ def identities(
         raise DataError(
             f"{folder}: pattern {pattern!r} does not fit {len(unfit)} of {len(keys)} fields, e.g. {unfit[:3]}."
         )
-    identities = [tuple(found[key].get(name, "") for name in IDENTITY) for key in keys]
-    spelled: dict[tuple[str, ...], str] = {}
-    for key, identity in zip(keys, identities, strict=True):
-        plain = re.sub(r"0+(?=\d)", "", key.lower())
-        other = spelled.setdefault((plain, *identity), key)
-        if other != key and found[key].get("Metadata_Well"):
-            raise DataError(
-                f"{folder}: {other!r} and {key!r} are the same field twice (well {found[key]['Metadata_Well']}): their "
-                "names differ in zeros or capitals alone. Keep one, or give the other a name of its own."
-            )
+    if pattern is None:
+        _name_plates(found, notes)
+    _refuse_one_field_twice(folder, found)
+    _refuse_planes(folder, found)
+    identities = [_identity(said) for said in found.values()]
     if len(set(identities)) < len(keys) or not all(any(identity[1:]) for identity in identities):
         for key in keys:
             plate = found[key].get("Metadata_Plate", "")
@@ -127,3 +126,63 @@ def identities(
             "well, site and time in the names do not tell the fields apart: the whole name is the site"
         )
     return found
+
+
+def _identity(said: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(said.get(name, "") for name in IDENTITY)
+
+
+def _name_plates(found: dict[str, dict[str, str]], notes: list[str]) -> None:
+    """Make plates of folders: one that says the well is none, and of those that hold the same wells each is one."""
+    own = [(said.get("Metadata_Plate", ""), said.get("Metadata_Well", "")) for said in found.values()]
+    if all(plate and says_place_only(plate, well) for plate, well in own):
+        for said in found.values():
+            said.pop("Metadata_Plate")
+    above = {key: _folders_above_well(key, said.get("Metadata_Well", "")) for key, said in found.items()}
+    places: dict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)
+    for key, said in found.items():
+        places[_identity(said)].add(above[key])
+    if all(len(folders) == 1 for folders in places.values()):
+        return
+    levels = zip(*above.values(), strict=False)
+    n_shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, levels))
+    for key, said in found.items():
+        said["Metadata_Plate"] = "/".join(above[key][n_shared:]) or said.get("Metadata_Plate", "")
+    plates = sorted({said["Metadata_Plate"] for said in found.values()})
+    notes.append(f"folders that hold the same wells are taken for {len(plates)} plates, e.g. {plates[:3]}")
+
+
+def _folders_above_well(key: str, well: str) -> tuple[str, ...]:
+    above = []
+    for folder in key.split("/")[:-1]:
+        if well and says_place_only(folder, well) and not says_place_only(folder):
+            break
+        if not says_place_only(folder):
+            above.append(folder)
+    return tuple(above)
+
+
+def _refuse_one_field_twice(folder: Path, found: Mapping[str, Mapping[str, str]]) -> None:
+    spelled: dict[tuple[str, ...], str] = {}
+    for key, said in found.items():
+        plain = re.sub(r"0+(?=\d)", "", key.lower())
+        other = spelled.setdefault((plain, *_identity(said)), key)
+        if other != key and said.get("Metadata_Well"):
+            raise DataError(
+                f"{folder}: {other!r} and {key!r} are the same field twice (well {said['Metadata_Well']}): their "
+                "names differ in zeros or capitals alone. Keep one, or give the other a name of its own."
+            )
+
+
+def _refuse_planes(folder: Path, found: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse planes of one stack, each of which would count as a field."""
+    planes: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for key, said in found.items():
+        planes[(without_plane(key), *_identity(said))].append(key)
+    stacks = [keys for keys in planes.values() if len(keys) > 1]
+    if stacks:
+        raise DataError(
+            f"{folder}: {len(stacks)} of {len(planes)} fields are stacks with a file for each plane, such as "
+            f"{stacks[0][:3]}, and every plane would count as a field. Project each stack to one plane, keep the files "
+            "of one plane in a folder of their own, or, for work in 3D, write each stack as one file."
+        )

@@ -535,6 +535,40 @@ def test_rows_AA_to_AF_are_wells_where_that_is_sure(tmp_path: Path, names, wells
     assert tuple(found[name].split("/")[1] for name in names) == wells
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("run/plate1/A01_s1", "run/plate2/A01_s1"), ("plate1/A01/1/", "plate2/A01/1/")),
+        (("run1/p1/A01", "run1/p2/A01", "run2/p1/A01"), ("run1/p1/A01//", "run1/p2/A01//", "run2/p1/A01//")),
+        (("run/p1/A01_s1", "run/p2/B01_s1"), ("run/A01/1/", "run/B01/1/")),
+        (("p1/B03/s1", "p1/B04/s1"), ("p1/B03/1/", "p1/B04/1/")),
+        (("B3-Site_0/img", "B4-Site_0/img"), ("/B03/0/", "/B04/0/")),
+        (("A1/A01_s1", "A1/A02_s1"), ("A1/A01/1/", "A1/A02/1/")),
+        (("plate1/B03/1/img", "plate1/B03/2/img"), ("plate1/B03/B03/1/img/", "plate1/B03/B03/2/img/")),
+    ],
+)
+def test_folders_are_plates_as_far_as_wells_need_them(tmp_path: Path, names, found) -> None:
+    assert tuple(places(tmp_path, names).values()) == found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["A01_s1_z{}", "A01_Z0{}", "r01c01f01p0{}-sk1fk1fl1", "x_A01_T0001F001L01Z0{}", "ZStep_{}/A01_s1",
+     "A - 1(fld 1 wv - z {})", "B2-Site_0/img_000000000_00{}", "plate/A01/slice {}"],
+)  # fmt: skip
+def test_planes_of_a_stack_are_not_fields(tmp_path: Path, name: str) -> None:
+    places(tmp_path / "one", [name.format(1)])
+    with pytest.raises(
+        DataError, match=r"1 of 1 fields are stacks with a file for each plane.*Project each stack"
+    ):
+        places(tmp_path / "two", [name.format(1), name.format(2)])
+
+
+def test_a_pattern_may_call_a_plane_a_site(tmp_path: Path) -> None:
+    pattern = r"(?P<Well>[A-P]\d\d)_z(?P<Site>\d)"
+    assert len(places(tmp_path, ["A01_z1", "A01_z2"], pattern=pattern)) == 2
+
+
 def test_channels_of_a_cytation_field_are_one_field(tmp_path: Path) -> None:
     for well in ("A1", "B12"):
         for step, number, channel in ((1, 1, "DAPI"), (2, 1, "GFP"), (2, 2, "Texas Red")):
