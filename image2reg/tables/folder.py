@@ -62,7 +62,7 @@ def from_folder(
     Parameters
     ----------
     folder : Path
-        Links to files are followed, links to other folders are not; names that start with ``.`` are skipped.
+        Links are followed; names that start with ``.`` are skipped.
     inputs, targets, masks : str, int, several of them, or mapping of name to source
         Channels by role. A source is what stands in the file name (``BF``), the name of a sub-folder, the
         name of a channel inside the files, or its position there (from 0). ``"brightfield=BF"`` and

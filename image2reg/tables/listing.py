@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from image2reg.errors import DataError
 
-__all__ = ["SUFFIXES", "image_paths", "stem"]
+__all__ = ["SUFFIXES", "image_paths", "stem", "walk"]
 
 _FILES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".stk", ".lsm", ".png", ".czi", ".nd2", ".lif")
 _FOLDERS = (".ome.zarr", ".zarr")
@@ -22,39 +23,63 @@ def image_paths(folder: Path) -> list[str]:
     """Image files and OME-Zarr folders below `folder`: relative, with '/', sorted.
 
     An OME-Zarr plate, below `folder` or `folder` itself, gives one path per field: ``plate.zarr/B/03/0``.
-    Links to files are followed, links to folders are not; names that start with ``.`` and the thumbnails of MetaXpress
-    are skipped.
+    Links are followed (`walk`); names that start with ``.`` and the thumbnails of MetaXpress are skipped.
 
     Raises
     ------
     DataError
-        No such folder, or no image in it; with what was looked for and what was seen.
+        No such folder, no image in it (with what was looked for and what was seen), or see `walk`.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Check the path.")
     own_fields = _plate_fields(folder)
     if own_fields:
         return own_fields
-    found, seen, linked = [], [], []
-    for here, folders, files in os.walk(folder):
-        relative = Path(here).relative_to(folder).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        zarrs = [name for name in folders if name.lower().endswith(_FOLDERS)]
-        folders[:] = sorted(name for name in folders if name not in zarrs and not name.startswith("."))
-        linked += [prefix + name for name in folders if Path(here, name).is_symlink()]
+    found, seen = [], []
+    for prefix, zarrs, files in walk(folder):
         images = [*zarrs, *(name for name in files if name.lower().endswith(_FILES))]
         for name in images:
             if name.startswith(".") or _THUMBNAIL.search(name):
                 continue
-            fields = _plate_fields(Path(here, name)) if name in zarrs else []
+            fields = _plate_fields(folder / prefix / name) if name in zarrs else []
             found += [f"{prefix}{name}/{field}" for field in fields] or [prefix + name]
         seen += [prefix + name for name in files]
     if not found:
         what = f"{len(seen)} other files, e.g. {sorted(seen)[:3]}" if seen else "an empty folder"
-        if linked:
-            what += f", and links to folders, which are not followed: {linked[:3]}"
         raise DataError(f"{folder}: no image found. Looked for {list(SUFFIXES)}; seen was {what}.")
     return sorted(found)
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Go through a folder and all below, but those whose names start with ``.``: path with '/', OME-Zarrs, files.
+
+    Links to folders are followed, each folder once: not those to a folder that is listed under its own name.
+
+    Raises
+    ------
+    DataError
+        A link leads to a folder that holds one of those listed, whose images would be there twice or without end.
+    """
+    listed = [Path(os.path.realpath(folder))]
+    for here, folders, files in os.walk(folder, followlinks=True):
+        relative = Path(here).relative_to(folder).as_posix()
+        zarrs = [name for name in folders if name.lower().endswith(_FOLDERS)]
+        inner = []
+        for name in sorted(name for name in folders if name not in zarrs and not name.startswith(".")):
+            link = Path(here, name)
+            if link.is_symlink():
+                target = Path(os.path.realpath(link))
+                if any(target.is_relative_to(other) for other in listed):
+                    continue
+                if held := next((other for other in listed if other.is_relative_to(target)), None):
+                    raise DataError(
+                        f"{link}: this link leads to {target}, which holds {held}, listed already. Link the folders "
+                        "that are meant, or remove the link."
+                    )
+                listed.append(target)
+            inner.append(name)
+        folders[:] = inner
+        yield "" if relative == "." else f"{relative}/", zarrs, files
 
 
 def _plate_fields(folder: Path) -> list[str]:

@@ -61,7 +61,7 @@ class Manifest:
     source : str
         What messages call it; the root when empty.
     follow_links : bool
-        Files may be links out of the folder: for a listing of a folder that the user named, whose links are
+        Files and folders may be links out of the folder: for a listing of a folder that the user named, whose links are
         the user's own. The links of a table may be somebody else's choice.
 
     Raises

@@ -46,7 +46,7 @@ def unsafe_reason(path: str) -> str:
 def refuse_unsafe(paths: pd.Series, root: Path, where: str, *, follow_links: bool = False) -> None:
     """Refuse paths that are not plain relative ones, or that a link takes out of `root`.
 
-    With `follow_links` a file may be a link to a file elsewhere; a folder may not.
+    With `follow_links` they may be links elsewhere, or lie below one.
 
     Raises
     ------
@@ -55,8 +55,8 @@ def refuse_unsafe(paths: pd.Series, root: Path, where: str, *, follow_links: boo
     """
     found = np.flatnonzero(paths.str.contains(_UNSAFE, regex=True).to_numpy())
     named = [f"row {row + 1} {paths.iloc[row]!r} {unsafe_reason(paths.iloc[row])}" for row in found[:3]]
-    if not found.size:
-        _, inside = locate(paths, root, follow_links=follow_links)
+    if not found.size and not follow_links:
+        _, inside = locate(paths, root)
         found = np.flatnonzero(~inside)
         named = [f"row {row + 1} {paths.iloc[row]!r} is a link out of the folder" for row in found[:3]]
     if found.size:
@@ -72,7 +72,7 @@ def locate(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which paths exist, and which stay inside `root` once links are resolved (missing ones count as inside).
 
-    With `follow_links`, links to files count as inside wherever they lead.
+    With `follow_links`, all count as inside, and those below a folder that is a link elsewhere are looked for there.
     Every folder is listed once, so that a million rows cost a listing each and not a million look-ups.
     """
     import pandas as pd
@@ -84,7 +84,7 @@ def locate(
     order = np.argsort(folders, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(folders[order])) + 1) if len(order) else []:
         folder = os.path.realpath(root / parts[0].iloc[rows[0]])
-        if not _within(folder, real_root):
+        if not follow_links and not _within(folder, real_root):
             inside[rows] = False
             continue
         try:
@@ -97,7 +97,7 @@ def locate(
             if links.get(names[row]):
                 target = os.path.realpath(os.path.join(folder, names[row]))  # noqa: PTH118
                 exists[row] = os.path.exists(target)  # noqa: PTH110
-                inside[row] = _within(target, real_root) or (follow_links and not os.path.isdir(target))  # noqa: PTH112
+                inside[row] = follow_links or _within(target, real_root)
     return exists, inside
 
 

@@ -42,7 +42,7 @@ def find_problems(frame: pd.DataFrame, root: Path, *, files: bool, hashes: bool)
     n_splits = frame["split"].groupby(field).transform("nunique").to_numpy()
     found += _at((n_splits > 1) & first, "its field is in several splits")
     if files:
-        exists, _ = locate(frame["path"], root)
+        exists, _ = locate(frame["path"], root, follow_links=True)  # refused before where not wanted
         found += _at(~exists, f"no such file in {root}")
     found += _hash_problems(frame, root, compare=hashes)
     table = pd.DataFrame(sorted(set(found)), columns=["row", "problem"])

@@ -587,13 +587,25 @@ def test_the_thumbnails_of_metaxpress_are_no_fields(tmp_path: Path) -> None:
     assert [(field.name, manifest.notes) for field in manifest.fields()] == [("A01/1", ())]
 
 
-def test_links_to_folders_are_named_where_nothing_else_is_found(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    picture(tmp_path / "real" / "A01_BF.tif")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "plate1").symlink_to(tmp_path / "real")
-    with pytest.raises(DataError, match=r"links to folders, which are not followed: \['plate1'\]"):
-        from_folder(tmp_path / "data", inputs="BF")
+def test_plates_that_are_links_are_listed_once_each(tmp_path: Path) -> None:
+    data, archive = tmp_path / "data", tmp_path / "archive"
+    for folder in (data / "plate1", archive / "plate2", archive / "plate3"):
+        picture(folder / "A01_BF.tif")
+    (data / "plate2").symlink_to(archive / "plate2")
+    (data / "latest").symlink_to(data / "plate1")
+    (data / "twice").symlink_to(archive / "plate2")
+    (archive / "plate2" / "more").symlink_to(archive / "plate2")
+    manifest = from_folder(data, inputs="BF")
+    assert manifest.frame["path"].tolist() == ["plate1/A01_BF.tif", "plate2/A01_BF.tif"]
+    assert manifest.problems(hashes=True).empty
+    assert [field.inputs["BF"].open().shape for field in manifest.fields()] == [(8, 9)] * 2
+    with pytest.raises(DataError, match="1 of 2 rows name links out of"):
+        manifest.write(data / "m.csv")
+    (data / "whole").symlink_to(archive)
+    with pytest.raises(
+        DataError, match=r"whole: this link leads to .*archive, which holds .*plate2, listed already"
+    ):
+        from_folder(data, inputs="BF")
 
 
 def one_field_in_two_spellings(root: Path) -> None:
