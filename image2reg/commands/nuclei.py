@@ -15,7 +15,9 @@ _LABELS = typer.Argument(
     help="A label image or a folder of them, named like the images; not needed where the manifest has masks."
 )
 _CHANNELS = typer.Option(
-    "--channel", help="Channel names in order, for images that do not name them; repeat."
+    "--channel",
+    help="Channel names in order, for images that do not name them, or as the names of files say that hold one channel "
+    "each; repeat.",
 )
 _VOXEL = typer.Option("--voxel-um", help="Pixel size in micrometres, for images that do not say.")
 

@@ -42,10 +42,13 @@ class LabelledField:
         """Read all channels into one image."""
         from image2reg.images import read
 
-        if self.manifest_field is None:
-            image = read(self.image_paths[0], channels=self.channels, voxel_um=self.voxel_um)
-            return image.load()
-        loaded = [source.open().load() for source in self.manifest_field.inputs.values()]
+        if self.manifest_field is not None:
+            loaded = [source.open().load() for source in self.manifest_field.inputs.values()]
+        elif len(self.image_paths) == 1:
+            return read(self.image_paths[0], channels=self.channels, voxel_um=self.voxel_um).load()
+        else:
+            files = zip(self.image_paths, self.channels or (), strict=True)
+            loaded = [read(path, channels=[name], voxel_um=self.voxel_um).load() for path, name in files]
         axes = "CZYX" if any(image.sizes.get("Z", 1) > 1 for image in loaded) else "CYX"
         parts = [np.asarray(image.to_axes(axes).data) for image in loaded]
         if len({part.shape for part in parts}) > 1:
@@ -84,7 +87,8 @@ def labelled_fields(
         A label image, or a folder whose files have the images' names (``_labels`` or ``_mask`` may follow). Not
         needed where the manifest has rows of role mask.
     channels : sequence of str, optional
-        Names of the channels of image files that do not name them.
+        Names of the channels of image files that do not name them, in order; or, where the names of files in a folder
+        tell the one channel that each holds, those to take: labels are then those of any of a field's files.
     voxel_um : (z, y, x)
         For files that do not say themselves.
 
@@ -95,7 +99,7 @@ def labelled_fields(
     Raises
     ------
     DataError
-        Nothing there, or an image without labels (the first ones are named).
+        Nothing there, an image without labels (the first ones are named), or a field without one of its channels.
     ConfigurationError
         No labels given and no manifest that has them.
     """
@@ -117,17 +121,49 @@ def labelled_fields(
         root, paths = images.parent, [images]
     else:
         raise DataError(f"{images}: no such file or folder. Check the path.")
-    single = found.root if len(paths) == 1 and not _is_folder(found.root) else None
     names = None if channels is None else tuple(channels)
+    files = _files_by_field(paths, root, names) or {
+        path.relative_to(root).as_posix(): (path,) for path in paths
+    }
+    single = found.root if len(files) == 1 and not _is_folder(found.root) else None
+    described = _metadata([_SUFFIX.sub("", name) for name in files])
     fields = [
         LabelledField(
-            name=path.relative_to(root).as_posix(), metadata=_metadata(path, images), image_paths=(path,),
-            label_path=single or found.partner(path, root), channels=names, voxel_um=voxel_um,
+            name=name, metadata=metadata, image_paths=own,
+            label_path=single or found.partner(next(filter(found.named, own), own[0]), root), channels=names,
+            voxel_um=voxel_um,
         )
-        for path in paths
+        for (name, own), metadata in zip(files.items(), described, strict=True)
     ]  # fmt: skip
     _refuse_shared(fields)
     return fields
+
+
+def _files_by_field(
+    paths: Sequence[Path], root: Path, channels: tuple[str, ...] | None
+) -> dict[str, tuple[Path, ...]]:
+    """Files of each field in the order of its channels, if the names of files tell all of them; others are left."""
+    from image2reg.tables.channel_files import names_channel
+    from image2reg.tables.folder_fields import field_key
+    from image2reg.tables.names import without_token
+
+    stems = [(path, _SUFFIX.sub("", path.relative_to(root).as_posix())) for path in paths]
+    found: dict[str, dict[str, Path]] = {}
+    for channel in channels or ():
+        own = [(path, stem) for path, stem in stems if names_channel(stem, channel)]
+        if not own:
+            return {}
+        for path, stem in own:
+            other = found.setdefault(field_key(without_token(stem, channel)), {}).setdefault(channel, path)
+            if other != path:
+                raise DataError(f"{path}: so is {other} channel {channel!r} of this field. Keep one of them.")
+    for name, files in found.items():
+        if lacking := [channel for channel in channels or () if channel not in files]:
+            raise DataError(
+                f"{root}: field {name} has no image of channel {lacking[0]!r}, only {next(iter(files.values())).name}. "
+                "Add it, move the others away, or leave out the channel."
+            )
+    return {name: tuple(files[channel] for channel in channels or ()) for name, files in found.items()}
 
 
 def _of_manifest(path: Path, found: _Labels | None) -> list[LabelledField]:
@@ -201,7 +237,8 @@ class _Labels:
             n_files = sum(len(files) for files in self._by_stem.values())
             raise DataError(
                 f"{image}: no labels of this name among {n_files} files such as {sorted(self._by_stem)[:3]}. Label "
-                "files are named like their image, '_labels' or '_mask' may follow."
+                "files are named like their image, '_labels' or '_mask' may follow. Where each file holds one channel "
+                "of a field, name the channels as the files do, for example --channel w1 --channel w2."
             )
         where = image.parent.relative_to(root).parts if root in image.parents else image.parent.parts
         shared = [_common_end(file.parent.relative_to(self._folder).parts, where) for file in found]
@@ -222,12 +259,15 @@ def _common_end(parts: tuple[str, ...], where: tuple[str, ...]) -> tuple[bool, i
     return parts == where, n
 
 
-def _metadata(path: Path, root: Path) -> dict[str, str]:
-    from image2reg.tables.names import parse_metadata
+def _metadata(keys: Sequence[str]) -> list[dict[str, str]]:
+    from image2reg.tables.names import parse_metadata, wells_of_1536
 
-    key = _SUFFIX.sub("", path.relative_to(root).as_posix() if path != root else path.name)
-    found = parse_metadata(key)
-    return found if "Metadata_Site" in found or "Metadata_Well" in found else found | {"Metadata_Site": key}
+    wells = wells_of_1536(keys)
+    found = [parse_metadata(key, well=wells.get(key, "")) for key in keys]
+    return [
+        said if "Metadata_Site" in said or "Metadata_Well" in said else said | {"Metadata_Site": key}
+        for key, said in zip(keys, found, strict=True)
+    ]
 
 
 def _is_folder(path: Path) -> bool:
@@ -239,6 +279,11 @@ def _stem(path: Path) -> str:
 
 
 def _image_files(folder: Path) -> list[Path]:
+    from image2reg.tables.listing import walk
+
     return sorted(
-        path for path in folder.rglob("*") if _SUFFIX.search(path.name) and ".zarr/" not in path.as_posix()
+        folder / prefix / name
+        for prefix, zarrs, files in walk(folder)
+        for name in (*zarrs, *files)
+        if _SUFFIX.search(name)
     )

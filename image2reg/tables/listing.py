@@ -23,7 +23,7 @@ def image_paths(folder: Path) -> list[str]:
     """Image files and OME-Zarr folders below `folder`: relative, with '/', sorted.
 
     An OME-Zarr plate, below `folder` or `folder` itself, gives one path per field: ``plate.zarr/B/03/0``.
-    Links are followed (`walk`); names that start with ``.`` and the thumbnails of MetaXpress are skipped.
+    What is skipped, and which links are followed, says `walk`.
 
     Raises
     ------
@@ -39,8 +39,6 @@ def image_paths(folder: Path) -> list[str]:
     for prefix, zarrs, files in walk(folder):
         images = [*zarrs, *(name for name in files if name.lower().endswith(_FILES))]
         for name in images:
-            if name.startswith(".") or _THUMBNAIL.search(name):
-                continue
             fields = _plate_fields(folder / prefix / name) if name in zarrs else []
             found += [f"{prefix}{name}/{field}" for field in fields] or [prefix + name]
         seen += [prefix + name for name in files]
@@ -51,9 +49,10 @@ def image_paths(folder: Path) -> list[str]:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Go through a folder and all below, but those whose names start with ``.``: path with '/', OME-Zarrs, files.
+    """Go through a folder and all below: path of each with '/', its OME-Zarrs and its files.
 
-    Links to folders are followed, each folder once: not those to a folder that is listed under its own name.
+    Names that start with ``.`` and the thumbnails of MetaXpress are skipped. Links to folders are followed, each folder
+    once: not those to a folder that is listed under its own name.
 
     Raises
     ------
@@ -63,23 +62,28 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     listed = [Path(os.path.realpath(folder))]
     for here, folders, files in os.walk(folder, followlinks=True):
         relative = Path(here).relative_to(folder).as_posix()
-        zarrs = [name for name in folders if name.lower().endswith(_FOLDERS)]
-        inner = []
-        for name in sorted(name for name in folders if name not in zarrs and not name.startswith(".")):
-            link = Path(here, name)
-            if link.is_symlink():
-                target = Path(os.path.realpath(link))
-                if any(target.is_relative_to(other) for other in listed):
-                    continue
-                if held := next((other for other in listed if other.is_relative_to(target)), None):
-                    raise DataError(
-                        f"{link}: this link leads to {target}, which holds {held}, listed already. Link the folders "
-                        "that are meant, or remove the link."
-                    )
-                listed.append(target)
-            inner.append(name)
-        folders[:] = inner
-        yield "" if relative == "." else f"{relative}/", zarrs, files
+        shown = [name for name in sorted(folders) if not name.startswith(".")]
+        zarrs = [name for name in shown if name.lower().endswith(_FOLDERS)]
+        others = [name for name in shown if name not in zarrs]
+        folders[:] = [name for name in others if _is_to_be_listed(Path(here, name), listed)]
+        kept = [name for name in files if not name.startswith(".") and not _THUMBNAIL.search(name)]
+        yield "" if relative == "." else f"{relative}/", zarrs, kept
+
+
+def _is_to_be_listed(folder: Path, listed: list[Path]) -> bool:
+    """Whether a folder is none that is listed already; adds where it leads to `listed` if it is a link."""
+    if not folder.is_symlink():
+        return True
+    target = Path(os.path.realpath(folder))
+    if any(target.is_relative_to(other) for other in listed):
+        return False
+    if held := next((other for other in listed if other.is_relative_to(target)), None):
+        raise DataError(
+            f"{folder}: this link leads to {target}, which holds {held}, listed already. Link the folders that are "
+            "meant, or remove the link."
+        )
+    listed.append(target)
+    return True
 
 
 def _plate_fields(folder: Path) -> list[str]:

@@ -81,3 +81,40 @@ def test_a_manifest_without_masks_asks_for_labels(tmp_path) -> None:
     pd.DataFrame(rows).to_csv(tmp_path / "plate.csv", index=False)
     with pytest.raises(ConfigurationError, match="no row of role mask, and no labels are given"):
         labelled_fields(tmp_path / "plate.csv")
+
+
+def test_files_of_one_channel_each_are_one_field_with_the_labels_of_any_of_them(tmp_path) -> None:
+    for value, channel in enumerate(("w1", "w2", "w3")):
+        put(*(tmp_path / "images" / plate / f"x_A01_s1_{channel}.tif" for plate in ("p1", "p2")))
+        tifffile.imwrite(
+            tmp_path / "images" / "p1" / f"x_A01_s1_{channel}.tif", np.full((8, 8), value, np.uint16)
+        )
+    put(
+        tmp_path / "images" / "p1" / "x_A01_s1_w1_thumb.tif", tmp_path / "images" / "p1" / "._x_A01_s1_w1.tif"
+    )
+    put(*(tmp_path / "labels" / plate / "x_A01_s1_w1.tif" for plate in ("p1", "p2")))
+    first, second = labelled_fields(tmp_path / "images", tmp_path / "labels", channels=["w3", "w1"])
+    assert (first.name, first.metadata["Metadata_Well"], first.metadata["Metadata_Plate"]) == (
+        "p1/x_A01_s1",
+        "A01",
+        "p1",
+    )
+    assert second.label_path == tmp_path / "labels" / "p2" / "x_A01_s1_w1.tif"
+    image = first.image()
+    assert (image.channels, np.asarray(image.data)[:, 0, 0].tolist()) == (("w3", "w1"), [2, 0])
+    (tmp_path / "images" / "p2" / "x_A01_s1_w3.tif").unlink()
+    with pytest.raises(
+        DataError, match=r"field p2/x_A01_s1 has no image of channel 'w3', only x_A01_s1_w1.tif"
+    ):
+        labelled_fields(tmp_path / "images", tmp_path / "labels", channels=["w1", "w3"])
+    with pytest.raises(
+        DataError, match=r"_w2\.tif: no labels of this name.*name the channels as the files do"
+    ):
+        labelled_fields(tmp_path / "images", tmp_path / "labels")
+
+
+def test_linked_folders_of_images_are_paired_too(tmp_path) -> None:
+    put(tmp_path / "archive" / "A01.tif", tmp_path / "labels" / "p1" / "A01.tif")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "p1").symlink_to(tmp_path / "archive")
+    assert pairs(tmp_path / "images", tmp_path / "labels", tmp_path) == {"p1/A01.tif": "labels/p1/A01.tif"}
