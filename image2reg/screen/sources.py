@@ -14,6 +14,7 @@ from image2reg.tables.cells import read_csv
 from image2reg.tables.fields import IDENTITY
 from image2reg.tables.folder import from_folder
 from image2reg.tables.manifest import Manifest
+from image2reg.tables.names import numbers_wells
 from image2reg.tables.profiles import Profiles
 from image2reg.wording import counted
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fields_in_layout", "looks_nuclear", "nuclear_channel", "open_screen", "with_layout"]
 
-# CellVoyager: W0013F0001T0001Z01C1.
-_WELL_NUMBER = re.compile(r"(?<![A-Za-z0-9])W\d{4,5}(?=F\d|[-_ ])")
 _NUCLEAR = ("hoechst", "dapi", "dna", "nuclei", "nucleus")
 
 
@@ -87,7 +86,7 @@ def _refuse_no_wells(opened: Manifest | Profiles, pattern: str | None) -> None:
                     f"--pattern {pattern!r}: {said} in {path}; its groups are {groups}. Let the group Well hold row "
                     "and column, for example (?P<Well>[A-P]\\d\\d)."
                 ) from error
-            if _WELL_NUMBER.search(path):
+            if numbers_wells(path):
                 raise DataError(
                     f"{opened.source}: wells are numbered in the names, such as {path}, and a number is one well on "
                     "plates of 96 and another on plates of 384. Rename the files, or list them in a manifest with row "
@@ -95,7 +94,7 @@ def _refuse_no_wells(opened: Manifest | Profiles, pattern: str | None) -> None:
                 ) from error
             raise DataError(
                 f"{opened.source}: {said} in the name of {path}. Say with --pattern where it stands, for example "
-                "'(?P<Well>[A-P]\\d\\d)_s(?P<Site>\\d+)', or take the file away."
+                "'(?P<Well>[A-Z]+\\d\\d)_s(?P<Site>\\d+)', or take the file away."
             ) from error
 
 

@@ -14,6 +14,7 @@ from image2reg.errors import ConfigurationError
 
 __all__ = [
     "has_token",
+    "numbers_wells",
     "parse_metadata",
     "says_place_only",
     "wells_of_1536",
@@ -28,6 +29,8 @@ _WELL = re.compile(rf"{_EDGE_LEFT}(?:[Ww]ell[-_ ]?)?([A-Pa-p])0?([1-9]|1\d|2[0-4
 _PADDED = re.compile(r"(?:[Ww]ell[-_ ]?)?[A-P]\d\d")
 _OF_1536 = re.compile(r"(A?[A-Z])(0[1-9]|[1-3]\d|4[0-8])")
 _IN_WORDS = r"site|field|fov|fld|pos|position|xy"
+# CellVoyager: W0013F0001T0001Z01C1; ScanR, and the images of MitoCheck: W00013--P00001.
+_NUMBERED = re.compile(r"(?<![A-Za-z0-9])W\d{4,5}(?=F\d|[-_ ])")
 _SITE = re.compile(rf"{_EDGE_LEFT}(?:{_IN_WORDS}|s|f)[-_ ]?0*(\d+){_EDGE_RIGHT}", re.IGNORECASE)
 _TIME = re.compile(rf"{_EDGE_LEFT}(?:time|frame|tp|t)[-_ ]?0*(\d+){_EDGE_RIGHT}", re.IGNORECASE)
 _PLATE = re.compile(rf"{_EDGE_LEFT}plate[-_ ]?([A-Za-z0-9]+){_EDGE_RIGHT}", re.IGNORECASE)
@@ -202,6 +205,11 @@ def _are_of_1536(wells: Sequence[str]) -> bool:
     return not all(short) or not short
 
 
+def numbers_wells(name: str) -> bool:
+    """Whether a name tells its well by a number: which row and column that is depends on the plate."""
+    return _NUMBERED.search(name) is not None
+
+
 def parse_metadata(key: str, pattern: str | None = None, *, well: str = "") -> dict[str, str]:
     r"""Read plate, well, site and time from the name of a field.
 
@@ -289,6 +297,8 @@ def _of_pieces(folders: Sequence[str], name: str) -> tuple[dict[str, str], str |
     sites = list(_SITE.finditer(name))
     sure = next((site for site in sites if not _WELL.fullmatch(site[0])), None)
     here, *above = (list(_WELL.finditer(part)) for part in (name, *reversed(folders)))
+    if numbers_wells(name):
+        here = [w for w in here if w[1].isupper()]
     if above:
         above[-1] = [w for w in above[-1] if w[1] not in "Pp" or _PADDED.fullmatch(w[0])]
     nearest: list[re.Match[str]] = next(filter(None, above), [])

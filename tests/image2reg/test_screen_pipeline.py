@@ -476,11 +476,12 @@ def test_a_folder_without_wells_is_explained(tmp_path, pattern, error, message):
         )
 
 
-def test_wells_by_number_are_explained(tmp_path):
-    for name in ("W0001F0001T0001Z001C1", "W0013F0001T0001Z001C1"):
+@pytest.mark.parametrize("form", ["W00{}F0001T0001Z001C1", "LT1--c3___--W00{}--P00001--C1"])
+def test_wells_by_number_are_explained(tmp_path, form):
+    for name in (form.format("01"), form.format("13")):
         tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((8, 9), np.uint8))
     with pytest.raises(
-        DataError, match=r"wells are numbered in the names, such as W0001F.*Rename the files, or list"
+        DataError, match=r"wells are numbered in the names, such as .*W0001.*Rename the files, or list"
     ):
         run(None, tmp_path / "out", data=tmp_path, channels=["DNA=C1"])
 
