@@ -32,7 +32,10 @@ _IN_WORDS = r"site|field|fov|fld|pos|position|xy"
 # CellVoyager: W0013F0001T0001Z01C1; ScanR, and the images of MitoCheck: W00013--P00001.
 _NUMBERED = re.compile(r"(?<![A-Za-z0-9])W\d{4,5}(?=F\d|[-_ ])")
 _SITE = re.compile(rf"{_EDGE_LEFT}(?:{_IN_WORDS}|s|f)[-_ ]?0*(\d+){_EDGE_RIGHT}", re.IGNORECASE)
-_TIME = re.compile(rf"{_EDGE_LEFT}(?:time|frame|tp|t)[-_ ]?0*(\d+){_EDGE_RIGHT}", re.IGNORECASE)
+_TIME = re.compile(
+    rf"{_EDGE_LEFT}(?:time[-_ ]?point|time|frame|tp|t)[-_ ]?0*(\d+){_EDGE_RIGHT}", re.IGNORECASE
+)
+_HOURS = re.compile(rf"{_EDGE_LEFT}0*(\d+)h{_EDGE_RIGHT}")
 _PLATE = re.compile(rf"{_EDGE_LEFT}plate[-_ ]?([A-Za-z0-9]+){_EDGE_RIGHT}", re.IGNORECASE)
 # Of folders: a letter and a number there may be anything.
 _SITE_FOLDER = re.compile(rf"{_EDGE_LEFT}(?:{_IN_WORDS})[-_ ]?0*(\d+){_EDGE_RIGHT}", re.IGNORECASE)
@@ -73,7 +76,8 @@ _CYTATION = re.compile(
 )
 _PLANE = re.compile(
     rf"{_EDGE_LEFT}(?:z(?:step|slice|pos)?|slice|plane)[-_ ]?\d+{_EDGE_RIGHT}"
-    r"|(?<=img_\d{9})_\d{3}$|(r\d\dc\d\df\d+)p\d+|(F\d{3}L\d\d(?:A\d\d)?|F\d{4}T\d{4})Z\d{2,3}",
+    r"|(?<=img_\d{9})_\d{3}$|(r\d\dc\d\df\d+)p\d+|(F\d{3}L\d\d(?:A\d\d)?|F\d{4}T\d{4})Z\d{2,3}"
+    r"|(?<=_)(\d+)Z\d+(?=_)",
     re.IGNORECASE,
 )
 
@@ -152,7 +156,7 @@ def without_plane(text: str) -> str:
     >>> without_plane("A01_s1_z03"), without_plane("r01c02f03p04-sk1fk1fl1"), without_plane("ZStep_2/A01_s1")
     ('A01_s1_', 'r01c02f03-sk1fk1fl1', '/A01_s1')
     """
-    return _PLANE.sub(r"\1\2", text)
+    return _PLANE.sub(r"\1\2\3", text)
 
 
 @lru_cache(maxsize=8192)
@@ -261,7 +265,7 @@ def parse_metadata(key: str, pattern: str | None = None, *, well: str = "") -> d
         found = _of_microscope(known.groupdict())
     else:
         found, prefix = _of_pieces(folders, name)
-    if "Metadata_Time" not in found and (time := _TIME.search(name)):
+    if "Metadata_Time" not in found and (time := _TIME.search(name) or _HOURS.search(name)):
         found["Metadata_Time"] = time[1]
     for folder in reversed(folders):
         for what, form in (("Metadata_Site", _SITE_FOLDER), ("Metadata_Time", _TIME_FOLDER)):

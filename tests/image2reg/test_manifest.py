@@ -455,6 +455,9 @@ NAMES = (  # key of a field: plate, well, site, time
     ("exp_WellB02_xy3", ("", "B02", "3", "")),
     ("A - 1(fld 1 wv - z 1 t 2)", ("", "A01", "1", "2")),
     ("TimePoint_2/x_A01_s1", ("", "A01", "1", "2")),
+    ("A01_s1_24h", ("", "A01", "1", "24")),
+    ("A01_s1_24h_t003", ("", "A01", "1", "3")),
+    ("A01_s1_Timepoint_003", ("", "A01", "1", "3")),
     ("plate5/TimePoint_2/ZStep_1/x_A01_s1", ("plate5", "A01", "1", "2")),
     ("plate5/site3/A01", ("plate5", "A01", "3", "")),
     ("p1/001001-1-001001001", ("p1", "", "", "")),
@@ -554,7 +557,7 @@ def test_folders_are_plates_as_far_as_wells_need_them(tmp_path: Path, names, fou
 @pytest.mark.parametrize(
     "name",
     ["A01_s1_z{}", "A01_Z0{}", "r01c01f01p0{}-sk1fk1fl1", "x_A01_T0001F001L01Z0{}", "ZStep_{}/A01_s1",
-     "A - 1(fld 1 wv - z {})", "B2-Site_0/img_000000000_00{}", "plate/A01/slice {}"],
+     "A - 1(fld 1 wv - z {})", "B2-Site_0/img_000000000_00{}", "plate/A01/slice {}", "A1_1Z{}_1_001_"],
 )  # fmt: skip
 def test_planes_of_a_stack_are_not_fields(tmp_path: Path, name: str) -> None:
     places(tmp_path / "one", [name.format(1)])
