@@ -116,8 +116,9 @@ def identities(
     if pattern is None:
         _name_plates(found, notes)
     _refuse_one_field_twice(folder, found)
-    _refuse_planes(folder, found)
     identities = [_identity(said) for said in found.values()]
+    if len(set(identities)) < len(keys):
+        _refuse_planes(folder, found)
     if len(set(identities)) < len(keys) or not all(any(identity[1:]) for identity in identities):
         for key in keys:
             plate = found[key].get("Metadata_Plate", "")
@@ -138,6 +139,8 @@ def _name_plates(found: dict[str, dict[str, str]], notes: list[str]) -> None:
     if all(plate and says_place_only(plate, well) for plate, well in own):
         for said in found.values():
             said.pop("Metadata_Plate")
+    if len({_identity(said) for said in found.values()}) == len(found) or not all(well for _, well in own):
+        return
     above = {key: _folders_above_well(key, said.get("Metadata_Well", "")) for key, said in found.items()}
     places: dict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)
     for key, said in found.items():
@@ -155,10 +158,13 @@ def _name_plates(found: dict[str, dict[str, str]], notes: list[str]) -> None:
 def _folders_above_well(key: str, well: str) -> tuple[str, ...]:
     above = []
     for folder in key.split("/")[:-1]:
-        if well and says_place_only(folder, well) and not says_place_only(folder):
+        if says_place_only(folder):
+            continue
+        if says_place_only(folder, well):
             break
-        if not says_place_only(folder):
-            above.append(folder)
+        above.append(folder)
+        if folder.lower().endswith(".zarr"):  # below it are rows and columns
+            break
     return tuple(above)
 
 

@@ -546,6 +546,7 @@ def test_rows_AA_to_AF_are_wells_where_that_is_sure(tmp_path: Path, names, wells
         (("run/p1/A01_s1", "run/p2/B01_s1"), ("run/A01/1/", "run/B01/1/")),
         (("p1/B03/s1", "p1/B04/s1"), ("p1/B03/1/", "p1/B04/1/")),
         (("B3-Site_0/img", "B4-Site_0/img"), ("/B03/0/", "/B04/0/")),
+        (("run/donor1/img", "run/donor2/img"), ("run//donor1/img/", "run//donor2/img/")),
         (("A1/A01_s1", "A1/A02_s1"), ("A1/A01/1/", "A1/A02/1/")),
         (("plate1/B03/1/img", "plate1/B03/2/img"), ("plate1/B03/B03/1/img/", "plate1/B03/B03/2/img/")),
     ],
