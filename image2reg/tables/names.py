@@ -99,10 +99,11 @@ def _in_pieces(text: str) -> str:
 
 
 def _said_by_cytation(text: str) -> str:
-    """Write ``A1_02_1_3Z0_DAPI_001`` as ``A1_s3_z0_DAPI_t001``."""
+    """Write ``A1_02_1_3Z0_Tsf[DAPI 377,447]_001`` as ``A1_s3_z0_DAPI_t001``: what was made of an image is its copy."""
     if (found := _CYTATION.search(text)) is None:
         return text
     well, tile, plane, channel, time = found.groups()
+    channel = re.sub(r"\w+\[|\]| \d+,\d+", "", channel)
     return f"{text[: found.start()]}{well}_s{tile}_{f'z{plane}_' if plane else ''}{channel}_t{time}"
 
 

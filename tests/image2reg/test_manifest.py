@@ -493,6 +493,7 @@ def test_names_of_many_microscopes(key: str, expected: tuple[str, ...]) -> None:
         ("W0013F0002T0001Z001C2", "C2", "W0013F0002T0001Z001"),
         ("AA13f02d1", "d1", "AA13f02"),
         ("A1_02_1_3_DAPI_004", "DAPI", "A1_s3_t004"),
+        ("A1_-2_1_1_Tsf[Stitched[DAPI 377,447]]_001", "DAPI", "A1_s1_t001"),
         ("p/A1_03_2_3Z1_Texas Red_004", "Texas Red", "p/A1_s3_z1_t004"),
         ("exp-A1_s1c2_ORG", "c2", "exp-A1_s1_ORG"),
         ("exp_t01xy02z1c1", "c1", "exp_t01-xy02-z1"),
@@ -581,6 +582,9 @@ def test_channels_of_a_cytation_field_are_one_field(tmp_path: Path) -> None:
     assert [(field.name, list(field.inputs)) for field in fields] == [
         ("A01/1/1", ["DAPI", "GFP", "red"]), ("B12/1/1", ["DAPI", "GFP", "red"])
     ]  # fmt: skip
+    picture(tmp_path / "A1_-1_1_1_Tsf[DAPI 377,447]_001.tif")
+    with pytest.raises(DataError, match="1 fields have several files for input 'DAPI'"):
+        from_folder(tmp_path, inputs=["DAPI", "GFP", "red=Texas Red"])
 
 
 def test_the_thumbnails_of_metaxpress_are_no_fields(tmp_path: Path) -> None:
