@@ -75,7 +75,7 @@ _CYTATION = re.compile(
     r"(?:(?<=/)|^)(A?[A-Z]\d\d?(?:ROI\d+)?)_-?\d\d?_\d_(\d+)(?:Z(\d+))?_([A-Za-z0-9 ,\[\]]+)_(\d{3})$"
 )
 _PLANE = re.compile(
-    rf"{_EDGE_LEFT}(?:z(?:step|slice|pos)?|slice|plane)[-_ ]?\d+{_EDGE_RIGHT}"
+    rf"{_EDGE_LEFT}(?:z(?:step|slice|pos)?|plane)[-_ ]?\d+{_EDGE_RIGHT}"
     r"|(?<=img_\d{9})_\d{3}$|(r\d\dc\d\df\d+)p\d+|(F\d{3}L\d\d(?:A\d\d)?|F\d{4}T\d{4})Z\d{2,3}"
     r"|(?<=_)(\d+)Z\d+(?=_)",
     re.IGNORECASE,

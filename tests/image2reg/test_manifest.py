@@ -559,7 +559,7 @@ def test_folders_are_plates_as_far_as_wells_need_them(tmp_path: Path, names, fou
 @pytest.mark.parametrize(
     "name",
     ["A01_s1_z{}", "A01_Z0{}", "r01c01f01p0{}-sk1fk1fl1", "x_A01_T0001F001L01Z0{}", "ZStep_{}/A01_s1",
-     "A - 1(fld 1 wv - z {})", "B2-Site_0/img_000000000_00{}", "plate/A01/slice {}", "A1_1Z{}_1_001_"],
+     "A - 1(fld 1 wv - z {})", "B2-Site_0/img_000000000_00{}", "plate/A01/plane {}", "A1_1Z{}_1_001_"],
 )  # fmt: skip
 def test_planes_of_a_stack_are_not_fields(tmp_path: Path, name: str) -> None:
     places(tmp_path / "one", [name.format(1)])
@@ -567,6 +567,10 @@ def test_planes_of_a_stack_are_not_fields(tmp_path: Path, name: str) -> None:
         DataError, match=r"1 of 1 fields are stacks with a file for each plane.*Project each stack"
     ):
         places(tmp_path / "two", [name.format(1), name.format(2)])
+
+
+def test_slices_of_tissue_are_fields(tmp_path: Path) -> None:
+    assert len(places(tmp_path, ["mouse1_slice1", "mouse1_slice2"])) == 2
 
 
 def test_a_pattern_may_call_a_plane_a_site(tmp_path: Path) -> None:
