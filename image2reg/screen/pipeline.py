@@ -224,7 +224,9 @@ def _judge(
         wells, scores, by, null=call.null, fdr=call.fdr, min_effect=call.min_score,
         min_replicates=call.min_replicates, seed=call.seed,
     )  # fmt: skip
-    wells = called_wells(wells, hits, by, dict(zip(scores, readouts, strict=True)), min_score=call.min_score)
+    wells = called_wells(
+        wells, hits, by, dict(zip(scores, readouts, strict=True)), min_score=call.min_score, null=call.null
+    )
     if call.rule:
         wells["Metadata_Rule"] = call_by_rule(wells, call.rule)
     curves = fit_curves(wells, readouts, group_by, dose) if dose else []

@@ -42,6 +42,19 @@ def test_two_perturbations_whose_names_join_to_one_are_told_apart():
     assert set(called.loc[called[PERTURBATION] != "DMSO", "Metadata_Group"]) == names
 
 
+@pytest.mark.parametrize(("null", "offset"), [("controls", 20.0), ("plates", 0.0)])
+def test_wells_of_a_hit_are_called_in_the_score_that_was_tested(null, offset):
+    # A gradient over the plate hides from robust z, where the controls vary with it, what the B-score sees.
+    idle = [{PERTURBATION: f"idle {i}"} for i in range(20)]
+    wells = screened([{PERTURBATION: "active"}, *idle], [9.0] + [0.0] * 20, n_controls=20)
+    wells = wells.assign(BScore_x=wells["RobustZ_x"] + offset, RobustZ_x=0.1, OwnZ_x=0.1)
+    by = [PERTURBATION]
+    hits = call_hits(wells, ["BScore_x"], by, min_effect=3.0, null=null)
+    called = called_wells(wells, hits, by, {"BScore_x": "x"}, min_score=3.0, null=null)
+    assert hits.loc[hits["hit"], "name"].tolist() == ["active"]
+    assert called.loc[called["Hit"] == 1, PERTURBATION].tolist() == ["active"] * 3
+
+
 def test_two_series_whose_names_join_to_one_have_a_curve_each():
     cells = [("drug", "a b"), ("drug a", "b")]
     samples = [
