@@ -235,10 +235,15 @@ def _judge(
         genes = gene_scores(hits, call.gene, fdr=call.fdr, min_effect=call.min_score)
     pathways = None
     if sets is not None and genes is not None:
-        pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), set(genes[call.gene]), sets)
+        # A gene that could not become a hit is no background: its sets would look poor in hits, the others rich.
+        tested = set(genes.loc[genes["q"].notna(), call.gene])
+        if tested:
+            pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), tested, sets)
     result = ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
     if bare := without_name(wells, [name for name in group_by if name != dose]):
         result.notes.append(bare)
+    if sets is not None and pathways is None:
+        result.notes.append("no gene was tested (each has too few wells), so pathways were not")
     if beyond := out_of_reach(hits, call.fdr):
         result.notes.append(f"nothing could be called: {beyond}")
     if call.null == "controls" and (place := controls_apart(wells, hits)):

@@ -18,6 +18,7 @@ from image2reg.images import Image
 from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, planning, run_screen
 from image2reg.screen.fields import feature_names, read_unit, without_nuclei
+from image2reg.screen.plates import well_name
 from image2reg.screen.wells import OF_A_WELL
 
 CONTROL, POSITIVE = 'Metadata_Control == "negative"', 'Metadata_Control == "positive"'
@@ -740,3 +741,34 @@ def test_the_published_rule_and_genes_with_pathways(finished, tmp_path):
     assert set(result.wells.loc[result.wells["Metadata_Rule"] != "", "Metadata_Gene"]) == {"drug8"}
     assert list(result.genes.loc[result.genes["hit"], "Metadata_Gene"]) == ["drug8"]
     assert result.pathways.loc[0, "n_hits"] == 1
+
+
+def test_genes_in_single_wells_are_no_background_of_pathways(tmp_path):
+    rng = np.random.default_rng(0)
+    names = ["DMSO"] * 16 + [f"g{i}" for i in range(12) for _ in range(3)] + [f"once{i}" for i in range(20)]
+    values = rng.normal(size=len(names)) + 30 * np.isin(names, ["g0", "g1", "g2"])
+    wells = pd.DataFrame(
+        {
+            "Metadata_Plate": "p",
+            "Metadata_Well": [well_name(*divmod(i, 12)) for i in range(len(names))],
+            "Metadata_Perturbation": names,
+            "Metadata_Gene": ["" if name == "DMSO" else name for name in names],
+            "Nuclei_X": values,
+        }
+    )
+    wells.to_csv(tmp_path / "wells.csv", index=False)
+    members = [f"g{i}" for i in range(6)]
+    (tmp_path / "sets.gmt").write_text("\t".join(["half", "x", *members, "once0", "once1"]) + "\n")
+    settings = ScreenSettings.model_validate({"call": {"readouts": ["Nuclei_X"]}})
+
+    def screened(out):
+        data, gmt = tmp_path / "wells.csv", tmp_path / "sets.gmt"
+        control = 'Metadata_Perturbation == "DMSO"'
+        return run_screen(data, tmp_path / out, control=control, settings=settings, gmt=gmt)
+
+    (half,) = screened("all").pathways.to_dict("records")
+    assert (half["n_hits"], half["n_tested"], half["expected"]) == (3, 6, 3 * 6 / 12)
+    wells[~wells["Metadata_Perturbation"].str.startswith("g")].to_csv(tmp_path / "wells.csv", index=False)
+    alone = screened("alone")
+    assert alone.pathways is None
+    assert any("no gene was tested" in note for note in alone.notes)
