@@ -42,7 +42,7 @@ def well_table(
     keep_out : flags
         Fields with one of them are left out.
     min_nuclei : int
-        Below, features are NaN and the count alone stands.
+        With fewer that touch no border, features are NaN and the count alone stands.
 
     Returns
     -------
@@ -74,8 +74,9 @@ def well_table(
     if flagged.any():
         left = pd.MultiIndex.from_frame(fields.loc[flagged, site].fillna(""))
         inside = inside[~pd.MultiIndex.from_frame(inside[site].fillna("")).isin(left)]
-    medians = inside.groupby(key, sort=False)[features].median().astype(np.float64).reindex(wells.index)
-    medians[(wells["Well_Nuclei"] < min_nuclei).to_numpy()] = np.nan
+    own = inside.groupby(key, sort=False)
+    medians = own[features].median().astype(np.float64).reindex(wells.index)
+    medians[(own.size().reindex(wells.index).fillna(0) < min_nuclei).to_numpy()] = np.nan
     return pd.concat([wells, medians], axis=1).reset_index()
 
 

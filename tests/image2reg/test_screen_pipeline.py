@@ -19,7 +19,7 @@ from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, planning, run_screen
 from image2reg.screen.fields import feature_names, read_unit, without_nuclei
 from image2reg.screen.plates import well_name
-from image2reg.screen.wells import OF_A_WELL
+from image2reg.screen.wells import OF_A_WELL, well_table
 
 CONTROL, POSITIVE = 'Metadata_Control == "negative"', 'Metadata_Control == "positive"'
 RATIO = "Nuclei_RingIntensity_NucleusToRing_GFP"
@@ -376,6 +376,18 @@ def test_fields_without_nuclei_are_told_apart_by_their_light():
     ]  # fmt: skip
     untold = without_nuclei(fields, np.zeros(7, bool))
     assert untold["Metadata_Flags"].tolist() == fields["Metadata_Flags"].tolist()
+
+
+def test_nuclei_cut_by_the_border_do_not_make_up_for_too_few_whole_ones():
+    place = {"Metadata_Plate": "p", "Metadata_Well": np.repeat(["A01", "A02"], 6)}
+    cut = ["True"] * 4 + ["False"] * 2 + ["True"] + ["False"] * 5
+    nuclei = pd.DataFrame({**place, "Metadata_TouchesBorder": cut, "Nuclei_AreaShape_Area": np.arange(12.0)})
+    fields = pd.DataFrame(
+        {"Metadata_Plate": "p", "Metadata_Well": ["A01", "A02"], "Metadata_Flags": "", "Field_Count": 6}
+    )
+    wells = well_table(nuclei, fields, keep_out=(), min_nuclei=5)
+    assert wells["Nuclei_Count"].tolist() == wells["Well_Nuclei"].tolist() == [6, 6]
+    np.testing.assert_array_equal(wells["Nuclei_AreaShape_Area"], [np.nan, 9.0])
 
 
 def test_an_unreadable_frame_is_listed_and_the_rest_is_done(tmp_path):
