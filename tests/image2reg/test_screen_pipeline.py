@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import shutil
 from pathlib import Path
 
@@ -9,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from PIL import Image as PillowImage
 from scipy import ndimage
 from small_plate import planted_field, write_plate
 
 from image2reg.engine import Outcome, Shard
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image
+from image2reg.report.plots import crop_rows
 from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, planning, run_screen
 from image2reg.screen.fields import feature_names, read_unit, without_nuclei
@@ -87,6 +92,27 @@ def test_the_report_shows_plates_curves_and_crops(finished, tmp_path):
     assert text.count('class="crops"') == 4 * len(result.exhibits) > 0
     assert "DNA, control well p1/" in text
     assert text.count("<svg") == 3 + 3
+    assert "of 4 perturbations (1 positive control among them), in" in text
+    assert "Robust z: 0 is the median of the plate" in text
+    assert "ranked, never hits" not in text  # groups of control wells are no perturbations
+
+
+def test_the_report_says_what_a_b_score_of_0_is_and_how_many_wells_are_too_few(finished, tmp_path):
+    out, _ = finished
+    call = {"normalise": "b-score", "min_replicates": 4}
+    settings = ScreenSettings.model_validate({"call": call})
+    result = run(None, tmp_path / "out", data=out / "wells.csv", settings=settings)
+    text = screen_report(tmp_path / "r.html", result, settings.call, title="t", command="c").read_text()
+    assert "B-score: 0 is what row and column of the plate let expect" in text
+    assert "median of the plate's negative controls" not in text
+    assert "4 perturbations in fewer than 4 wells with a score: ranked, never hits" in text
+
+
+def test_crops_of_a_hit_and_of_its_control_are_shown_at_one_magnification():
+    rows = {"hit": np.ones((3, 1, 8, 8), np.float32), "control": np.zeros((8, 1, 8, 8), np.float32)}
+    pictures = re.findall('base64,([^"]+)', crop_rows(rows, ["DNA"], "crops"))
+    sizes = [PillowImage.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures]
+    assert sizes[0] == sizes[1]
 
 
 def test_what_is_said_of_wells_may_be_corrected_without_measuring_again(finished, plate, tmp_path):
