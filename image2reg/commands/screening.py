@@ -26,8 +26,8 @@ _CHANNEL = typer.Option("--channel", help="For a folder: its channels, NAME=TEXT
 _PATTERN = typer.Option("--pattern", help="For a folder: regular expression with groups Plate, Well, Site.")
 _LAYOUT = typer.Option(
     "--layout",
-    help="CSV with what was in which well (Well, Perturbation, Dose_uM, Control …); correcting it needs no new "
-    "measuring, but for Site and Time.",
+    help="CSV with what was in which well (Well, Perturbation, Dose_uM, Control …); correcting it needs no "
+    "new measuring.",
 )
 _MODEL = typer.Option("--model", help="Segmenter: nuclei (shipped), classical, a bundle's name or directory.")
 _READOUT = typer.Option("--readout", help="Feature to judge; repeat. Default: count, area, nucleus to ring.")

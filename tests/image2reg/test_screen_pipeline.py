@@ -122,7 +122,13 @@ def test_what_is_said_of_wells_may_be_corrected_without_measuring_again(finished
     )
     frame = pd.read_csv(copy / "manifest.csv", dtype=str)
     other = frame["Metadata_Perturbation"].mask(frame["Metadata_Well"].eq("A04"), "other")
-    frame.assign(Metadata_Gene="g", Metadata_Perturbation=other).to_csv(copy / "manifest.csv", index=False)
+    said = {
+        "Metadata_Gene": "g",
+        "Metadata_Perturbation": other,
+        "Metadata_Plate": "p2",
+        "Metadata_Time": "24",
+    }
+    frame.assign(**said).to_csv(copy / "manifest.csv", index=False)
     assert run(copy, out, shard=Shard(1, 2), overwrite=True).n_run == 0
     result = run(copy, out, overwrite=True)
     assert result.seconds == 0.0
