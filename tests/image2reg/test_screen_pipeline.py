@@ -286,6 +286,19 @@ def test_only_the_first_shard_makes_the_plan_and_others_look_at_their_own_images
         run(copy, out, shard=Shard(3, 3))
 
 
+def test_an_image_that_came_after_the_plan_was_made_is_noticed_when_it_is_replaced(plate, tmp_path):
+    copy, out = Path(shutil.copytree(plate, tmp_path / "plate")), tmp_path / "out"
+    late = copy / "C07_DNA.tif"  # the last shard's
+    image = tifffile.imread(late)
+    late.unlink()
+    run(copy, out, shard=Shard(1, 21))
+    tifffile.imwrite(late, image)
+    assert run(copy, out, shard=Shard(21, 21)).results.failed == {}
+    tifffile.imwrite(late, image // 2, metadata=None, description="another")
+    with pytest.raises(DataError, match=r"1 finished unit changed since .* the first of 'p1/C07'"):
+        run(copy, out, shard=Shard(21, 21))
+
+
 def test_a_layout_that_names_fields_otherwise_makes_another_plan_and_other_corrections_do_not(
     plate, tmp_path
 ):
