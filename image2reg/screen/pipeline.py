@@ -30,6 +30,7 @@ from image2reg.screen.queries import select_rows
 from image2reg.screen.result import HITS, ScreenResult
 from image2reg.screen.rules import RULES, call_by_rule
 from image2reg.screen.settings import ScreenSettings
+from image2reg.screen.usual_size import measured_on_others
 from image2reg.screen.wells import SCORES, one_row_per_well, pick_readouts, score_wells, well_table
 from image2reg.tables.fields import IDENTITY
 from image2reg.tables.manifest import Manifest
@@ -138,6 +139,8 @@ def run_screen(
         seconds = time.monotonic() - begun
         result = _from_images(outcome, fields, control, positive, settings, sets)
         result.notes, result.usual_px = [*opened.notes, *result.notes], plan.settings["usual_px"]
+        if result.usual_px is not None and (other := measured_on_others(fields, out, control)):
+            result.notes.append(other)
         result.exhibits = make_exhibits(outcome, fields, result.hits, result.wells, settings.call)
         every = range(len(fields))
         outcome.results.write("nuclei", out / "nuclei.parquet", every, said=fields.said, overwrite=True)
