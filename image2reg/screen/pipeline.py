@@ -24,7 +24,7 @@ from image2reg.screen.hits import call_hits, called_wells, controls_apart, out_o
 from image2reg.screen.look_ahead import groups, refuse_no_genes, without_name
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.planning import Asked, plan_screen, plan_shard
-from image2reg.screen.plates import CONTROL, PLATE, WELL, control_columns
+from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, control_columns
 from image2reg.screen.quality import plate_quality
 from image2reg.screen.queries import select_rows
 from image2reg.screen.result import HITS, ScreenResult
@@ -245,6 +245,15 @@ def _judge(
     result = ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
     if bare := without_name(wells, [name for name in group_by if name != dose]):
         result.notes.append(bare)
+    if TIME in wells and TIME not in by:
+        samples = wells[wells[CONTROL].ne(NEGATIVE) & wells[TIME].ne("")]
+        times = samples.groupby("Metadata_Group")[TIME].nunique()
+        if (n_mixed := int((times > 1).sum())) > 0:
+            apart = " ".join(f"--group {name}" for name in (*group_by, TIME))
+            result.notes.append(
+                f"wells of {counted(n_mixed, 'perturbation')} were taken at different times ({TIME}) and are judged as "
+                f"replicates; {apart} judges each time by itself"
+            )
     if sets is not None and pathways is None:
         result.notes.append("no gene was tested (each has too few wells), so pathways were not")
     if beyond := out_of_reach(hits, call.fdr):

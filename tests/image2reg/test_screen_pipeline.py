@@ -188,6 +188,26 @@ def test_time_points_taken_together_are_noted(tmp_path):
     assert any(note.startswith("up to 2 time points of a well are taken together") for note in result.notes)
 
 
+def test_replicates_of_different_times_are_noted_unless_they_are_told_apart(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"p{time}", well_name(*divmod(i, 12)), ["DMSO", "a", "b"][i % 3], f"{time} h", rng.normal())
+        for time in (24, 48)
+        for i in range(18)
+    ]
+    names = [f"Metadata_{name}" for name in ("Plate", "Well", "Perturbation", "Time")]
+    pd.DataFrame(rows, columns=[*names, "Nuclei_X"]).to_csv(tmp_path / "wells.csv", index=False)
+
+    def notes(out, **call):
+        settings = ScreenSettings.model_validate({"call": call})
+        control = 'Metadata_Perturbation == "DMSO"'
+        return run_screen(tmp_path / "wells.csv", tmp_path / out, control=control, settings=settings).notes
+
+    told = "wells of 2 perturbations were taken at different times (Metadata_Time) and are judged as replicates; "
+    assert told + "--group Metadata_Perturbation --group Metadata_Time judges" in " ".join(notes("together"))
+    assert "different times" not in " ".join(notes("apart", group_by=["Metadata_Perturbation", "Metadata_Time"]))
+
+
 def test_the_report_names_wells_with_their_plate_and_all_plates_that_are_poor(tmp_path):
     rng = np.random.default_rng(0)
     wells = pd.DataFrame(
