@@ -31,7 +31,14 @@ from image2reg.screen.result import HITS, ScreenResult
 from image2reg.screen.rules import RULES, call_by_rule
 from image2reg.screen.settings import ScreenSettings
 from image2reg.screen.usual_size import measured_on_others
-from image2reg.screen.wells import SCORES, one_row_per_well, pick_readouts, score_wells, well_table
+from image2reg.screen.wells import (
+    SCORES,
+    one_row_per_well,
+    pick_readouts,
+    score_wells,
+    well_table,
+    without_scale,
+)
 from image2reg.tables.fields import IDENTITY
 from image2reg.tables.manifest import Manifest
 from image2reg.wording import counted
@@ -243,6 +250,7 @@ def _judge(
         if tested:
             pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), tested, sets)
     result = ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
+    result.notes += without_scale(wells, readouts)
     if bare := without_name(wells, [name for name in group_by if name != dose]):
         result.notes.append(bare)
     if TIME in wells and TIME not in by:

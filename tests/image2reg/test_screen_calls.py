@@ -161,6 +161,9 @@ def test_a_series_on_plates_of_different_gain_is_one_curve():
     (alone,) = fit_curves(one, ["x"], [PERTURBATION, DOSE], DOSE)
     (both,) = fit_curves(pd.concat([one, other]), ["x"], [PERTURBATION, DOSE], DOSE)
     assert both.fit.ec50 == pytest.approx(alone.fit.ec50, rel=0.02)
+    blind = other.assign(Metadata_Plate="r", x=other["x"].where(other["Metadata_Control"] == ""))
+    (same,) = fit_curves(pd.concat([one, other, blind]), ["x"], [PERTURBATION, DOSE], DOSE)
+    assert (same.fit.ec50, same.fit.n_wells) == (both.fit.ec50, both.fit.n_wells)
     assert both.fit.r2 > 0.9
     logs = pd.concat([one, other.assign(x=one["x"] - 500)])  # what may be negative is shifted
     assert fit_curves(logs, ["x"], [PERTURBATION, DOSE], DOSE)[0].fit.r2 > 0.9

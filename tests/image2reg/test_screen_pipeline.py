@@ -24,7 +24,7 @@ from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, planning, run_screen
 from image2reg.screen.fields import feature_names, read_unit, without_nuclei
 from image2reg.screen.plates import well_name
-from image2reg.screen.wells import OF_A_WELL, well_table
+from image2reg.screen.wells import OF_A_WELL, score_wells, well_table
 
 CONTROL, POSITIVE = 'Metadata_Control == "negative"', 'Metadata_Control == "positive"'
 RATIO = "Nuclei_RingIntensity_NucleusToRing_GFP"
@@ -205,7 +205,9 @@ def test_replicates_of_different_times_are_noted_unless_they_are_told_apart(tmp_
 
     told = "wells of 2 perturbations were taken at different times (Metadata_Time) and are judged as replicates; "
     assert told + "--group Metadata_Perturbation --group Metadata_Time judges" in " ".join(notes("together"))
-    assert "different times" not in " ".join(notes("apart", group_by=["Metadata_Perturbation", "Metadata_Time"]))
+    assert "different times" not in " ".join(
+        notes("apart", group_by=["Metadata_Perturbation", "Metadata_Time"])
+    )
 
 
 def test_the_report_names_wells_with_their_plate_and_all_plates_that_are_poor(tmp_path):
@@ -553,9 +555,24 @@ def test_plates_of_a_manifest_may_differ_in_their_stains(tmp_path):
     by_count = ScreenSettings.model_validate(
         {**SETTINGS.model_dump(), "call": {"readouts": ["Nuclei_Count"]}}
     )
-    result = run(changed_plate(tmp_path, unstained), tmp_path / "out", settings=by_count)
+    folder = changed_plate(tmp_path, unstained)
+    result = run(folder, tmp_path / "out", settings=by_count)
     assert not result.failures
     assert result.wells.groupby("Metadata_Plate")[RATIO].count().to_dict() == {"p1": 12, "p2": 0}
+    told = f"1 plate without scores in {RATIO}, as no control well there has a value: p2"
+    assert told not in result.notes
+    result = run(folder, tmp_path / "out", overwrite=True)
+    assert told in result.notes
+    scored = result.wells.groupby("Metadata_Plate")[
+        [f"RobustZ_{RATIO}", "RobustZ_Nuclei_AreaShape_Area"]
+    ].count()
+    assert scored.to_numpy().tolist() == [[12, 12], [0, 12]]
+    assert result.hits.loc[result.hits["score"].str.endswith(RATIO), "n_plates"].max() == 1
+    blank = result.wells.assign(Nuclei_Count=np.nan)
+    with pytest.raises(
+        DataError, match=r"readout Nuclei_Count: no control well has a value \(12 control wells"
+    ):
+        score_wells(blank, ["Nuclei_Count"])
 
 
 def test_a_file_that_is_not_the_one_of_the_manifest_is_a_failure(tmp_path):
