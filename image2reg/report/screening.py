@@ -273,7 +273,11 @@ def _exhibits(result: ScreenResult) -> list[Html]:
                 name=shown.name, readout=shown.readout, rows=crop_rows(rows, shown.channels, shown.name),
             )
         )  # fmt: skip
-    note = "Nuclei nearest to the median of their well; one contrast per channel for a hit and its control."
+    n_hits = result.hits.loc[result.hits["hit"] & ~result.hits["is_control"], "name"].nunique()
+    note = (
+        f"{len(result.exhibits)} of {counted(n_hits, 'hit')}: the strongest that have nuclei left and images. Nuclei "
+        "nearest to the median of their well; one contrast per channel for a hit and its control."
+    )
     return [*parts, fill('<p class="note">{note}</p>', note=note)]
 
 

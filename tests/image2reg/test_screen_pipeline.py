@@ -94,6 +94,8 @@ def test_the_report_shows_plates_curves_and_crops(finished, tmp_path):
     assert text.count("<svg") == 3 + 3
     assert "of 4 perturbations (1 positive control among them), in" in text
     assert "Robust z: 0 is the median of the plate" in text
+    n_hits = result.hits.loc[result.hits["hit"] & ~result.hits["is_control"], "name"].nunique()
+    assert f"{len(result.exhibits)} of {n_hits} hits: the strongest that have nuclei left" in text
     assert "ranked, never hits" not in text  # groups of control wells are no perturbations
 
 
