@@ -271,11 +271,15 @@ def out_of_reach(hits: pd.DataFrame, fdr: float) -> str:
     needed = math.ceil(smallest * len(tested) / fdr) if np.isfinite(smallest) else 0
     if needed < 2 or hits["hit"].any():
         return ""
+    reach = (
+        f"{needed} of {len(tested)} tests would have to reach it before one is called"
+        if needed <= len(tested)
+        else f"none is called even if all {len(tested)} tests reach it"
+    )
     return (
-        f"the smallest p that these control wells and replicates allow is {smallest:.2g}: at {fdr:.0%} FDR, {needed} "
-        f"of {len(tested)} tests would have to reach it before one is called. Add control wells or replicates, test "
-        "fewer readouts (--readout), or, if most wells do nothing, compare with whole plates "
-        "(--set call.null=plates)."
+        f"the smallest p that these control wells and replicates allow is {smallest:.2g}: at {100 * fdr:g}% FDR, "
+        f"{reach}. Add control wells or replicates, test fewer readouts (--readout), or, if most wells do nothing, "
+        "compare with whole plates (--set call.null=plates)."
     )
 
 

@@ -198,7 +198,7 @@ def score_wells(wells: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
 def without_scale(wells: pd.DataFrame, readouts: Sequence[str]) -> list[str]:
     """Say of each readout on which plates no control well has a value, so that none of its wells has a score."""
     control = wells[wells[CONTROL].eq(NEGATIVE)]
-    known = control[list(readouts)].notna().groupby(control[PLATE], sort=False).any()
+    known = np.isfinite(control[list(readouts)].astype(np.float64)).groupby(control[PLATE], sort=False).any()
     bare = {readout: known.index[~known[readout]].tolist() for readout in readouts}
     return [
         f"{counted(len(plates), 'plate')} without scores in {readout}, as no control well there has a value: "

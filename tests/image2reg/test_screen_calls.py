@@ -139,7 +139,8 @@ def test_too_few_controls_for_any_hit_are_said():
     assert not few["hit"].any()
     assert few["smallest_p"].min() == 1 / 35  # three of seven wells, dealt out in all ways
     assert "smallest p that these control wells and replicates allow is 0.029" in out_of_reach(few, 0.05)
-    assert "8 of 13 tests would have to reach it" in out_of_reach(few, 0.05)
+    assert "at 5% FDR, 8 of 13 tests would have to reach it" in out_of_reach(few, 0.05)
+    assert "at 0.1% FDR, none is called even if all 13 tests reach it" in out_of_reach(few, 0.001)
     many = call_hits(screened(samples, [30.0] * 2 + [0.0] * 10, n_controls=24), ["RobustZ_x"], [PERTURBATION])
     assert many["hit"].sum() == 2
     assert out_of_reach(many, 0.05) == ""
