@@ -245,10 +245,13 @@ def _judge(
         genes = gene_scores(hits, call.gene, fdr=call.fdr, min_effect=call.min_score)
     pathways = None
     if sets is not None and genes is not None:
-        # A gene that could not become a hit is no background: its sets would look poor in hits, the others rich.
-        tested = set(genes.loc[genes["q"].notna(), call.gene])
+        # A gene that could not become a hit is no background: its sets would look poor in hits, the others rich. Nor is
+        # one of positive controls alone: it was chosen because it acts.
+        tested = set(genes.loc[genes["q"].notna(), call.gene]) & set(
+            wells.loc[wells[CONTROL].eq(""), call.gene]
+        )
         if tested:
-            pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), tested, sets)
+            pathways = over_representation(set(genes.loc[genes["hit"], call.gene]) & tested, tested, sets)
     result = ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
     result.notes += without_scale(wells, readouts)
     if bare := without_name(wells, [name for name in group_by if name != dose]):

@@ -839,10 +839,11 @@ def test_the_published_rule_and_genes_with_pathways(finished, tmp_path):
     assert result.pathways.loc[0, "n_hits"] == 1
 
 
-def test_genes_in_single_wells_are_no_background_of_pathways(tmp_path):
+def test_genes_in_single_wells_and_positive_controls_are_no_background_of_pathways(tmp_path):
     rng = np.random.default_rng(0)
     names = ["DMSO"] * 16 + [f"g{i}" for i in range(12) for _ in range(3)] + [f"once{i}" for i in range(20)]
-    values = rng.normal(size=len(names)) + 30 * np.isin(names, ["g0", "g1", "g2"])
+    names += ["killer"] * 3
+    values = rng.normal(size=len(names)) + 30 * np.isin(names, ["g0", "g1", "g2", "killer"])
     wells = pd.DataFrame(
         {
             "Metadata_Plate": "p",
@@ -854,17 +855,20 @@ def test_genes_in_single_wells_are_no_background_of_pathways(tmp_path):
     )
     wells.to_csv(tmp_path / "wells.csv", index=False)
     members = [f"g{i}" for i in range(6)]
-    (tmp_path / "sets.gmt").write_text("\t".join(["half", "x", *members, "once0", "once1"]) + "\n")
+    (tmp_path / "sets.gmt").write_text("\t".join(["half", "x", *members, "once0", "killer"]) + "\n")
     settings = ScreenSettings.model_validate({"call": {"readouts": ["Nuclei_X"]}})
 
-    def screened(out):
+    def screened(out, **controls):
         data, gmt = tmp_path / "wells.csv", tmp_path / "sets.gmt"
-        control = 'Metadata_Perturbation == "DMSO"'
-        return run_screen(data, tmp_path / out, control=control, settings=settings, gmt=gmt)
+        queries = {role: f'Metadata_Perturbation == "{name}"' for role, name in controls.items()}
+        return run_screen(data, tmp_path / out, **queries, settings=settings, gmt=gmt)
 
-    (half,) = screened("all").pathways.to_dict("records")
+    all_of = screened("all", control="DMSO", positive="killer")
+    assert "killer" in set(all_of.genes.loc[all_of.genes["hit"], "Metadata_Gene"])
+    (half,) = all_of.pathways.to_dict("records")
     assert (half["n_hits"], half["n_tested"], half["expected"]) == (3, 6, 3 * 6 / 12)
-    wells[~wells["Metadata_Perturbation"].str.startswith("g")].to_csv(tmp_path / "wells.csv", index=False)
-    alone = screened("alone")
+    single = wells["Metadata_Perturbation"].str.startswith(("DMSO", "once"))
+    wells[single].to_csv(tmp_path / "wells.csv", index=False)
+    alone = screened("alone", control="DMSO")
     assert alone.pathways is None
     assert any("no gene was tested" in note for note in alone.notes)
