@@ -32,6 +32,7 @@ from image2reg.screen.rules import RULES, call_by_rule
 from image2reg.screen.settings import ScreenSettings
 from image2reg.screen.usual_size import measured_on_others
 from image2reg.screen.wells import (
+    COUNT,
     SCORES,
     one_row_per_well,
     pick_readouts,
@@ -133,9 +134,13 @@ def run_screen(
     made_from = asked.fingerprint()  # before the data are listed: what comes in between is another plan's
     opened = asked.open()
     if not isinstance(opened, Manifest):
-        result = _judge(
-            one_row_per_well(opened.frame, source=opened.source), control, positive, settings, sets, ""
-        )
+        wells = one_row_per_well(opened.frame, source=opened.source)
+        result = _judge(wells, control, positive, settings, sets, "")
+        if "Metadata_Object" in opened.frame and COUNT in result.readouts:
+            result.notes.append(
+                f"{COUNT} is the number of rows of each well: a table of nuclei knows no fields that failed or should "
+                "be kept out, and no wells without nuclei; the wells.csv of a screen does"
+            )
     else:
         fields = asked.fields(opened)
         with planning(out):

@@ -261,6 +261,10 @@ def test_profiles_give_the_hits_that_images_gave(finished, tmp_path):
     pd.testing.assert_series_equal(again.wells[RATIO], result.wells[RATIO], check_exact=False, rtol=1e-6)
     assert list(again.hits["hit"]) == list(result.hits["hit"])
     assert again.fields is None
+    assert "Nuclei_Count is the number of rows of each well" in again.notes[-1]
+    by_ratio = ScreenSettings.model_validate({"call": {"readouts": [RATIO]}})
+    again = run(None, tmp_path / "ratio", data=out / "nuclei.parquet", settings=by_ratio)
+    assert not any("Nuclei_Count" in note for note in again.notes)
 
 
 def test_a_corrected_layout_calls_measured_wells_again(finished, tmp_path):
