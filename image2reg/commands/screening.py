@@ -26,8 +26,8 @@ _CHANNEL = typer.Option("--channel", help="For a folder: its channels, NAME=TEXT
 _PATTERN = typer.Option("--pattern", help="For a folder: regular expression with groups Plate, Well, Site.")
 _LAYOUT = typer.Option(
     "--layout",
-    help="CSV with what was in which well (Well, Perturbation, Dose_uM, Control …); correcting it needs no new "
-    "measuring, but for Site and Time.",
+    help="CSV with what was in which well (Well, Perturbation, Dose_uM, Control …); correcting it needs no "
+    "new measuring.",
 )
 _MODEL = typer.Option("--model", help="Segmenter: nuclei (shipped), classical, a bundle's name or directory.")
 _READOUT = typer.Option("--readout", help="Feature to judge; repeat. Default: count, area, nucleus to ring.")
@@ -87,13 +87,14 @@ def screen(
             device=device, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if isinstance(result, Outcome):
-        _finish_shard(result, str(shard), as_json=as_json)
+        _finish_shard(result, str(shard), out, as_json=as_json)
     else:
         _finish(result, resolved, out, overwrite=overwrite, as_json=as_json)
 
 
-def _finish_shard(outcome: Outcome, shard: str, *, as_json: bool) -> None:
+def _finish_shard(outcome: Outcome, shard: str, out: Path, *, as_json: bool) -> None:
     from image2reg.console import emit
+    from image2reg.engine.runs import FAILURES
 
     n_failed = len(outcome.results.failed)
     n_left = len(outcome.results.missing(range(outcome.n_units))) - n_failed
@@ -101,6 +102,8 @@ def _finish_shard(outcome: Outcome, shard: str, *, as_json: bool) -> None:
     if not n_left:
         text += ". Run the same command without --shard to finish."
     lines = [text, *(f"note: {note}" for note in outcome.notes)]
+    if n_failed:
+        lines.append(f"{counted(n_failed, 'field')} of all shards failed so far; see {out / FAILURES}")
     result = {"run": outcome.n_run, "left": n_left, "failed": n_failed, "notes": list(outcome.notes)}
     emit(result, "\n".join(lines), as_json=as_json)
     if n_failed:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from image2reg.engine.plan import Plan
 
-__all__ = ["carry_over", "changed_inputs", "read_marker", "remove_marker", "same_work"]
+__all__ = ["carry_over", "changed_inputs", "read_marker", "remove_marker", "same_work", "unit_key"]
 
 
 def same_work(before: Mapping[str, Any], plan: Plan) -> bool:
@@ -65,20 +65,23 @@ def carry_over(path: Path, before: Mapping[str, Any], plan: Plan) -> None:
 
 def _moved(path: Path, n_units: int, plan: Plan) -> NDArray[np.int64]:
     """Where the units of an earlier plan stand in another one; -1 where they do not, or where inputs changed."""
-    places = {_key(json.loads(line)): position for position, line in enumerate(plan.lines)}
+    places = {unit_key(json.loads(line)): position for position, line in enumerate(plan.lines)}
     moved = np.full(n_units, -1, np.int64)
     with path.open(encoding="utf-8") as handle:
         for old, line in enumerate(itertools.islice(handle, 1, n_units + 1)):
             unit = json.loads(line)
-            new = places.get(_key(unit), -1)
+            new = places.get(unit_key(unit), -1)
             if new >= 0 and not changed_inputs(unit, plan.unit(new)):
                 moved[old] = new
     return moved
 
 
-def _key(unit: Mapping[str, Any]) -> bytes:
-    """Tell units apart by everything but what their inputs looked like, in few bytes: plans have millions."""
-    text = canonical({name: unit[name] for name in unit if name != SEEN})
+def unit_key(unit: Mapping[str, Any]) -> bytes:
+    """Tell units apart by what is done with them, in few bytes: plans have millions.
+
+    What inputs looked like is no part of it, nor is the name: a corrected plate, site or time changes no result.
+    """
+    text = canonical({name: unit[name] for name in unit if name not in (SEEN, "name")})
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 

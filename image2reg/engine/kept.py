@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from image2reg.atomic import atomic_file
-from image2reg.engine.carry_over import carry_over, changed_inputs, read_marker, remove_marker, same_work
+from image2reg.engine.carry_over import (
+    carry_over,
+    changed_inputs,
+    read_marker,
+    remove_marker,
+    same_work,
+    unit_key,
+)
 from image2reg.engine.plan import SCHEMA_VERSION, SEEN, UNITS, Plan, Shard, make_plan
 from image2reg.errors import DataError
 from image2reg.locking import run_lock
@@ -81,11 +88,11 @@ def finished_elsewhere(directory: Path, plan: Plan) -> list[str]:
     finished = set().union(
         *(said.get("units", ()) for said in markers if said.get("plan") == before["sha256"])
     )
-    mine = {json.loads(line)["name"] for line in plan.lines}
+    mine = {unit_key(json.loads(line)) for line in plan.lines}
     with path.open(encoding="utf-8") as handle:
         lines = itertools.islice(handle, 1, before["n_units"] + 1)
-        names = (json.loads(line)["name"] for position, line in enumerate(lines) if position in finished)
-        return [name for name in names if name not in mine]
+        units = (json.loads(line) for position, line in enumerate(lines) if position in finished)
+        return [unit["name"] for unit in units if unit_key(unit) not in mine]
 
 
 def keep_plan(directory: Path, plan: Plan, *, overwrite: bool = False) -> None:

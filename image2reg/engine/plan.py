@@ -122,9 +122,10 @@ def make_plan(
     ----------
     kind : str
     units : iterable of mapping
-        JSON values; ``name`` (text) tells units apart in messages and in ``failures.csv``. Their order is the order
-        of the rows in the results. ``seen`` (optional, a mapping) says what the unit's inputs looked like, such as the
-        sizes and times of files: it is no part of the hash, but a unit where it changed counts as not done.
+        JSON values; ``name`` (text) tells units apart in messages and in ``failures.csv``, and nothing of a result may
+        depend on it. Their order is the order of the rows in the results. ``seen`` (optional, a mapping) says what the
+        unit's inputs looked like, such as the sizes and times of files: it is no part of the hash, but a unit where it
+        changed counts as not done.
     settings : mapping
         JSON values: everything besides the units that changes a result (options, model hash, version).
     made_from : str

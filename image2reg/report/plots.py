@@ -82,15 +82,14 @@ def plate_map(grid: NDArray[np.float64], kinds: NDArray[np.object_], full: float
     )  # fmt: skip
 
 
-def colour_key(full: float) -> Html:
-    """Explain the colours of `plate_map`."""
+def colour_key(full: float, meaning: str) -> Html:
+    """Explain the colours of `plate_map`; `meaning` says of what score, and what its 0 is."""
     scale = f"linear-gradient(90deg,{','.join(_colour(v) for v in (-1, -0.5, 0, 0.5, 1))})"
     return fill(
         '<div class="key" style="max-width:420px"><span>{low}</span><i style="background:{scale}"></i>'
         "<span>{high}</span></div>"
-        '<p class="note">Score, 0 is the median of the negative controls. Framed blue: negative controls; framed red: '
-        "positive controls; grey: no value.</p>",
-        low=f"-{full:g}", high=f"+{full:g}", scale=scale,
+        '<p class="note">{meaning}. Framed blue: negative controls; framed red: positive controls; grey: no value.</p>',
+        meaning=meaning, low=f"-{full:g}", high=f"+{full:g}", scale=scale,
     )  # fmt: skip
 
 
@@ -233,18 +232,21 @@ def dose_plot(
 def crop_rows(rows: Mapping[str, NDArray[np.float32]], channels: Sequence[str], alt: str) -> Html:
     """Rows of crops, one picture per row and channel; a channel has one contrast in all rows.
 
+    Pictures are as wide as the longest row, black where a shorter one ends: on a page all have one magnification.
+
     Parameters
     ----------
     rows : mapping of label to (n, C, Y, X) float
     channels : sequence of str
     alt : str
     """
-    parts = []
+    parts, width = [], max(len(crops) * crops.shape[-1] for crops in rows.values())
     for number, channel in enumerate(channels):
         every = np.concatenate([crops[:, number].ravel() for crops in rows.values()])
         low, high = (float(v) for v in np.percentile(every, [0.5, 99.7]))
         for label, crops in rows.items():
             row = np.concatenate(list(crops[:, number]), axis=1)
+            row = np.pad(row, ((0, 0), (0, width - row.shape[1])), constant_values=low)
             limits = Limits(low, high if high > low else low + 1, "")
             picture = draw_grey(row, Cut(None, 1, None), limits, max_side=max(row.shape), z_stretch=1.0).plane
             parts.append(

@@ -27,6 +27,10 @@ __all__ = ["screen_report"]
 _MAX_PLATES, _MAX_ROWS, _MAX_CURVES = 6, 40, 24
 _FULL_SCORE = 10.0
 _GOOD_Z_PRIME = 0.5
+_MEANING = {
+    "robust-z": "Robust z: 0 is the median of the plate's negative controls, 1 their spread (1.4826 MAD)",
+    "b-score": "B-score: 0 is what row and column of the plate let expect, 1 the spread of its samples (1.4826 MAD)",
+}
 
 
 def screen_report(
@@ -58,7 +62,7 @@ def screen_report(
         The file exists and `overwrite` is False.
     """
     page = Page(title, _subtitle(result))
-    page.section("In short", _cards(result), _flags(result))
+    page.section("In short", _cards(result), _flags(result, settings))
     page.section("Plates", *_plates(result, settings))
     page.section("Controls and quality", *_controls(result))
     if result.curves:
@@ -95,8 +99,10 @@ def _cards(result: ScreenResult) -> Html:
     wells, fields = result.wells, result.fields
     control = wells[CONTROL] == "negative"
     hit_wells = counted(int(wells.loc[~control, "Hit"].sum()), "well")
+    n_positive = wells.loc[wells[CONTROL] == "positive", "Metadata_Group"].nunique()
+    among = f" ({counted(n_positive, 'positive control')} among them)" if n_positive else ""
     cards = [
-        ("Hits", f"{called}", f"of {counted(tested, 'perturbation')}, in {hit_wells}"),
+        ("Hits", f"{called}", f"of {counted(tested, 'perturbation')}{among}, in {hit_wells}"),
         (
             "Negative controls called", f"{int(wells.loc[control, 'Hit'].sum())}",
             f"of {counted(int(control.sum()), 'well')}; they are tested like all others",
@@ -119,7 +125,7 @@ def _cards(result: ScreenResult) -> Html:
     )
 
 
-def _flags(result: ScreenResult) -> Html:
+def _flags(result: ScreenResult, settings: CallSettings) -> Html:
     found: list[tuple[str, str]] = []
     if result.failures:
         unit, _, error = result.failures[0]
@@ -150,14 +156,10 @@ def _flags(result: ScreenResult) -> Html:
                 f"no readout has Z\N{PRIME} \N{GREATER-THAN OR EQUAL TO} 0.5 on {n_poor}: {named}",
             )
         )
-    single = result.hits["note"].str.contains("ranked, not called")
-    if single.any():
-        found.append(
-            (
-                "info",
-                f"{result.hits.loc[single, 'name'].nunique()} perturbations have one well: ranked, never hits",
-            )
-        )
+    wells_of = result.hits[~result.hits["is_control"]].groupby("name")["n_replicates"].max()
+    if n_few := int((wells_of < settings.min_replicates).sum()):
+        wells = f"in fewer than {counted(settings.min_replicates, 'well')} with a score"
+        found.append(("info", f"{counted(n_few, 'perturbation')} {wells}: ranked, never hits"))
     items = [fill('<li class="{k}"><b>{k}</b>{t}</li>', k=kind, t=text) for kind, text in found]
     return fill('<ul class="flags">{items}</ul>', items=join(items)) if items else Html("")
 
@@ -191,7 +193,7 @@ def _plates(result: ScreenResult, settings: CallSettings) -> list[Html]:
                 all=len(plates),
             )
         )
-    return [*parts, colour_key(_FULL_SCORE)]
+    return [*parts, colour_key(_FULL_SCORE, _MEANING[settings.normalise])]
 
 
 def _controls(result: ScreenResult) -> list[Html]:
@@ -250,10 +252,13 @@ def _hits(result: ScreenResult, settings: CallSettings) -> list[Html]:
     columns = ["name", "readout", "effect", "ssmd", "n_replicates", "agreement", "p", "q", "hit", "note"]
     table = result.hits.assign(readout=result.hits["score"].str.partition("_")[2])[columns]
     table = table.rename(columns={"name": "perturbation", "n_replicates": "wells"})
+    beyond = " beyond their controls'" if settings.null == "controls" else ""
     note = (
         f"The first {min(len(table), _MAX_ROWS)} of {len(table)} tests (hits.csv). A hit has q at or below "
-        f"{settings.fdr:g} and a mean score of at least {settings.min_score:g}; p by permutation against the "
-        f"{'control wells' if settings.null == 'controls' else 'permuted plates'}, q over all tests together."
+        f"{settings.fdr:g} and an effect of at least {settings.min_score:g} up or down; effect: mean "
+        f"{'robust z' if settings.normalise == 'robust-z' else 'B-score'} of the wells{beyond}; ssmd: against the "
+        "negative controls of their plates; agreement: share of the wells on the effect's side; p by permutation "
+        f"{'against the control wells' if settings.null == 'controls' else 'of whole plates'}, q over all tests."
     )
     return [_table(table.head(_MAX_ROWS), note)]
 
@@ -268,7 +273,11 @@ def _exhibits(result: ScreenResult) -> list[Html]:
                 name=shown.name, readout=shown.readout, rows=crop_rows(rows, shown.channels, shown.name),
             )
         )  # fmt: skip
-    note = "Nuclei nearest to the median of their well; one contrast per channel for a hit and its control."
+    n_hits = result.hits.loc[result.hits["hit"] & ~result.hits["is_control"], "name"].nunique()
+    note = (
+        f"{len(result.exhibits)} of {counted(n_hits, 'hit')}: the strongest that have nuclei left and images. Nuclei "
+        "nearest to the median of their well; one contrast per channel for a hit and its control."
+    )
     return [*parts, fill('<p class="note">{note}</p>', note=note)]
 
 

@@ -94,7 +94,7 @@ def fit_curves(
     Notes
     -----
     A series on several plates is brought to one scale first: multiplied so that the medians of its plates' controls
-    are equal, or shifted where not all of them are positive.
+    are equal, or shifted where not all of them are positive. A plate none of whose controls has a value is left out.
     """
     doses = dose_numbers(wells, dose)
     kinds, plates = wells[CONTROL].to_numpy(object), wells[PLATE].to_numpy(object)
@@ -125,13 +125,16 @@ def _on_one_scale(
     if len(names) == 1:
         return y
     known = control & np.isfinite(y)
-    if set(number[known]) != set(number):
-        return y  # a plate whose controls have no value has no scale
-    middles = np.array([np.median(y[known & (number == plate)]) for plate in range(len(names))])
+    if not known.any():
+        return np.full(len(y), np.nan)
+    controls = [y[known & (number == plate)] for plate in range(len(names))]
+    middles = np.array(
+        [np.median(own) if own.size else np.nan for own in controls]
+    )  # without controls, no scale
     common = np.median(y[known])
     return (
         y * (common / middles)[number]
-        if (middles > 0).all() and common > 0
+        if np.nanmin(middles) > 0 and common > 0
         else y + (common - middles)[number]
     )
 

@@ -157,31 +157,44 @@ def called_wells(
     readouts: dict[str, str],
     *,
     min_score: float,
+    null: str = "controls",
 ) -> pd.DataFrame:
     """Carry calls back to wells: a replicate of a hit that itself lies beyond the controls, on the hit's side.
 
     Parameters
     ----------
     wells : DataFrame
-        With ``OwnZ_<readout>`` (`image2reg.screen.wells.score_wells`).
+        With the scores; for robust z also ``OwnZ_<readout>`` (`image2reg.screen.wells.score_wells`), in which a control
+        well does not vouch for itself.
     hits : DataFrame
         Of `call_hits` on these wells and `group_by`.
     readouts : dict of score to readout
     min_score : float
+        In the score that was tested, measured from where a hit's effect is.
+    null : str
+        As for `call_hits`.
 
     Returns
     -------
     DataFrame
         `wells` with ``Metadata_Group`` (name of the group), ``Hit_<readout>`` (0 or 1) and ``Hit`` (in any).
     """
+    import pandas as pd
+
     codes, keys = group_wells(wells, list(group_by))
     names = keys["name"].to_numpy(object)[codes]
+    plates, negative = pd.factorize(wells[PLATE])[0], wells[CONTROL].to_numpy(object) == NEGATIVE
     added = {}
     for score, readout in readouts.items():
         own = hits[(hits["score"] == score) & hits["hit"]].set_index("name")["effect"]
         side = np.sign(own.reindex(names).fillna(0).to_numpy(np.float64))
-        z = wells[f"OwnZ_{readout}"].to_numpy(np.float64)
-        added[f"Hit_{readout}"] = ((side != 0) & (side * z >= min_score)).astype(int)
+        if score == f"RobustZ_{readout}":
+            beyond = wells[f"OwnZ_{readout}"].to_numpy(np.float64)
+        else:
+            beyond = wells[score].to_numpy(np.float64)
+            if null == "controls":
+                beyond = beyond - _middles(beyond, plates, negative)[plates]
+        added[f"Hit_{readout}"] = ((side != 0) & (side * beyond >= min_score)).astype(int)
     return wells.assign(Metadata_Group=names, **added, Hit=np.max(list(added.values()), axis=0))
 
 
@@ -205,9 +218,7 @@ def _one_score(
     distance, smallest = values, np.full(n_groups, np.nan)
     if null == "controls":
         p_values, smallest = control_p_values(values, plates, groups, n_groups, negative, rng)
-        # B-scores of controls need not lie about 0, and an effect is of the sign of what was tested.
-        middle = np.array([np.median(own) if own.size else 0.0 for own in controls])
-        distance = values - middle[plates]
+        distance = values - _middles(values, plates, negative)[plates]
     else:
         p_values = plate_p_values(values, plates, groups, n_groups, kinds == "", rng)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -237,6 +248,15 @@ def _one_score(
     }
 
 
+def _middles(
+    values: NDArray[np.float64], plates: NDArray[np.intp], negative: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Median of each plate's control wells: B-scores of controls need not lie about 0, and effects count from them."""
+    known = np.flatnonzero(negative & np.isfinite(values))
+    of_plates = by_code(plates[known], int(plates.max(initial=-1)) + 1)
+    return np.array([np.median(values[known[own]]) if own.size else 0.0 for own in of_plates])
+
+
 def out_of_reach(hits: pd.DataFrame, fdr: float) -> str:
     """Say it when nothing is a hit and the control wells are too few for a single test to become one; else "".
 
@@ -251,11 +271,15 @@ def out_of_reach(hits: pd.DataFrame, fdr: float) -> str:
     needed = math.ceil(smallest * len(tested) / fdr) if np.isfinite(smallest) else 0
     if needed < 2 or hits["hit"].any():
         return ""
+    reach = (
+        f"{needed} of {len(tested)} tests would have to reach it before one is called"
+        if needed <= len(tested)
+        else f"none is called even if all {len(tested)} tests reach it"
+    )
     return (
-        f"the smallest p that these control wells and replicates allow is {smallest:.2g}: at {fdr:.0%} FDR, {needed} "
-        f"of {len(tested)} tests would have to reach it before one is called. Add control wells or replicates, test "
-        "fewer readouts (--readout), or, if most wells do nothing, compare with whole plates "
-        "(--set call.null=plates)."
+        f"the smallest p that these control wells and replicates allow is {smallest:.2g}: at {100 * fdr:g}% FDR, "
+        f"{reach}. Add control wells or replicates, test fewer readouts (--readout), or, if most wells do nothing, "
+        "compare with whole plates (--set call.null=plates)."
     )
 
 

@@ -9,6 +9,7 @@ from image2reg.errors import DataError
 from image2reg.screen.curves import dose_numbers, one_text_per_dose
 from image2reg.screen.fields import feature_names
 from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, control_columns
+from image2reg.screen.times import refuse_times_without_controls
 from image2reg.screen.wells import OF_A_WELL, pick_readouts
 from image2reg.wording import counted
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from image2reg.screen.planned_fields import PlannedFields
     from image2reg.screen.settings import ScreenSettings
 
-__all__ = ["groups", "look_ahead", "note_times", "refuse_no_genes", "without_name"]
+__all__ = ["groups", "look_ahead", "refuse_no_genes", "without_name"]
 
-DOSE, PERTURBATION, TIME = "Metadata_Dose_uM", "Metadata_Perturbation", "Metadata_Time"
+DOSE, PERTURBATION = "Metadata_Dose_uM", "Metadata_Perturbation"
 
 
 def look_ahead(
@@ -50,8 +51,7 @@ def look_ahead(
         named = [*OF_A_WELL, *feature_names(list(fields.channels), settings.measure)]
         pick_readouts(pd.DataFrame(columns=named), call.readouts, "")
     kinds = control_columns(frame, control, positive)
-    if TIME in frame:
-        _refuse_times_without_controls(frame, frame[kinds == NEGATIVE])
+    refuse_times_without_controls(frame, frame[kinds == NEGATIVE])
     group_by, dose = groups(frame, call.group_by, call.dose)
     if dose:
         frame = frame.assign(**{dose: one_text_per_dose(frame, dose, within=(PLATE, WELL))})
@@ -70,35 +70,6 @@ def look_ahead(
             "thing: correct the manifest, or give the second plate a name of its own."
         )
     return fields
-
-
-def _refuse_times_without_controls(fields: pd.DataFrame, controls: pd.DataFrame) -> None:
-    """Refuse wells that would be compared with controls of other time points only."""
-    of_controls = controls.groupby(PLATE)[TIME].unique()
-    for plate, times in fields.groupby(PLATE, sort=False)[TIME].unique().items():
-        bare = [time for time in times if time not in of_controls[plate]]
-        if bare:
-            raise DataError(
-                f"plate {plate}: no negative control at {counted(len(bare), 'time point')} of {len(times)} "
-                f"({bare[:5]}; controls are at {of_controls[plate].tolist()[:5]}). Time points of a well are taken "
-                "together, and its controls need the same ones: screen each for itself, in a manifest with the rows of "
-                f"one {TIME}."
-            )
-
-
-def note_times(fields: pd.DataFrame) -> list[str]:
-    """Say that time points are taken together, and which wells do not have all that their plate has."""
-    if TIME not in fields or (n_times := fields.groupby(PLATE)[TIME].nunique()).max() < 2:
-        return []
-    of_wells = fields.groupby([PLATE, WELL], sort=False)[TIME].nunique()
-    fewer = of_wells[of_wells < n_times.reindex(of_wells.index, level=PLATE)]
-    note = f"up to {of_wells.max()} time points of a well are taken together, as its fields are"
-    if len(fewer):
-        note += (
-            f", and {counted(len(fewer), 'well')} of fewer time points than others of the plate, such as "
-            f"{'/'.join(fewer.index[0])}, may differ from its controls by time alone"
-        )
-    return [f"{note}; screen each for itself to tell them apart ({TIME} in a manifest)"]
 
 
 def refuse_no_genes(wells: pd.DataFrame, gene: str) -> None:

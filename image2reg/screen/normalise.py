@@ -75,7 +75,8 @@ def fold_change(values: Floats, control: Mask) -> Floats:
 def robust_z(values: Floats, control: Mask, *, leave_one_out: bool = False) -> Floats:
     """Distance to the control wells' median in units of their `robust_spread`.
 
-    Controls that are all equal have none; the spread of all wells is taken, and where that is none too, z is NaN.
+    Controls that are all equal, or a single one, have none; the spread of all wells is taken, and where that is none
+    too, z is NaN.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def robust_z(values: Floats, control: Mask, *, leave_one_out: bool = False) -> F
 
 
 def _spread(reference: Floats, values: Floats) -> float:
-    if reference.size > 1 and np.ptp(reference) == 0:
+    if np.ptp(reference) == 0:
         return robust_spread(values) if np.nanmin(values) < np.nanmax(values) else float("nan")
     return robust_spread(reference)
 

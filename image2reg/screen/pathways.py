@@ -67,8 +67,8 @@ def over_representation(
     ----------
     hits : genes called
         Those not in `tested` are refused.
-    tested : every gene of the screen
-        The background; genes of a set that were not screened do not count.
+    tested : every gene that could have been called
+        The background; genes of a set that were not tested do not count.
     sets : mapping of name to genes
     min_size, max_size : int
         Tested genes in a set; others are left out.

@@ -21,7 +21,7 @@ from image2reg.screen.failed_wells import with_failed_wells
 from image2reg.screen.fields import measure_field, without_nuclei
 from image2reg.screen.gene_level import gene_scores
 from image2reg.screen.hits import call_hits, called_wells, controls_apart, out_of_reach
-from image2reg.screen.look_ahead import groups, note_times, refuse_no_genes, without_name
+from image2reg.screen.look_ahead import groups, refuse_no_genes, without_name
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.planning import Asked, plan_screen, plan_shard
 from image2reg.screen.plates import CONTROL, PLATE, control_columns
@@ -30,7 +30,17 @@ from image2reg.screen.queries import select_rows
 from image2reg.screen.result import HITS, ScreenResult
 from image2reg.screen.rules import RULES, call_by_rule
 from image2reg.screen.settings import ScreenSettings
-from image2reg.screen.wells import SCORES, one_row_per_well, pick_readouts, score_wells, well_table
+from image2reg.screen.times import note_times
+from image2reg.screen.usual_size import measured_on_others
+from image2reg.screen.wells import (
+    COUNT,
+    SCORES,
+    one_row_per_well,
+    pick_readouts,
+    score_wells,
+    well_table,
+    without_scale,
+)
 from image2reg.tables.fields import IDENTITY
 from image2reg.tables.manifest import Manifest
 from image2reg.wording import counted
@@ -123,9 +133,13 @@ def run_screen(
     made_from = asked.fingerprint()  # before the data are listed: what comes in between is another plan's
     opened = asked.open()
     if not isinstance(opened, Manifest):
-        result = _judge(
-            one_row_per_well(opened.frame, source=opened.source), control, positive, settings, sets, ""
-        )
+        wells = one_row_per_well(opened.frame, source=opened.source)
+        result = _judge(wells, opened.frame, control, positive, settings, sets, "")
+        if "Metadata_Object" in opened.frame and COUNT in result.readouts:
+            result.notes.append(
+                f"{COUNT} is the number of rows of each well: a table of nuclei knows no fields that failed or should "
+                "be kept out, and no wells without nuclei; the wells.csv of a screen does"
+            )
     else:
         fields = asked.fields(opened)
         with planning(out):
@@ -136,6 +150,8 @@ def run_screen(
         seconds = time.monotonic() - begun
         result = _from_images(outcome, fields, control, positive, settings, sets)
         result.notes, result.usual_px = [*opened.notes, *result.notes], plan.settings["usual_px"]
+        if result.usual_px is not None and (other := measured_on_others(fields, out, control)):
+            result.notes.append(other)
         result.exhibits = make_exhibits(outcome, fields, result.hits, result.wells, settings.call)
         every = range(len(fields))
         outcome.results.write("nuclei", out / "nuclei.parquet", every, said=fields.said, overwrite=True)
@@ -175,14 +191,13 @@ def _from_images(
                 )
             )
     wells = _filled(with_failed_wells(pd.concat(tables, ignore_index=True), planned.metadata))
-    result = _judge(wells, control, positive, settings, sets, planned.nuclei)
+    result = _judge(wells, fields, control, positive, settings, sets, planned.nuclei)
     result.fields, result.failures = fields, failures
     lost = [plate for plate in names if plate not in plates]
     if lost:
         result.notes.append(
             f"{counted(len(lost), 'plate')} of which every field failed, in no table: {lost[:5]}"
         )
-    result.notes += note_times(fields)
     result.n_nuclei, result.n_kept_out = int(fields["Field_Count"].sum()), int(wells["Well_KeptOut"].sum())
     return result
 
@@ -194,13 +209,14 @@ def _filled(table: pd.DataFrame) -> pd.DataFrame:
 
 def _judge(
     wells: pd.DataFrame,
+    rows: pd.DataFrame,
     control: str,
     positive: str | None,
     settings: ScreenSettings,
     sets: dict[str, frozenset[str]] | None,
     nuclei: str,
 ) -> ScreenResult:
-    """Scores, quality, hits and curves of wells."""
+    """Scores, quality, hits and curves of wells, which were made of `rows`."""
     call = settings.call
     wells = wells.assign(**{CONTROL: control_columns(wells, control, positive)})
     readouts = pick_readouts(wells, call.readouts, nuclei)
@@ -217,7 +233,9 @@ def _judge(
         wells, scores, by, null=call.null, fdr=call.fdr, min_effect=call.min_score,
         min_replicates=call.min_replicates, seed=call.seed,
     )  # fmt: skip
-    wells = called_wells(wells, hits, by, dict(zip(scores, readouts, strict=True)), min_score=call.min_score)
+    wells = called_wells(
+        wells, hits, by, dict(zip(scores, readouts, strict=True)), min_score=call.min_score, null=call.null
+    )
     if call.rule:
         wells["Metadata_Rule"] = call_by_rule(wells, call.rule)
     curves = fit_curves(wells, readouts, group_by, dose) if dose else []
@@ -226,10 +244,20 @@ def _judge(
         genes = gene_scores(hits, call.gene, fdr=call.fdr, min_effect=call.min_score)
     pathways = None
     if sets is not None and genes is not None:
-        pathways = over_representation(set(genes.loc[genes["hit"], call.gene]), set(genes[call.gene]), sets)
+        # A gene that could not become a hit is no background: its sets would look poor in hits, the others rich. Nor is
+        # one of positive controls alone: it was chosen because it acts.
+        tested = set(genes.loc[genes["q"].notna(), call.gene]) & set(
+            wells.loc[wells[CONTROL].eq(""), call.gene]
+        )
+        if tested:
+            pathways = over_representation(set(genes.loc[genes["hit"], call.gene]) & tested, tested, sets)
     result = ScreenResult(wells, plate_quality(wells, readouts), hits, readouts, curves, genes, pathways)
+    result.notes += without_scale(wells, readouts)
     if bare := without_name(wells, [name for name in group_by if name != dose]):
         result.notes.append(bare)
+    result.notes += note_times(rows, wells, group_by)
+    if sets is not None and pathways is None:
+        result.notes.append("no gene was tested (each has too few wells), so pathways were not")
     if beyond := out_of_reach(hits, call.fdr):
         result.notes.append(f"nothing could be called: {beyond}")
     if call.null == "controls" and (place := controls_apart(wells, hits)):

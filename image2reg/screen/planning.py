@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image2reg.engine import Plan, Shard, finished_elsewhere, keep_plan, kept_plan, make_plan, planning
-from image2reg.engine.carry_over import changed_inputs
 from image2reg.engine.plan import SEEN
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.nuclei.segmenters.catalogue import load_segmenter, segmenter_sha256
@@ -112,11 +111,13 @@ def plan_shard(asked: Asked, out: Path, shard: Shard, *, overwrite: bool) -> tup
 
 
 def _own_part(out: Path, made_from: str, shard: Shard, root: Path) -> Plan | None:
-    """Read the part of a plan that was made from the same, unless an image of it changed since."""
+    """Read the part of a plan that was made from the same, unless an image of it changed, or came, since."""
     plan = kept_plan(out, made_from, shard)
-    if plan is not None:
-        units = (plan.unit(position) for position in shard.positions(len(plan)))
-        if any(changed_inputs(unit, {SEEN: seen_images(unit, root)}) for unit in units):
+    for position in () if plan is None else shard.positions(len(plan)):
+        unit = plan.unit(position)
+        noted = unit.get(SEEN, {})
+        # One that came goes into the plan before it is measured, or nobody would notice that it is replaced later.
+        if {**noted, **seen_images(unit, root)} != noted:
             return None
     return plan
 

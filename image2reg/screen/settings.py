@@ -49,7 +49,7 @@ class CallSettings(_Strict):
         Flags of `image2reg.nuclei.quality.field_quality` that keep a field out. An empty field is no fault: it counts
         as no nuclei.
     min_nuclei : int
-        A well with fewer has no value but its count.
+        A well with fewer that touch no border has no value but its count.
     readouts : tuple of str
         Features to judge; when empty, the number of nuclei, their area, and the ratio of nucleus to ring of every
         channel besides the nuclear one.

@@ -20,7 +20,7 @@ from image2reg.screen.queries import select_rows
 if TYPE_CHECKING:
     from image2reg.screen.planned_fields import PlannedFields
 
-__all__ = ["USUAL", "usual_diameter"]
+__all__ = ["USUAL", "measured_on_others", "usual_diameter"]
 
 USUAL = "usual_diameter.json"
 _FIELDS = 9
@@ -75,6 +75,26 @@ def usual_diameter(
     with atomic_file(path, overwrite=True) as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return found
+
+
+def measured_on_others(fields: PlannedFields, out: Path, control: str) -> str:
+    """Say it where the diameter that an earlier call measured is of fields that are no negative controls now; else "".
+
+    It is kept all the same: with another one every field would be measured again, and fields whose nuclei differ much
+    from it are measured by themselves.
+    """
+    kept: list[str] = []
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        kept = json.loads((out / USUAL).read_text(encoding="utf-8"))["fields"]
+    samples = set(fields.names[~select_rows(fields.metadata, control)])
+    others = [name for name in kept if name in samples]
+    if not others:
+        return ""
+    return (
+        f"the usual diameter of nuclei was measured on {len(kept)} control fields ({USUAL}); {len(others)} of them, "
+        f"such as {others[0]}, not of negative controls now. It is kept, as the fields were measured with it: where "
+        "nuclei there are of another size, choose another --out"
+    )
 
 
 def _measured(

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["OF_A_WELL", "SCORES", "one_row_per_well", "pick_readouts", "score_wells", "well_table"]
+__all__ = [
+    "OF_A_WELL",
+    "SCORES",
+    "one_row_per_well",
+    "pick_readouts",
+    "score_wells",
+    "well_table",
+    "without_scale",
+]
 
 COUNT, AREA, RATIO = "Nuclei_Count", "Nuclei_AreaShape_Area", "Nuclei_RingIntensity_NucleusToRing_"
 # What a well has besides features.
@@ -42,7 +50,7 @@ def well_table(
     keep_out : flags
         Fields with one of them are left out.
     min_nuclei : int
-        Below, features are NaN and the count alone stands.
+        With fewer that touch no border, features are NaN and the count alone stands.
 
     Returns
     -------
@@ -74,8 +82,9 @@ def well_table(
     if flagged.any():
         left = pd.MultiIndex.from_frame(fields.loc[flagged, site].fillna(""))
         inside = inside[~pd.MultiIndex.from_frame(inside[site].fillna("")).isin(left)]
-    medians = inside.groupby(key, sort=False)[features].median().astype(np.float64).reindex(wells.index)
-    medians[(wells["Well_Nuclei"] < min_nuclei).to_numpy()] = np.nan
+    own = inside.groupby(key, sort=False)
+    medians = own[features].median().astype(np.float64).reindex(wells.index)
+    medians[(own.size().reindex(wells.index).fillna(0) < min_nuclei).to_numpy()] = np.nan
     return pd.concat([wells, medians], axis=1).reset_index()
 
 
@@ -148,12 +157,13 @@ def score_wells(wells: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     """Add ``FoldChange_``, ``RobustZ_``, ``BScore_`` and ``OwnZ_`` of every readout, plate by plate.
 
     ``OwnZ_`` is the robust z in which a control well is compared with the other controls. A B-score that a plate does
-    not support (no sample wells) is NaN.
+    not support (no sample wells) is NaN, and so is every score of a plate none of whose control wells has a value
+    (`without_scale` names these).
 
     Raises
     ------
     DataError
-        A plate none of whose control wells has a value.
+        No control well of any plate has a value.
     """
     import pandas as pd
 
@@ -163,18 +173,36 @@ def score_wells(wells: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     added: dict[str, NDArray[np.float64]] = {
         f"{kind}{readout}": np.full(len(wells), np.nan) for readout in readouts for kind in _SCORED
     }
-    for plate, rows in wells.groupby(PLATE, sort=False).indices.items():
+    for readout in readouts:
+        if not np.isfinite(wells[readout].to_numpy(np.float64)[control]).any():
+            raise DataError(
+                f"readout {readout}: no control well has a value ({int(control.sum())} control wells, {len(wells)} "
+                "wells). Look at their fields, which may all be flagged, or judge other readouts (--readout)."
+            )
+    for rows in wells.groupby(PLATE, sort=False).indices.values():
         for readout in readouts:
             values = wells[readout].to_numpy(np.float64)[rows]
             own = control[rows]
-            try:
-                added[f"FoldChange_{readout}"][rows] = fold_change(values, own)
-                added[f"RobustZ_{readout}"][rows] = robust_z(values, own)
-                added[f"OwnZ_{readout}"][rows] = robust_z(values, own, leave_one_out=True)
-            except DataError as error:
-                raise DataError(f"plate {plate!r}, readout {readout}: {error}") from error
+            if not np.isfinite(values[own]).any():
+                continue
+            added[f"FoldChange_{readout}"][rows] = fold_change(values, own)
+            added[f"RobustZ_{readout}"][rows] = robust_z(values, own)
+            added[f"OwnZ_{readout}"][rows] = robust_z(values, own, leave_one_out=True)
             if np.isfinite(values[sample[rows]]).any():
                 added[f"BScore_{readout}"][rows] = b_score(
                     values, places[rows, 0], places[rows, 1], ~sample[rows]
                 )
     return pd.concat([wells.reset_index(drop=True), pd.DataFrame(added)], axis=1)
+
+
+def without_scale(wells: pd.DataFrame, readouts: Sequence[str]) -> list[str]:
+    """Say of each readout on which plates no control well has a value, so that none of its wells has a score."""
+    control = wells[wells[CONTROL].eq(NEGATIVE)]
+    known = np.isfinite(control[list(readouts)].astype(np.float64)).groupby(control[PLATE], sort=False).any()
+    bare = {readout: known.index[~known[readout]].tolist() for readout in readouts}
+    return [
+        f"{counted(len(plates), 'plate')} without scores in {readout}, as no control well there has a value: "
+        f"{', '.join(map(str, plates[:5]))}"
+        for readout, plates in bare.items()
+        if plates
+    ]

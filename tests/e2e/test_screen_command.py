@@ -66,6 +66,8 @@ def test_a_folder_goes_on_without_a_truncated_image_and_says_what_it_left_out(pl
     assert "note: x.tif: left out" in image2reg(*words, "--out", tmp_path / "b", code=5).stdout
     shards = [image2reg(*words, "--out", tmp_path / "c", "--shard", f"{i}/9").stdout for i in (1, 2)]
     assert ["note: x.tif: left out" in said for said in shards] == [True, False]  # who makes the plan says it
+    failed = image2reg(*words, "--out", tmp_path / "c", "--shard", "3/9", code=5).stdout
+    assert f"1 field of all shards failed so far; see {tmp_path / 'c' / 'failures.csv'}" in failed
 
 
 def test_a_shard_says_what_is_left(plate, tmp_path):

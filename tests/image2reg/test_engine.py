@@ -21,7 +21,17 @@ import pyarrow.parquet as pq
 import pytest
 from engine_work import kill_at_random, nothing, poison, squares
 
-from image2reg.engine import Shard, batches, carry_over, keep_plan, kept_plan, make_plan, planning, run_plan
+from image2reg.engine import (
+    Shard,
+    batches,
+    carry_over,
+    finished_elsewhere,
+    keep_plan,
+    kept_plan,
+    make_plan,
+    planning,
+    run_plan,
+)
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.locking import run_lock
 
@@ -282,6 +292,14 @@ def test_units_of_another_plan_that_are_the_same_keep_their_results(tmp_path, be
     named = {path.stem for path in (tmp_path / "out" / "units").glob("*.json")}
     parts = {path.stem for path in (tmp_path / "out" / "units").glob("*/*.parquet")}
     assert parts <= named  # nothing is left behind of what does not count
+
+
+def test_a_unit_that_is_named_otherwise_keeps_its_result(tmp_path):
+    run_plan(plan_named(range(6)), nothing, tmp_path)
+    renamed = make_plan("test", [{"name": f"plate 2/u{i}", "seed": i} for i in range(6)], {})
+    assert finished_elsewhere(tmp_path, renamed) == []
+    assert finished_elsewhere(tmp_path, plan_named(range(1, 6))) == ["u0"]
+    assert run_plan(renamed, nothing, tmp_path, overwrite=True).n_run == 0
 
 
 def test_going_over_to_another_plan_goes_on_after_a_kill(tmp_path, monkeypatch):

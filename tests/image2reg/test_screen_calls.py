@@ -42,6 +42,19 @@ def test_two_perturbations_whose_names_join_to_one_are_told_apart():
     assert set(called.loc[called[PERTURBATION] != "DMSO", "Metadata_Group"]) == names
 
 
+@pytest.mark.parametrize(("null", "offset"), [("controls", 20.0), ("plates", 0.0)])
+def test_wells_of_a_hit_are_called_in_the_score_that_was_tested(null, offset):
+    # A gradient over the plate hides from robust z, where the controls vary with it, what the B-score sees.
+    idle = [{PERTURBATION: f"idle {i}"} for i in range(20)]
+    wells = screened([{PERTURBATION: "active"}, *idle], [9.0] + [0.0] * 20, n_controls=20)
+    wells = wells.assign(BScore_x=wells["RobustZ_x"] + offset, RobustZ_x=0.1, OwnZ_x=0.1)
+    by = [PERTURBATION]
+    hits = call_hits(wells, ["BScore_x"], by, min_effect=3.0, null=null)
+    called = called_wells(wells, hits, by, {"BScore_x": "x"}, min_score=3.0, null=null)
+    assert hits.loc[hits["hit"], "name"].tolist() == ["active"]
+    assert called.loc[called["Hit"] == 1, PERTURBATION].tolist() == ["active"] * 3
+
+
 def test_two_series_whose_names_join_to_one_have_a_curve_each():
     cells = [("drug", "a b"), ("drug a", "b")]
     samples = [
@@ -126,7 +139,8 @@ def test_too_few_controls_for_any_hit_are_said():
     assert not few["hit"].any()
     assert few["smallest_p"].min() == 1 / 35  # three of seven wells, dealt out in all ways
     assert "smallest p that these control wells and replicates allow is 0.029" in out_of_reach(few, 0.05)
-    assert "8 of 13 tests would have to reach it" in out_of_reach(few, 0.05)
+    assert "at 5% FDR, 8 of 13 tests would have to reach it" in out_of_reach(few, 0.05)
+    assert "at 0.1% FDR, none is called even if all 13 tests reach it" in out_of_reach(few, 0.001)
     many = call_hits(screened(samples, [30.0] * 2 + [0.0] * 10, n_controls=24), ["RobustZ_x"], [PERTURBATION])
     assert many["hit"].sum() == 2
     assert out_of_reach(many, 0.05) == ""
@@ -148,6 +162,9 @@ def test_a_series_on_plates_of_different_gain_is_one_curve():
     (alone,) = fit_curves(one, ["x"], [PERTURBATION, DOSE], DOSE)
     (both,) = fit_curves(pd.concat([one, other]), ["x"], [PERTURBATION, DOSE], DOSE)
     assert both.fit.ec50 == pytest.approx(alone.fit.ec50, rel=0.02)
+    blind = other.assign(Metadata_Plate="r", x=other["x"].where(other["Metadata_Control"] == ""))
+    (same,) = fit_curves(pd.concat([one, other, blind]), ["x"], [PERTURBATION, DOSE], DOSE)
+    assert (same.fit.ec50, same.fit.n_wells) == (both.fit.ec50, both.fit.n_wells)
     assert both.fit.r2 > 0.9
     logs = pd.concat([one, other.assign(x=one["x"] - 500)])  # what may be negative is shifted
     assert fit_curves(logs, ["x"], [PERTURBATION, DOSE], DOSE)[0].fit.r2 > 0.9

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import shutil
 from pathlib import Path
 
@@ -9,16 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from PIL import Image as PillowImage
 from scipy import ndimage
 from small_plate import planted_field, write_plate
 
 from image2reg.engine import Outcome, Shard
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image
+from image2reg.report.plots import crop_rows
 from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, planning, run_screen
 from image2reg.screen.fields import feature_names, read_unit, without_nuclei
-from image2reg.screen.wells import OF_A_WELL
+from image2reg.screen.plates import well_name
+from image2reg.screen.wells import OF_A_WELL, score_wells, well_table
 
 CONTROL, POSITIVE = 'Metadata_Control == "negative"', 'Metadata_Control == "positive"'
 RATIO = "Nuclei_RingIntensity_NucleusToRing_GFP"
@@ -86,6 +92,29 @@ def test_the_report_shows_plates_curves_and_crops(finished, tmp_path):
     assert text.count('class="crops"') == 4 * len(result.exhibits) > 0
     assert "DNA, control well p1/" in text
     assert text.count("<svg") == 3 + 3
+    assert "of 4 perturbations (1 positive control among them), in" in text
+    assert "Robust z: 0 is the median of the plate" in text
+    n_hits = result.hits.loc[result.hits["hit"] & ~result.hits["is_control"], "name"].nunique()
+    assert f"{len(result.exhibits)} of {n_hits} hits: the strongest that have nuclei left" in text
+    assert "ranked, never hits" not in text  # groups of control wells are no perturbations
+
+
+def test_the_report_says_what_a_b_score_of_0_is_and_how_many_wells_are_too_few(finished, tmp_path):
+    out, _ = finished
+    call = {"normalise": "b-score", "min_replicates": 4}
+    settings = ScreenSettings.model_validate({"call": call})
+    result = run(None, tmp_path / "out", data=out / "wells.csv", settings=settings)
+    text = screen_report(tmp_path / "r.html", result, settings.call, title="t", command="c").read_text()
+    assert "B-score: 0 is what row and column of the plate let expect" in text
+    assert "median of the plate's negative controls" not in text
+    assert "4 perturbations in fewer than 4 wells with a score: ranked, never hits" in text
+
+
+def test_crops_of_a_hit_and_of_its_control_are_shown_at_one_magnification():
+    rows = {"hit": np.ones((3, 1, 8, 8), np.float32), "control": np.zeros((8, 1, 8, 8), np.float32)}
+    pictures = re.findall('base64,([^"]+)', crop_rows(rows, ["DNA"], "crops"))
+    sizes = [PillowImage.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures]
+    assert sizes[0] == sizes[1]
 
 
 def test_what_is_said_of_wells_may_be_corrected_without_measuring_again(finished, plate, tmp_path):
@@ -95,7 +124,13 @@ def test_what_is_said_of_wells_may_be_corrected_without_measuring_again(finished
     )
     frame = pd.read_csv(copy / "manifest.csv", dtype=str)
     other = frame["Metadata_Perturbation"].mask(frame["Metadata_Well"].eq("A04"), "other")
-    frame.assign(Metadata_Gene="g", Metadata_Perturbation=other).to_csv(copy / "manifest.csv", index=False)
+    said = {
+        "Metadata_Gene": "g",
+        "Metadata_Perturbation": other,
+        "Metadata_Plate": "p2",
+        "Metadata_Time": "24",
+    }
+    frame.assign(**said).to_csv(copy / "manifest.csv", index=False)
     assert run(copy, out, shard=Shard(1, 2), overwrite=True).n_run == 0
     result = run(copy, out, overwrite=True)
     assert result.seconds == 0.0
@@ -178,6 +213,57 @@ def test_time_points_without_a_control_are_refused_before_any_image_is_read(tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_replicates_of_different_times_are_noted_unless_they_are_told_apart(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"p{time}", well_name(*divmod(i, 12)), ["DMSO", "a", "b"][i % 3], f"{time} h", rng.normal())
+        for time in (24, 48)
+        for i in range(18)
+    ]
+    names = [f"Metadata_{name}" for name in ("Plate", "Well", "Perturbation", "Time")]
+    pd.DataFrame(rows, columns=[*names, "Nuclei_X"]).to_csv(tmp_path / "wells.csv", index=False)
+
+    def notes(out, **call):
+        settings = ScreenSettings.model_validate({"call": call})
+        control = 'Metadata_Perturbation == "DMSO"'
+        return run_screen(tmp_path / "wells.csv", tmp_path / out, control=control, settings=settings).notes
+
+    told = "wells of 2 perturbations were taken at different times (Metadata_Time) and are judged as replicates; "
+    assert told + "--group Metadata_Perturbation --group Metadata_Time judges" in " ".join(notes("together"))
+    assert "different times" not in " ".join(
+        notes("apart", group_by=["Metadata_Perturbation", "Metadata_Time"])
+    )
+
+
+@pytest.mark.parametrize("of_a_well", [1, 2])
+def test_times_of_a_plate_are_told_of_tables_too_and_no_group_is_advised_that_would_share_its_controls(
+    tmp_path, of_a_well
+):
+    rng = np.random.default_rng(0)
+    rows = [
+        ("p", well_name(*divmod(i, 12)), ["DMSO", "a", "b"][i % 3], str((i // 3 + t) % 2), "1", rng.normal())
+        for i in range(18)
+        for t in range(of_a_well)
+    ]
+    names = [f"Metadata_{name}" for name in ("Plate", "Well", "Perturbation", "Time", "Object")]
+    table = pd.DataFrame(rows, columns=[*names, "Nuclei_X"])
+    table.to_csv(tmp_path / "nuclei.csv", index=False)
+    control = 'Metadata_Perturbation == "DMSO"'
+    (note,) = (
+        note
+        for note in run_screen(tmp_path / "nuclei.csv", tmp_path / "out", control=control).notes
+        if "time" in note
+    )
+    said = [
+        "wells of up to 2 time points share the controls",
+        "up to 2 time points of a well are taken together",
+    ]
+    assert note.startswith(said[of_a_well - 1])
+    assert note.endswith(
+        "screen each for itself to tell them apart, in a table with the rows of one Metadata_Time"
+    )
+
+
 def test_the_report_names_wells_with_their_plate_and_all_plates_that_are_poor(tmp_path):
     rng = np.random.default_rng(0)
     wells = pd.DataFrame(
@@ -227,6 +313,10 @@ def test_profiles_give_the_hits_that_images_gave(finished, tmp_path):
     pd.testing.assert_series_equal(again.wells[RATIO], result.wells[RATIO], check_exact=False, rtol=1e-6)
     assert list(again.hits["hit"]) == list(result.hits["hit"])
     assert again.fields is None
+    assert "Nuclei_Count is the number of rows of each well" in again.notes[-1]
+    by_ratio = ScreenSettings.model_validate({"call": {"readouts": [RATIO]}})
+    again = run(None, tmp_path / "ratio", data=out / "nuclei.parquet", settings=by_ratio)
+    assert not any("Nuclei_Count" in note for note in again.notes)
 
 
 def test_a_corrected_layout_calls_measured_wells_again(finished, tmp_path):
@@ -274,6 +364,19 @@ def test_only_the_first_shard_makes_the_plan_and_others_look_at_their_own_images
     frame.iloc[:-2].to_csv(copy / "manifest.csv", index=False)
     with pytest.raises(DataError, match=r"another plan \(21 units then, 20 now\)"):
         run(copy, out, shard=Shard(3, 3))
+
+
+def test_an_image_that_came_after_the_plan_was_made_is_noticed_when_it_is_replaced(plate, tmp_path):
+    copy, out = Path(shutil.copytree(plate, tmp_path / "plate")), tmp_path / "out"
+    late = copy / "C07_DNA.tif"  # the last shard's
+    image = tifffile.imread(late)
+    late.unlink()
+    run(copy, out, shard=Shard(1, 21))
+    tifffile.imwrite(late, image)
+    assert run(copy, out, shard=Shard(21, 21)).results.failed == {}
+    tifffile.imwrite(late, image // 2, metadata=None, description="another")
+    with pytest.raises(DataError, match=r"1 finished unit changed since .* the first of 'p1/C07'"):
+        run(copy, out, shard=Shard(21, 21))
 
 
 def test_a_layout_that_names_fields_otherwise_makes_another_plan_and_other_corrections_do_not(
@@ -400,6 +503,18 @@ def test_fields_without_nuclei_are_told_apart_by_their_light():
     assert untold["Metadata_Flags"].tolist() == fields["Metadata_Flags"].tolist()
 
 
+def test_nuclei_cut_by_the_border_do_not_make_up_for_too_few_whole_ones():
+    place = {"Metadata_Plate": "p", "Metadata_Well": np.repeat(["A01", "A02"], 6)}
+    cut = ["True"] * 4 + ["False"] * 2 + ["True"] + ["False"] * 5
+    nuclei = pd.DataFrame({**place, "Metadata_TouchesBorder": cut, "Nuclei_AreaShape_Area": np.arange(12.0)})
+    fields = pd.DataFrame(
+        {"Metadata_Plate": "p", "Metadata_Well": ["A01", "A02"], "Metadata_Flags": "", "Field_Count": 6}
+    )
+    wells = well_table(nuclei, fields, keep_out=(), min_nuclei=5)
+    assert wells["Nuclei_Count"].tolist() == wells["Well_Nuclei"].tolist() == [6, 6]
+    np.testing.assert_array_equal(wells["Nuclei_AreaShape_Area"], [np.nan, 9.0])
+
+
 def test_an_unreadable_frame_is_listed_and_the_rest_is_done(tmp_path):
     def spoil(frame, folder):
         (folder / "B01_GFP.tif").write_bytes(b"II*\0 not a picture")
@@ -508,9 +623,24 @@ def test_plates_of_a_manifest_may_differ_in_their_stains(tmp_path):
     by_count = ScreenSettings.model_validate(
         {**SETTINGS.model_dump(), "call": {"readouts": ["Nuclei_Count"]}}
     )
-    result = run(changed_plate(tmp_path, unstained), tmp_path / "out", settings=by_count)
+    folder = changed_plate(tmp_path, unstained)
+    result = run(folder, tmp_path / "out", settings=by_count)
     assert not result.failures
     assert result.wells.groupby("Metadata_Plate")[RATIO].count().to_dict() == {"p1": 12, "p2": 0}
+    told = f"1 plate without scores in {RATIO}, as no control well there has a value: p2"
+    assert told not in result.notes
+    result = run(folder, tmp_path / "out", overwrite=True)
+    assert told in result.notes
+    scored = result.wells.groupby("Metadata_Plate")[
+        [f"RobustZ_{RATIO}", "RobustZ_Nuclei_AreaShape_Area"]
+    ].count()
+    assert scored.to_numpy().tolist() == [[12, 12], [0, 12]]
+    assert result.hits.loc[result.hits["score"].str.endswith(RATIO), "n_plates"].max() == 1
+    blank = result.wells.assign(Nuclei_Count=np.nan)
+    with pytest.raises(
+        DataError, match=r"readout Nuclei_Count: no control well has a value \(12 control wells"
+    ):
+        score_wells(blank, ["Nuclei_Count"])
 
 
 def test_a_file_that_is_not_the_one_of_the_manifest_is_a_failure(tmp_path):
@@ -786,3 +916,38 @@ def test_the_published_rule_and_genes_with_pathways(finished, tmp_path):
     assert set(result.wells.loc[result.wells["Metadata_Rule"] != "", "Metadata_Gene"]) == {"drug8"}
     assert list(result.genes.loc[result.genes["hit"], "Metadata_Gene"]) == ["drug8"]
     assert result.pathways.loc[0, "n_hits"] == 1
+
+
+def test_genes_in_single_wells_and_positive_controls_are_no_background_of_pathways(tmp_path):
+    rng = np.random.default_rng(0)
+    names = ["DMSO"] * 16 + [f"g{i}" for i in range(12) for _ in range(3)] + [f"once{i}" for i in range(20)]
+    names += ["killer"] * 3
+    values = rng.normal(size=len(names)) + 30 * np.isin(names, ["g0", "g1", "g2", "killer"])
+    wells = pd.DataFrame(
+        {
+            "Metadata_Plate": "p",
+            "Metadata_Well": [well_name(*divmod(i, 12)) for i in range(len(names))],
+            "Metadata_Perturbation": names,
+            "Metadata_Gene": ["" if name == "DMSO" else name for name in names],
+            "Nuclei_X": values,
+        }
+    )
+    wells.to_csv(tmp_path / "wells.csv", index=False)
+    members = [f"g{i}" for i in range(6)]
+    (tmp_path / "sets.gmt").write_text("\t".join(["half", "x", *members, "once0", "killer"]) + "\n")
+    settings = ScreenSettings.model_validate({"call": {"readouts": ["Nuclei_X"]}})
+
+    def screened(out, **controls):
+        data, gmt = tmp_path / "wells.csv", tmp_path / "sets.gmt"
+        queries = {role: f'Metadata_Perturbation == "{name}"' for role, name in controls.items()}
+        return run_screen(data, tmp_path / out, **queries, settings=settings, gmt=gmt)
+
+    all_of = screened("all", control="DMSO", positive="killer")
+    assert "killer" in set(all_of.genes.loc[all_of.genes["hit"], "Metadata_Gene"])
+    (half,) = all_of.pathways.to_dict("records")
+    assert (half["n_hits"], half["n_tested"], half["expected"]) == (3, 6, 3 * 6 / 12)
+    single = wells["Metadata_Perturbation"].str.startswith(("DMSO", "once"))
+    wells[single].to_csv(tmp_path / "wells.csv", index=False)
+    alone = screened("alone", control="DMSO")
+    assert alone.pathways is None
+    assert any("no gene was tested" in note for note in alone.notes)

@@ -107,6 +107,13 @@ def test_controls_without_spread_and_without_values():
     assert np.isnan(fold_change(np.array([0.0, 0.0, 1.0]), np.array([True, True, False]))).all()
 
 
+def test_a_single_control_well_has_no_spread_of_its_own():
+    values = np.array([10.0, 11, 9, 12, 8, 10.5])
+    control = np.arange(6) == 0
+    np.testing.assert_allclose(robust_z(values, control), (values - 10) / (1.4826 * 1.0))
+    assert np.isnan(robust_z(values, control, leave_one_out=True)[0])
+
+
 @pytest.mark.parametrize("estimator", ["mm", "umvue"])
 def test_ssmd_of_two_normals_is_2_12_in_the_limit(estimator):
     rng = np.random.default_rng(2)

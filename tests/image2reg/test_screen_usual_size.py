@@ -55,6 +55,20 @@ def test_nuclei_are_measured_once_on_control_fields_and_shards_agree(tmp_path, m
     pd.testing.assert_series_equal(result.wells["Nuclei_Count"], other.wells["Nuclei_Count"])
 
 
+def test_a_diameter_that_was_measured_on_what_are_no_controls_now_is_kept_and_told(tmp_path):
+    manifest = plate_without_pixel_size(tmp_path / "plate")
+    first = run(manifest, tmp_path / "out")
+    assert not any("usual diameter" in note for note in first.notes)
+    frame = pd.read_csv(manifest)
+    frame["Metadata_Control"] = frame["Metadata_Control"].mask(frame["Metadata_Well"] == "A01")
+    frame.to_csv(manifest, index=False)
+    again = run(manifest, tmp_path / "out", overwrite=True)
+    assert again.usual_px == first.usual_px
+    assert again.seconds == 0
+    told = "(usual_diameter.json); 1 of them, such as p1/A01, not of negative controls now"
+    assert any(told in note for note in again.notes)
+
+
 def test_images_that_know_their_pixels_are_not_measured(tmp_path):
     write_plate(tmp_path / "plate", n_rows=2, doses=(1, 16))
     result = run(tmp_path / "plate" / "manifest.csv", tmp_path / "out")
