@@ -19,7 +19,7 @@ from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.expression.labels import listed
 from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
-from image2reg.models.bundle import Bundle
+from image2reg.models.bundle import Bundle, bundle_of_run
 from image2reg.models.devices import refuse_device
 from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
@@ -88,6 +88,7 @@ def _refuse_run(out: Path, *, resume: bool) -> None:
         raise DataError(
             f"{out}: already exists. Pass --resume to continue the run in it, or choose another --out."
         )
+    bundle_of_run(out, resume=resume)
 
 
 @contextlib.contextmanager

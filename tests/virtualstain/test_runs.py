@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -251,6 +252,11 @@ def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, t
         train_from(folder, out, **CHANNELS, overrides=QUICK)
     again = train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
     pd.testing.assert_frame_equal(again.scores, done.scores)
+    shutil.rmtree(out / "checkpoints")  # it is large, and the model is finished
+    made = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=r"its training is complete .* choose another --out to train anew"):
+        train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == made
     table = evaluate_model(str(out / "bundle"), _manifest(folder), split="test", out=tmp_path / "eval").scores
     scores = table.set_index(["channel", "metric"])["value"]
     assert scores["Hoechst", "pearson"] == pytest.approx(
