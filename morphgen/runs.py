@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.atomic import atomic_file, make_folder, refuse_existing, refuse_unmakeable
 from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.expression.labels import listed
@@ -278,6 +278,7 @@ def evaluate_files(
     """
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
+        refuse_unmakeable(out / "scores.csv")
     truth, made = open_crops(real), open_crops(generated)
     known = None if training is None else open_crops(training)
     size, voxel = truth.images.shape[2:], truth.voxel_um
@@ -310,7 +311,7 @@ def evaluate_files(
     scored = evaluate(reference, arms, signatures=table, training=trained)
     rows = arm_rows(scored)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with atomic_file(out / "scores.csv", overwrite=True) as partial:
             pd.DataFrame(rows).to_csv(partial, index=False)
         said = ". ".join([f"{generated} against {real}", *notes])

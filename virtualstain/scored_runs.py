@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from image2reg.atomic import atomic_file, make_folder, refuse_existing
+from image2reg.atomic import atomic_file, make_folder, refuse_existing, refuse_unmakeable
 from image2reg.errors import DataError
 from image2reg.nuclei.match import Matching, match_dataset
 from image2reg.report.staining import shown_fields
@@ -61,6 +61,7 @@ def evaluate_model(
     """
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
+        refuse_unmakeable(out / "scores.csv")
     model = load(name, device=device)
     manifest = open_manifest(data, inputs=model.inputs, targets=model.outputs)
     if (manifest.frame["split"] != "").any():
@@ -101,6 +102,7 @@ def evaluate_pair(
     """
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
+        refuse_unmakeable(out / "scores.csv")
     pairs, unpaired = open_pairs(prediction, truth)
     scored = _ScoredOneByOne(
         [partial(score_pair, pair) for pair in pairs], [pair.voxel_um[2] for pair in pairs]

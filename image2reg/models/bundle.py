@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image2reg.atomic import atomic_directory, refuse_existing
+from image2reg.atomic import atomic_directory, refuse_existing, refuse_unmakeable
 from image2reg.errors import BundleError, DataError, ProjectError
 from image2reg.models.card import render_card
 from image2reg.models.integrity import MAX_BYTES, SPEC_FILE, check_files, read_spec, reading, walk
@@ -194,9 +194,12 @@ def bundle_of_run(out: Path, *, resume: bool, parts: Sequence[str] = ("",)) -> P
     DataError
         `out` holds a run or a bundle, and `resume` is False; or a bundle whose checkpoints are gone: it would be
         replaced by one trained from the beginning.
+    ResourceError
+        Nothing can be written there.
     """
     from image2reg.models.checkpoint import list_checkpoints
 
+    refuse_unmakeable(out / "bundle")
     held = [name for name in ("bundle", "checkpoints", "metrics.jsonl") if (out / name).exists()]
     if held and not resume:
         raise DataError(

@@ -14,7 +14,7 @@ import tifffile
 from small_fields import make_field
 
 from image2reg.config import load_config
-from image2reg.errors import ConfigurationError, DataError
+from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.images import Image, write
 from image2reg.images.plates import write_plate
 from image2reg.interruption import Interrupted
@@ -263,6 +263,19 @@ def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, t
         done.scores.set_index(["channel", "metric"])["value"]["Hoechst", "pearson"], abs=1e-4
     )
     assert (tmp_path / "eval" / "report.html").exists()
+
+
+def test_where_nothing_can_be_written_no_image_is_read(tmp_path: Path) -> None:
+    (file := tmp_path / "file").write_text("")
+    absent = tmp_path / "absent"
+    for out, overwrite in ((file / "x", False), (file, True)):
+        with pytest.raises(ResourceError, match="could not be written"):
+            evaluate_pair(absent, absent, out=out, overwrite=overwrite)
+        with pytest.raises(ResourceError, match="could not be written"):
+            evaluate_model("absent", absent, out=out, overwrite=overwrite)
+    for out, resume in ((file / "x", False), (file, True)):
+        with pytest.raises(ResourceError, match="could not be written"):
+            train_from(absent, out, resume=resume)
 
 
 def _manifest(folder: Path) -> Path:
