@@ -64,7 +64,8 @@ def evaluate_model(
         refuse_unmakeable(out / "scores.csv")
     model = load(name, device=device)
     manifest = open_manifest(data, inputs=model.inputs, targets=model.outputs)
-    if (manifest.frame["split"] != "").any():
+    drawn = bool((manifest.frame["split"] != "").any())
+    if drawn:
         manifest = manifest.where(split=split)
     fields = evaluable_fields(model, manifest)
     if not fields:
@@ -77,6 +78,11 @@ def evaluate_model(
         [model.voxel_um[2]] * len(fields),
     )
     notes = scored.notes
+    if not drawn:
+        notes += (
+            "the data say no split: every field was scored, those that trained the model too if they are among them. "
+            "Draw it before training (virtualstain check FOLDER --split-by ... --out MANIFEST)",
+        )
     if any(model.offset_px):
         y, x = model.offset_px[1:]
         notes += (

@@ -327,7 +327,9 @@ def test_a_model_is_scored_on_the_voxel_size_it_was_made_for(
         with pytest.raises(DataError, match=words):
             evaluate_model(bundle, path)
     manifest.replace(manifest.frame.assign(voxel_y_um=0.5, voxel_x_um=0.5)).write(folder / "own.csv")
-    table = evaluate_model(bundle, folder / "own.csv").scores
+    done = evaluate_model(bundle, folder / "own.csv")
+    assert any("the data say no split: every field was scored" in note for note in done.notes)
+    table = done.scores
     assert set(table[table["metric"] == "pearson"]["level"]) == {"field in group"}  # two fields of each well
 
 
