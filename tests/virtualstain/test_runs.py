@@ -105,6 +105,23 @@ def test_a_plate_is_described_by_its_first_field(tmp_path: Path) -> None:
     assert "1 field with other channels, planes or voxel size, the first is A/2/0" in lines
 
 
+def test_inputs_of_another_voxel_size_are_noted_before_training_refuses_them(tmp_path: Path) -> None:
+    for name, size in {"A01": 0.5, "A02": 0.52, "A03": 0.5, "B01": None, "B02": 0.25}.items():
+        image = Image(
+            np.random.default_rng(0).random((2, 3, 9, 9)).astype("f4"),
+            "CZYX",
+            (1.0, size, size),
+            ("BF", "DNA"),
+        )
+        image.write(tmp_path / f"{name}.ome.tif")
+    (note,) = check_path(tmp_path, inputs=["BF"], targets=["DNA"])["notes"]
+    assert "voxel sizes differ: 1 x 0.5 x 0.5 um (z, y, x) in 2 inputs, but B01.ome.tif 1 x ? x ?, " in note
+    assert "B02.ome.tif 1 x 0.25 x 0.25. One model" in note
+    for name in ("B01", "B02"):
+        (tmp_path / f"{name}.ome.tif").unlink()
+    assert check_path(tmp_path, inputs=["BF"], targets=["DNA"])["notes"] == []
+
+
 def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:
     manifest = open_manifest(folder, **CHANNELS)
     drawn, group = with_split(manifest, SplitSettings())
