@@ -77,13 +77,13 @@ def from_bundle(bundle: Bundle, *, device: str = "cpu") -> StainModel:
     place = _device(device)
     network = bundle.build({name: partial(build_network, name) for name in NAMES})
     assert isinstance(network, StainNetwork)
-    model = StainModel(bundle, deploy(network).to(place))
-    if len(model.output_scale) != len(model.outputs):
+    by, stains = bundle.spec.normalisation.output, bundle.spec.outputs[0].channels
+    if not len(by.centre) == len(by.scale) == len(stains):
         raise BundleError(
-            f"{bundle.directory}: bundle.json has normalisation.output for {len(model.output_scale)} of "
-            f"{len(model.outputs)} stains. Get the bundle again from where it came from."
+            f"{bundle.directory}: normalisation.output in bundle.json has {len(by.centre)} centres and {len(by.scale)} "
+            f"scales for {len(stains)} stains. Get the bundle again from where it came from."
         )
-    return model
+    return StainModel(bundle, deploy(network).to(place))
 
 
 def _device(name: str) -> str:

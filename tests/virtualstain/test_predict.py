@@ -296,9 +296,13 @@ def test_a_bundle_that_does_not_say_the_unit_of_each_stain_is_refused(
     make_model: Factory, tmp_path: Path
 ) -> None:
     shutil.copytree(make_model().bundle.directory, folder := tmp_path / "tiny")
-    rewrite_spec(folder, lambda content: content["normalisation"].update(output={}))
-    with pytest.raises(BundleError, match=r"has normalisation\.output for 0 of 2 stains"):
-        load(folder)
+    for part, said in (("centre", "0 centres and 2 scales"), ("scale", "0 centres and 0 scales")):
+        lacks = {part: [], "scope": "image"}
+        rewrite_spec(folder, lambda content, lacks=lacks: content["normalisation"]["output"].update(lacks))
+        with pytest.raises(
+            BundleError, match=rf"normalisation\.output in bundle\.json has {said} for 2 stains"
+        ):
+            load(folder)
     rewrite_spec(folder, lambda content: content["outputs"][0].update(offset_px=[0, 10**30, 0]))
     with pytest.raises(BundleError, match=r"outputs\.0\.offset_px\.1: Input should be less than"):
         load(folder)
