@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -23,6 +24,7 @@ __all__ = [
     "refuse_existing",
     "refuse_inputs",
     "refuse_targets",
+    "refuse_unmakeable",
 ]
 
 
@@ -32,9 +34,20 @@ _looked_at: set[Path] = set()
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise `DataError` when `path` is there and `overwrite` was not asked for."""
+    """Raise `DataError` when `path` is there and `overwrite` was not asked for; also as `refuse_unmakeable` does."""
+    refuse_unmakeable(path)
     if path.exists() and not overwrite:
         raise DataError(f"{path}: already exists. Choose another --out, or pass --overwrite to replace it.")
+
+
+def refuse_unmakeable(path: Path) -> None:
+    """Raise `ResourceError` where `path` could not be made: below a file, or where nothing may be written."""
+    with _as_resource_error(path):
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, no folder", str(there))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "nothing may be written here", str(there))
 
 
 def refuse_inputs(targets: Iterable[Path], inputs: Iterable[Path]) -> None:

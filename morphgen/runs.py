@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from image2reg.atomic import atomic_file, refuse_existing
+from image2reg.atomic import atomic_file, make_folder, refuse_existing, refuse_unmakeable
 from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.expression.labels import listed
 from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
-from image2reg.models.bundle import Bundle
+from image2reg.models.bundle import Bundle, bundle_of_run
 from image2reg.models.devices import refuse_device
 from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
@@ -88,6 +88,7 @@ def _refuse_run(out: Path, *, resume: bool) -> None:
         raise DataError(
             f"{out}: already exists. Pass --resume to continue the run in it, or choose another --out."
         )
+    bundle_of_run(out, resume=resume)
 
 
 @contextlib.contextmanager
@@ -277,6 +278,7 @@ def evaluate_files(
     """
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
+        refuse_unmakeable(out / "scores.csv")
     truth, made = open_crops(real), open_crops(generated)
     known = None if training is None else open_crops(training)
     size, voxel = truth.images.shape[2:], truth.voxel_um
@@ -309,7 +311,7 @@ def evaluate_files(
     scored = evaluate(reference, arms, signatures=table, training=trained)
     rows = arm_rows(scored)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with atomic_file(out / "scores.csv", overwrite=True) as partial:
             pd.DataFrame(rows).to_csv(partial, index=False)
         said = ". ".join([f"{generated} against {real}", *notes])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image
@@ -17,7 +19,11 @@ from virtualstain.admission import channels_called, resamplable
 from virtualstain.batch import is_plate
 from virtualstain.catalogue import catalogue
 from virtualstain.loading import open_manifest, with_split
-from virtualstain.recipe import SplitSettings
+from virtualstain.model import shown_sizes
+from virtualstain.recipe import Recipe, SplitSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["check_lines", "check_path"]
 
@@ -72,6 +78,8 @@ def check_path(
         manifest.write(out, overwrite=overwrite)
     report = _describe(manifest, out)
     report["problems"] += unreadable
+    if not is_table:
+        report["notes"] += _other_voxels(manifest.frame)
     return report
 
 
@@ -98,6 +106,31 @@ def _why_not(path: Path) -> str:
     except DataError as error:
         return str(error)
     return ""
+
+
+def _other_voxels(frame: pd.DataFrame) -> list[str]:
+    """Name the inputs of a folder whose voxel size is not that of most: no model could be trained on both."""
+    frame = frame[frame["role"] == "input"]
+    sizes = [
+        tuple(None if math.isnan(v) else float(v) for v in row)
+        for row in frame[[f"voxel_{axis}_um" for axis in "zyx"]].to_numpy()
+    ]
+    usual, n_usual = Counter(sizes).most_common(1)[0]
+    tolerance = Recipe.model_fields["voxel_tolerance"].default
+    off = [
+        f"{path} {shown_sizes(size)}"
+        for path, size in zip(frame["path"], sizes, strict=True)
+        if any((a is None) != (b is None) or (a and b and abs(a / b - 1) > tolerance)
+               for a, b in zip(size, usual, strict=True))
+    ]  # fmt: skip
+    if not off:
+        return []
+    more = f" and {len(off) - 3} more" if len(off) > 3 else ""
+    return [
+        f"voxel sizes differ: {shown_sizes(usual)} um (z, y, x) in {counted(n_usual, 'input')}, but "
+        f"{', '.join(off[:3])}{more}. One model is trained at one size: resample or leave out what differs; where a "
+        "file says nothing, fill the manifest's columns voxel_z_um, voxel_y_um and voxel_x_um"
+    ]
 
 
 def _check_plate(path: Path) -> dict[str, Any]:

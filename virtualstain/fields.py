@@ -61,20 +61,20 @@ def _between(data: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
 
 
 def fields_digest(fields: Sequence[StainField]) -> str:
-    """Hash of what training fields show (sha256): the middle plane of each channel, which of them there are, the masks.
-
-    One plane, because fields may lie on disk: whoever replaces images or prepares them in another way changes it too.
-    """
-    return arrays_sha256(part for item in fields for part in _shown(item))
+    """Hash of all that training can see of fields (sha256), plane by plane, because fields may lie on disk."""
+    with np.errstate(over="ignore"):  # `standardise` refuses what is beyond float32, by its name
+        return arrays_sha256(part for item in fields for part in _seen(item))
 
 
-def _shown(item: StainField) -> Iterator[Any]:
+def _seen(item: StainField) -> Iterator[Any]:
     yield item.present
-    for stack in (item.inputs, item.targets):
+    for stack, channels in (
+        (item.inputs, range(item.inputs.shape[0])),
+        (item.targets, item.present.nonzero()[0]),
+    ):
         yield np.array(stack.shape)
-        yield from (np.float32(stack[c, stack.shape[1] // 2]) for c in range(stack.shape[0]))
-    if item.masks is not None:
-        yield item.masks
+        yield from (np.float32(stack[c, z]) for c in channels for z in range(stack.shape[1]))
+    yield from (part for part in (item.valid, item.masks) if part is not None)
 
 
 def standardise(

@@ -65,10 +65,24 @@ def load(model: str | Path, *, device: str = "cpu") -> StainModel:
 
 
 def from_bundle(bundle: Bundle, *, device: str = "cpu") -> StainModel:
-    """Build the network of a bundle that is already loaded."""
+    """Build the network of a bundle that is already loaded.
+
+    Raises
+    ------
+    BundleError
+        Weights or description do not fit each other.
+    ConfigurationError
+        No such device.
+    """
     place = _device(device)
     network = bundle.build({name: partial(build_network, name) for name in NAMES})
     assert isinstance(network, StainNetwork)
+    by, stains = bundle.spec.normalisation.output, bundle.spec.outputs[0].channels
+    if not len(by.centre) == len(by.scale) == len(stains):
+        raise BundleError(
+            f"{bundle.directory}: normalisation.output in bundle.json has {len(by.centre)} centres and {len(by.scale)} "
+            f"scales for {len(stains)} stains. Get the bundle again from where it came from."
+        )
     return StainModel(bundle, deploy(network).to(place))
 
 
@@ -278,7 +292,7 @@ class StainModel:
         Raises
         ------
         DataError
-            The stack is thinner than the model, constant or not finite.
+            The stack is thinner than the model, constant or not finite; or what is predicted is not finite.
         """
         _, z, height, width = stack.shape
         if self.planes is not None and self.planes > 1 and z != self.planes:
@@ -300,6 +314,11 @@ class StainModel:
                 return np.stack([s.apply(c) for s, c in zip(scales, raw, strict=True)])
 
             def write(box: Box, values: NDArray[np.float32], z0: int = z0) -> None:
+                if not np.isfinite(values).all():
+                    raise DataError(
+                        f"{where}: model '{self.name}' gives NaN or infinite values. The image is far from those it "
+                        "was trained on (its unit?), or its weights are damaged: `virtualstain models --verify`."
+                    )
                 out = np.stack([s.invert(c) for s, c in zip(self.output_scale, values, strict=True)])
                 if valid is not None:
                     out *= valid[box[1:]]

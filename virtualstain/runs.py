@@ -11,6 +11,7 @@ from pathlib import Path
 from image2reg.atomic import atomic_file, make_folder
 from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.models.bundle import bundle_of_run
 from image2reg.models.devices import refuse_device
 from image2reg.models.settings import free_settings
 from image2reg.models.spec import DataSource
@@ -22,7 +23,7 @@ from virtualstain.model import from_bundle, roots
 from virtualstain.recipe import Recipe, stack_defaults
 from virtualstain.requirements import refuse_misfits
 from virtualstain.staining_page import below_floor, write_report
-from virtualstain.train import TrainedStain, train
+from virtualstain.train import TrainedStain, member_folders, train
 
 __all__ = ["find_recipe", "train_from"]
 
@@ -102,6 +103,7 @@ def train_from(
     ):
         overrides.append("split.group=auto")  # a shipped recipe names the groups of its own data
     recipe = load_config(Recipe, found, overrides=overrides)
+    bundle_of_run(out, resume=resume, parts=member_folders(recipe))  # refused before the images are read
     refuse_device(recipe.training, device)
     manifest = open_manifest(data, inputs=inputs or recipe.inputs, targets=targets or recipe.targets)
     manifest, group = with_split(manifest, recipe.split)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from image2reg.atomic import atomic_file, make_folder, refuse_existing
+from image2reg.atomic import atomic_file, make_folder, refuse_existing, refuse_unmakeable
 from image2reg.errors import DataError
 from image2reg.nuclei.match import Matching, match_dataset
 from image2reg.report.staining import shown_fields
@@ -61,9 +61,11 @@ def evaluate_model(
     """
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
+        refuse_unmakeable(out / "scores.csv")
     model = load(name, device=device)
     manifest = open_manifest(data, inputs=model.inputs, targets=model.outputs)
-    if (manifest.frame["split"] != "").any():
+    drawn = bool((manifest.frame["split"] != "").any())
+    if drawn:
         manifest = manifest.where(split=split)
     fields = evaluable_fields(model, manifest)
     if not fields:
@@ -76,6 +78,11 @@ def evaluate_model(
         [model.voxel_um[2]] * len(fields),
     )
     notes = scored.notes
+    if not drawn:
+        notes += (
+            "the data say no split: every field was scored, those that trained the model too if they are among them. "
+            "Draw it before training (virtualstain check FOLDER --split-by ... --out MANIFEST)",
+        )
     if any(model.offset_px):
         y, x = model.offset_px[1:]
         notes += (
@@ -101,6 +108,7 @@ def evaluate_pair(
     """
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
+        refuse_unmakeable(out / "scores.csv")
     pairs, unpaired = open_pairs(prediction, truth)
     scored = _ScoredOneByOne(
         [partial(score_pair, pair) for pair in pairs], [pair.voxel_um[2] for pair in pairs]

@@ -36,7 +36,7 @@ from virtualstain.requirements import refuse_misfits
 from virtualstain.scoring import StainedFields
 from virtualstain.staining import forward, stain_array
 
-__all__ = ["StainTask", "TrainedStain", "network_arguments", "train"]
+__all__ = ["StainTask", "TrainedStain", "member_folders", "network_arguments", "train"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def train(
         Run directory: checkpoints, ``metrics.jsonl``, ``config.yaml``, ``bundle/``.
     facts : Facts
     resume : bool
-        Continue from the newest checkpoint; a finished run is packed again without a step.
+        Continue from the newest checkpoint; a finished run is packed again without a step, and refused where its
+        checkpoints are gone.
     extra : callable
         Scores of the predicted test fields that the table has no column for.
     golden : (C, Z, Y, X) array, optional
@@ -92,7 +93,7 @@ def train(
         raise DataError(
             "the training split is empty: nothing to train on. Check the split column of the manifest."
         )
-    target = bundle_of_run(out, resume=resume)
+    target = bundle_of_run(out, resume=resume, parts=member_folders(recipe))
     refuse_device(recipe.training, device)
     refuse_misfits(splits, recipe)
     splits = {name: [item for item in fields if item.present.any()] for name, fields in splits.items()}
@@ -108,14 +109,13 @@ def train(
         )
         validation = [register(item, offset) for item in validation]
     chosen = []
-    for i in range(recipe.members):
+    for i, name in enumerate(member_folders(recipe)):
         own = standardise(splits.get(f"also-{i}", ()), recipe, reference=reference)[0]
         seed = recipe.training.seed + (0 if own else i)  # fields of its own set a member apart already
         settings = recipe.training.model_copy(update={"seed": seed})
-        folder = out / f"member-{i}" if recipe.members > 1 else out
         torch.manual_seed(seed)
         task = StainTask(build_network(**arguments), recipe, [*training, *own], validation)
-        chosen.append(fit(task, settings, folder, basis=basis, resume=resume, device=device))
+        chosen.append(fit(task, settings, out / name, basis=basis, resume=resume, device=device))
     result, states = chosen[0], [r.best_state or r.last_state for r in chosen]
     if recipe.members > 1:
         shared = {k: arguments.pop(k) for k in ("in_channels", "out_channels")}
@@ -128,6 +128,11 @@ def train(
         extra=extra, files=logs, overwrite=resume,
     )  # fmt: skip
     return TrainedStain(bundle, scores, scored, result)
+
+
+def member_folders(recipe: Recipe) -> list[str]:
+    """Folders in a run's that each member of an ensemble is trained in; a single network has the run's own."""
+    return [f"member-{i}" for i in range(recipe.members)] if recipe.members > 1 else [""]
 
 
 def network_arguments(recipe: Recipe, *, planes: int) -> dict[str, Any]:

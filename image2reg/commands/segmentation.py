@@ -139,15 +139,14 @@ def train_segmenter(
     """Train a segmenter on your own images and masks, test it on held-out groups, write a bundle."""
     from image2reg.config import load_config
     from image2reg.console import command_line, emit
-    from image2reg.models.bundle import bundle_of_run
     from image2reg.models.devices import refuse_device
     from image2reg.nuclei.segmenters.own_data import split_fields
     from image2reg.nuclei.segmenters.recipe import SegmenterRecipe
-    from image2reg.nuclei.segmenters.training import Facts
+    from image2reg.nuclei.segmenters.training import Facts, refuse_run
     from image2reg.nuclei.segmenters.training import train_segmenter as run
 
     recipe = load_config(SegmenterRecipe, config or None, overrides=settings or ())
-    bundle_of_run(out, resume=resume)  # refused before the images are read
+    refuse_run(out, recipe, resume=resume)
     refuse_device(recipe.training, device)
     splits, said = split_fields(data, masks, recipe, group=group, channel=channel)
     facts = Facts(

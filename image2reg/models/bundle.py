@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image2reg.atomic import atomic_directory, refuse_existing
+from image2reg.atomic import atomic_directory, refuse_existing, refuse_unmakeable
 from image2reg.errors import BundleError, DataError, ProjectError
 from image2reg.models.card import render_card
 from image2reg.models.integrity import MAX_BYTES, SPEC_FILE, check_files, read_spec, reading, walk
 from image2reg.models.spec import refuse_file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -178,18 +178,38 @@ def load_bundle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Bundle:
     return Bundle(directory, spec)
 
 
-def bundle_of_run(out: Path, *, resume: bool) -> Path:
+def bundle_of_run(out: Path, *, resume: bool, parts: Sequence[str] = ("",)) -> Path:
     """Give the folder a training run writes its bundle to; asked for before any work.
+
+    Parameters
+    ----------
+    out : Path
+        Directory of the run.
+    resume : bool
+    parts : sequence of str
+        Folders in `out` that each hold a training, where it has several.
 
     Raises
     ------
     DataError
-        `out` holds a run or a bundle, and `resume` is False.
+        `out` holds a run or a bundle, and `resume` is False; or a bundle whose checkpoints are gone: it would be
+        replaced by one trained from the beginning.
+    ResourceError
+        Nothing can be written there.
     """
+    from image2reg.models.checkpoint import list_checkpoints
+
+    refuse_unmakeable(out / "bundle")
     held = [name for name in ("bundle", "checkpoints", "metrics.jsonl") if (out / name).exists()]
     if held and not resume:
         raise DataError(
             f"{out}: holds a training run ({', '.join(held)}). Pass --resume to continue it, or choose another --out."
+        )
+    bare = [folder for part in parts if not list_checkpoints(folder := out / part / "checkpoints")]
+    if "bundle" in held and bare:
+        raise DataError(
+            f"{out}: its training is complete ({out / 'bundle'}), and nothing is left to continue from (no checkpoint "
+            f"in {bare[0]}). Use the bundle as it is, or choose another --out to train anew."
         )
     return out / "bundle"
 

@@ -85,6 +85,6 @@ def lpips_distance(backbone: Path) -> Callable[[Tensor, Tensor], Tensor]:
     model.eval().requires_grad_(requires_grad=False)
 
     def distance(first: Tensor, second: Tensor) -> Tensor:
-        return model(first, second).flatten()
+        return model.to(first.device)(first, second).flatten()
 
     return distance

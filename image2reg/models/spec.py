@@ -31,6 +31,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(max_length=4000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
+Offset = Annotated[int, Field(ge=-10_000, le=10_000)]
 
 
 class _Frozen(BaseModel):
@@ -85,7 +86,7 @@ class Port(_Frozen):
     voxel_um: tuple[Positive | None, Positive | None, Positive | None] = (None, None, None)
     voxel_tolerance: float = Field(default=0.1, ge=0, le=1)
     n_planes: int | None = Field(default=None, gt=0)
-    offset_px: tuple[int, int, int] = (0, 0, 0)
+    offset_px: tuple[Offset, Offset, Offset] = (0, 0, 0)
     transform: Text = ""
 
     @model_validator(mode="after")

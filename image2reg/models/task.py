@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from image2reg.models.settings import TrainingSettings
 
-__all__ = ["Batch", "BatchFeed", "FitResult", "StopReason", "Task", "looks_of"]
+__all__ = ["Batch", "BatchFeed", "FitResult", "StopReason", "Task", "looks_of", "other_looks"]
 
 Batch = dict[str, Any]
 StopReason = Literal["steps", "patience", "time"]
@@ -128,6 +129,19 @@ def looks_of(batch: Batch) -> dict[str, Any]:
                 "spread": float(x.std(correction=0)),
             }
     return looks
+
+
+def other_looks(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Name what of a batch is not as it was; processors that differ in the last bits are no difference."""
+    if before.keys() != now.keys():
+        return f"its parts ({sorted(before)}, now {sorted(now)})"
+    for name, old in before.items():
+        new = now[name]
+        if old["shape"] != new["shape"]:
+            return f"the shape of {name!r} ({old['shape']}, now {new['shape']})"
+        if not math.isclose(old["mean"], new["mean"], rel_tol=0.01, abs_tol=0.01 * (old["spread"] + 1e-9)):
+            return f"the mean of {name!r} ({old['mean']:.3g}, now {new['mean']:.3g})"
+    return ""
 
 
 def _single_threaded_pool(workers: int) -> ThreadPoolExecutor:

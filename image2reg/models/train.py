@@ -34,7 +34,7 @@ from image2reg.models.history import History
 from image2reg.models.settings import TrainingSettings, free_settings, learning_rate_at
 from image2reg.models.state import TrainingState
 from image2reg.models.step import Stepper
-from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task, looks_of
+from image2reg.models.task import Batch, BatchFeed, FitResult, StopReason, Task, looks_of, other_looks
 from image2reg.randomness import generator, integer_seed
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
-__all__ = ["FitResult", "Task", "TrainingSettings", "fit", "fit_unkept"]
+__all__ = ["FitResult", "Task", "TrainingSettings", "fit", "fit_unkept", "refuse_other_settings"]
 
 
 def fit(
@@ -121,6 +121,41 @@ def fit_unkept(task: Task, settings: TrainingSettings, *, device: str, progress:
             raise Interrupted(stop.signal_number, told) from None
 
 
+def refuse_other_settings(out: Path, settings: TrainingSettings, basis: Mapping[str, Any]) -> None:
+    """Refuse, before any data are read, to resume what was trained with other settings.
+
+    Parameters
+    ----------
+    out : Path
+        Directory of the run.
+    settings : TrainingSettings
+    basis : mapping
+        What of `fit`'s is known without the data.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    for path in list_checkpoints(out / "checkpoints")[-1:]:
+        _refuse_other_settings(path, read_checkpoint(path)[0], settings, basis)
+
+
+def _refuse_other_settings(
+    path: Path, stored: Mapping[str, Any], settings: TrainingSettings, basis: Mapping[str, Any]
+) -> None:
+    old, new = stored["settings"], settings.model_dump(mode="json")
+    # No basis: begun before the task had one.
+    old, new = old | (stored.get("basis") or basis), new | {**basis}
+    free = free_settings(settings)
+    changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in free and new[k] != old.get(k)]
+    if changed:
+        ends = " A run is prolonged under schedule=constant only." if new["steps"] != old["steps"] else ""
+        raise ConfigurationError(
+            f"{path}: was trained with other settings ({', '.join(changed)}). "
+            f"Restore them, or choose another --out.{ends}"
+        )
+
+
 class _Run:
     """The training state of one task, and the step that changes it."""
 
@@ -164,18 +199,8 @@ class _Run:
 
     def _restore(self, path: Path) -> int:
         stored, tensors = read_checkpoint(path)
-        old, new = stored["settings"], self.settings.model_dump(mode="json")
-        # No basis: begun before the task had one.
-        old, new = old | (stored.get("basis") or self.basis), new | self.basis
-        free = free_settings(self.settings)
-        changed = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if k not in free and new[k] != old.get(k)]
-        if changed:
-            ends = " A run is prolonged under schedule=constant only." if new["steps"] != old["steps"] else ""
-            raise ConfigurationError(
-                f"{path}: was trained with other settings ({', '.join(changed)}). "
-                f"Restore them, or choose another --out.{ends}"
-            )
-        if other := _other_looks(stored.get("first_batch", self.first_batch), self.first_batch):
+        _refuse_other_settings(path, stored, self.settings, self.basis)
+        if other := other_looks(stored.get("first_batch", self.first_batch), self.first_batch):
             raise ConfigurationError(
                 f"{path}: was trained on other data, or on data that were prepared in another way: the first batch "
                 f"differs in {other}. Give what the run began with, or choose another --out."
@@ -323,16 +348,3 @@ class _Run:
             seconds=now.seconds,
             stopped=stopped,
         )
-
-
-def _other_looks(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Name what of a batch is not as it was; processors that differ in the last bits are no difference."""
-    if before.keys() != now.keys():
-        return f"its parts ({sorted(before)}, now {sorted(now)})"
-    for name, old in before.items():
-        new = now[name]
-        if old["shape"] != new["shape"]:
-            return f"the shape of {name!r} ({old['shape']}, now {new['shape']})"
-        if not math.isclose(old["mean"], new["mean"], rel_tol=0.01, abs_tol=0.01 * (old["spread"] + 1e-9)):
-            return f"the mean of {name!r} ({old['mean']:.3g}, now {new['mean']:.3g})"
-    return ""

@@ -49,7 +49,7 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
     Returns
     -------
     Image
-        (C, Y, X), channels by name.
+        (C, Y, X), channels by name; annotations name the model of each channel that was predicted.
 
     Raises
     ------
@@ -64,6 +64,7 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
             "leave the field out."
         )
     planes: list[NDArray[Any]] = []
+    predicted: dict[str, str] = {}
     voxel: tuple[float | None, float | None, float | None] = (None, None, None)
     for channel, said in unit["images"].items():
         path = root / said["path"]
@@ -74,6 +75,8 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
         source = ImageSource(path, channel, said["channel"], said["pages"], tuple(said["voxel_um"]))
         image = source.open().load().to_axes("YX")
         planes.append(np.asarray(image.data))
+        if "model" in image.annotations:
+            predicted[channel] = image.annotations["model"]
         voxel = common_voxels(voxel, image, unit["name"])
         if planes[-1].shape != planes[0].shape:
             raise DataError(
@@ -82,7 +85,7 @@ def read_unit(unit: Mapping[str, Any], root: Path) -> Image:
             )
     kind = np.result_type(*planes)
     stack = np.stack([plane.astype(kind, copy=False) for plane in planes])
-    return Image(stack, "CYX", voxel, tuple(unit["images"]), source=unit["name"])
+    return Image(stack, "CYX", voxel, tuple(unit["images"]), source=unit["name"], annotations=predicted)
 
 
 def measure_field(
@@ -106,8 +109,9 @@ def measure_field(
     dict
         ``nuclei``: `image2reg.nuclei.features.measure`'s columns, features as float32, one row per nucleus.
         ``fields``: one row: ``Metadata_Flags`` (joined by ";"), ``Field_Count``, ``Field_Light``,
-        ``Field_SaturatedShare``, ``Field_Focus``. What was in the well is added when they are read
-        (`PlannedFields.said`).
+        ``Field_SaturatedShare``, ``Field_Focus``; a predicted stain is not called blurred: the bound is that of
+        microscopes, and a network that is not sure of an edge draws it soft. What was in the well is added when
+        they are read (`PlannedFields.said`).
     """
     import pandas as pd
 
@@ -116,11 +120,13 @@ def measure_field(
     # By what nuclei measure in this screen: those of a field far out of focus have merged, and so have its labels.
     size = settings.get("usual_px") or diameter_in_pixels(**_told_size(image, settings))
     quality = field_quality(_nuclear_plane(image, settings), diameter_px=size or typical_diameter(labels))
+    predicted = settings["nuclei"] in image.annotations
+    flags = [flag for flag in quality["flags"] if not (predicted and flag == "blurred")]
     table = measure(image, labels, ring_px=settings["ring_px"], texture_scales=settings["texture_scales"])
     features = [name for name in table if not name.startswith("Metadata_")]
     table = table.astype(dict.fromkeys(features, np.float32))
     field = {
-        "Metadata_Flags": ";".join(quality["flags"]),
+        "Metadata_Flags": ";".join(flags),
         "Field_Count": len(table),
         "Field_Light": quality["light"],
         "Field_SaturatedShare": quality["saturated_share"],

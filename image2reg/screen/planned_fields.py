@@ -19,6 +19,7 @@ from image2reg.engine.plan import SEEN
 from image2reg.errors import DataError
 from image2reg.screen.plates import PLATE, WELL, parse_well, well_name
 from image2reg.tables.fields import IDENTITY, source_channel
+from image2reg.tables.listing import stem
 from image2reg.tables.problems import refuse_problems
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class PlannedFields:
 
 
 def plate_names(manifest: Manifest) -> pd.Series:
-    """Plate of each row; the name of the folder where none is said."""
-    return manifest.frame[PLATE].replace("", manifest.root.resolve().name or "plate")
+    """Plate of each row; the name of the folder where none is said, of an OME-Zarr plate as in a folder of plates."""
+    return manifest.frame[PLATE].replace("", stem(manifest.root.resolve().name) or "plate")
 
 
 def planned_fields(manifest: Manifest, nuclei: str) -> PlannedFields:

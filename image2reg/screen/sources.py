@@ -55,7 +55,7 @@ def open_screen(
         if not channels:
             raise ConfigurationError(
                 f"--data {data}: a folder needs its channels, for example --channel DNA=w1 --channel GFP=w2 (name=what "
-                "stands in the file names)."
+                "stands in the file names, or what the images call the channel)."
             )
         opened: Manifest | Profiles = from_folder(data, inputs=channels, pattern=pattern, strict=False)
         _refuse_no_wells(opened, pattern)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from image2reg.errors import DataError
 from image2reg.tables.fields import IDENTITY
+from image2reg.tables.listing import stem
 from image2reg.tables.names import parse_metadata, says_place_only, wells_of_1536, without_plane
 from image2reg.wording import counted
 
@@ -162,7 +163,7 @@ def _folders_above_well(key: str, well: str) -> tuple[str, ...]:
             continue
         if says_place_only(folder, well):
             break
-        above.append(folder)
+        above.append(stem(folder))
         if folder.lower().endswith(".zarr"):  # below it are rows and columns
             break
     return tuple(above)

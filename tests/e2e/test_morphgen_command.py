@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -340,6 +341,8 @@ def test_a_refused_training_leaves_nothing_and_no_run_goes_on_under_another_reci
     done = morphgen(*words, "--set", "training.patience=4", "--resume")
     assert done.code == 0, done.err
     assert "patience: 4" in (tmp_path / "vae" / "config.yaml").read_text("utf-8")
+    shutil.rmtree(tmp_path / "vae" / "checkpoints")
+    assert "its training is complete" in morphgen(*words, "--resume").err.replace("\n", " ")
 
 
 def test_cells_that_are_real_score_as_real_and_a_table_says_so(

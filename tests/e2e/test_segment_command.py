@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -208,6 +209,10 @@ def test_a_segmenter_is_trained_on_a_folder(images) -> None:
     assert {score["name"] for score in said["scores"]} >= {"f1@0.5", "ap@0.5"}
     image2reg("segment", images / "images" / "A01.tif", "--model", images / "run" / "bundle",
               "--out", images / "own.tif")  # fmt: skip
+    shutil.rmtree(images / "truth")  # not looked at: another recipe is refused before any image is read
+    refused = image2reg(*words, "--resume", "--set", "augment.noise=0.2", code=2)
+    assert "other settings (augment.noise: 0.12 -> 0.2)" in refused.stderr
+    assert "steps: 3 -> 4" in image2reg(*words, "--resume", "--set", "training.steps=4", code=2).stderr
 
 
 def test_an_unknown_model_names_those_there_are(images) -> None:

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from image2reg import atomic
-from image2reg.atomic import atomic_directory, atomic_file, make_folder, refuse_inputs
+from image2reg.atomic import atomic_directory, atomic_file, make_folder, refuse_existing, refuse_inputs
 from image2reg.errors import ConfigurationError, DataError, ResourceError
 
 
@@ -159,3 +159,18 @@ def test_a_folder_under_a_file_cannot_be_made(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "x"):
         with pytest.raises(ResourceError, match=r"could not be written .* choose another --out"):
             make_folder(path)
+
+
+def test_a_result_that_could_not_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "a" / "x.csv"):
+        for overwrite in (False, True):
+            with pytest.raises(
+                ResourceError, match=r"could not be written .*is a file.*choose another --out"
+            ):
+                refuse_existing(path, overwrite=overwrite)
+    refuse_existing(tmp_path / "new" / "folder" / "x", overwrite=False)
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)
+    with pytest.raises(ResourceError, match="nothing may be written here"):
+        refuse_existing(tmp_path / "new" / "folder" / "x", overwrite=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

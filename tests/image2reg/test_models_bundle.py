@@ -13,7 +13,7 @@ import torch
 from small_models import NETWORKS, SmallNet, small_bundle, small_spec
 
 from image2reg.errors import BundleError, DataError
-from image2reg.models.bundle import load_bundle, save_bundle
+from image2reg.models.bundle import bundle_of_run, load_bundle, save_bundle
 from image2reg.models.card import render_card
 from image2reg.models.golden import verdict, verify
 
@@ -28,6 +28,16 @@ def test_weights_and_description_come_back(tmp_path):
     assert not built.training
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(built(x), reference(x))
+
+
+def test_a_finished_bundle_is_not_replaced_by_a_run_from_the_beginning(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    for part in ("member-0", "member-1"):
+        with pytest.raises(DataError, match=f"complete .*no checkpoint in .*{part}/checkpoints"):
+            bundle_of_run(tmp_path, resume=True, parts=["member-0", "member-1"])
+        (folder := tmp_path / part / "checkpoints" / "step_000004").mkdir(parents=True)
+        (folder / "state.json").write_text("{}")
+    assert bundle_of_run(tmp_path, resume=True, parts=["member-0", "member-1"]) == tmp_path / "bundle"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -87,3 +87,6 @@ def test_the_backbone_is_the_users_file_and_is_not_trained(tmp_path: Path) -> No
     assert torch.allclose(value, expected, atol=1e-6)
     value.sum().backward()
     assert a.grad is not None
+    # as on a GPU, where the training moves its own modules only
+    elsewhere = torch.rand(2, 3, 8, 8, device="meta")
+    assert distance(elsewhere, elsewhere).device.type == "meta"

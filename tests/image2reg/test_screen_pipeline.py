@@ -22,7 +22,7 @@ from image2reg.images import Image
 from image2reg.report.plots import crop_rows
 from image2reg.report.screening import screen_report
 from image2reg.screen import ScreenSettings, planning, run_screen
-from image2reg.screen.fields import feature_names, read_unit, without_nuclei
+from image2reg.screen.fields import feature_names, measure_field, read_unit, without_nuclei
 from image2reg.screen.plates import well_name
 from image2reg.screen.wells import OF_A_WELL, score_wells, well_table
 
@@ -486,6 +486,26 @@ def test_bad_fields_are_flagged_counted_and_kept_out(tmp_path):
     assert "1 field saturated" in text
     everything = ScreenSettings.model_validate({"measure": {"model": "classical"}, "call": {"keep_out": []}})
     assert run(folder, tmp_path / "out", settings=everything, overwrite=True).n_kept_out == 0
+
+
+def test_a_predicted_stain_is_not_taken_for_one_out_of_focus(tmp_path):
+    soft = ndimage.gaussian_filter(planted_field(np.random.default_rng(1), 0.9)[0].astype(np.float32), 5)
+    settings = SETTINGS.measure.model_dump(mode="json") | {"nuclei": "DNA", "usual_px": 16.0}
+    flags = {}
+    for name, said in {"real": {}, "predicted": {"model": "brightfield-nuclei 1.0.0"}}.items():
+        Image(soft, "YX", annotations=said).write(tmp_path / f"{name}.ome.tif")
+        about = {
+            "path": f"{name}.ome.tif",
+            "channel": None,
+            "pages": None,
+            "voxel_um": (None,) * 3,
+            "sha256": "",
+        }
+        unit = {"name": name, "images": {"DNA": about}}
+        (row,) = measure_field(unit, root=tmp_path, settings=settings)["fields"].to_dict("records")
+        assert row["Field_Focus"] < 3.5
+        flags[name] = row["Metadata_Flags"]
+    assert flags == {"real": "blurred", "predicted": ""}
 
 
 def test_fields_without_nuclei_are_told_apart_by_their_light():

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
+from image2reg.images.plates import write_plate
 from image2reg.screen import parse_well, select_rows
-from image2reg.screen.planned_fields import planned_fields
+from image2reg.screen.planned_fields import planned_fields, plate_names
 from image2reg.screen.plates import control_columns, plate_grid, plate_shape, well_name
 from image2reg.screen.sources import open_screen, with_layout
 from image2reg.tables.manifest import Manifest
@@ -109,6 +110,18 @@ def test_controls_and_what_is_wrong_with_them():
         control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'DMSO'")
     with pytest.raises(DataError, match=r"no well with Metadata_Drug == 'C'.* there holds \['DMSO', 'A', "):
         control_columns(FRAME, "Metadata_Drug == 'DMSO'", "Metadata_Drug == 'C'")
+
+
+def test_a_plate_has_one_name_given_by_itself_or_in_a_folder_of_plates(tmp_path):
+    image = Image(np.ones((1, 8, 8), np.uint16), "CYX", channels=("Hoechst",))
+    write_plate(tmp_path / "P7.ome.zarr", {("B/03", "0"): image})
+    for data in (tmp_path, tmp_path / "P7.ome.zarr"):
+        opened = open_screen(data, channels={"DNA": "Hoechst"})
+        fields = planned_fields(opened, "DNA")
+        assert plate_names(opened).tolist() == ["P7"]
+        assert fields.unit(0)["images"]["DNA"]["path"].endswith("B/03/0")
+    write_plate(tmp_path / "again" / "P7.ome.zarr", {("B/03", "0"): image})
+    assert plate_names(open_screen(tmp_path, channels={"DNA": "Hoechst"})).tolist() == ["P7", "again/P7"]
 
 
 @pytest.mark.parametrize("name", ["A01.tif", "A01.ome.zarr"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from small_models import rewrite_spec
 
-from image2reg.errors import ConfigurationError, DataError
+from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.images import Image, read, tiff_planes
-from virtualstain.model import StainModel
+from virtualstain.model import StainModel, load
 from virtualstain.networks.interface import StainNetwork
 from virtualstain.predict import predict, predict_to
 
@@ -276,3 +279,30 @@ def test_nothing_is_left_behind_by_a_refusal(make_model: Factory, tmp_path: Path
         with pytest.raises(DataError):
             predict_to(make_model(), flat, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prediction_that_is_not_finite_is_refused(make_model: Factory, tmp_path: Path) -> None:
+    model, far = make_model(), image((1, 24, 24), "CYX")
+    model = replace(model, network=copy.deepcopy(model.network))
+    torch.nn.init.constant_(model.network.head.weight, 3e38)
+    with pytest.raises(DataError, match=r"cells\.tif: model 'tiny' gives NaN or infinite values"):
+        predict(model, far)
+    with pytest.raises(DataError, match="gives NaN or infinite values"):
+        predict_to(model, far, tmp_path / "stain.ome.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_does_not_say_the_unit_of_each_stain_is_refused(
+    make_model: Factory, tmp_path: Path
+) -> None:
+    shutil.copytree(make_model().bundle.directory, folder := tmp_path / "tiny")
+    for part, said in (("centre", "0 centres and 2 scales"), ("scale", "0 centres and 0 scales")):
+        lacks = {part: [], "scope": "image"}
+        rewrite_spec(folder, lambda content, lacks=lacks: content["normalisation"]["output"].update(lacks))
+        with pytest.raises(
+            BundleError, match=rf"normalisation\.output in bundle\.json has {said} for 2 stains"
+        ):
+            load(folder)
+    rewrite_spec(folder, lambda content: content["outputs"][0].update(offset_px=[0, 10**30, 0]))
+    with pytest.raises(BundleError, match=r"outputs\.0\.offset_px\.1: Input should be less than"):
+        load(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import tifffile
 from small_fields import make_field
 
 from image2reg.config import load_config
-from image2reg.errors import ConfigurationError, DataError
+from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.images import Image, write
 from image2reg.images.plates import write_plate
 from image2reg.interruption import Interrupted
@@ -102,6 +103,23 @@ def test_a_plate_is_described_by_its_first_field(tmp_path: Path) -> None:
     assert "plate of 2 fields, 2 wells; the first, A/1/0:" in lines
     assert "models that take it: brightfield-nuclei" in lines
     assert "1 field with other channels, planes or voxel size, the first is A/2/0" in lines
+
+
+def test_inputs_of_another_voxel_size_are_noted_before_training_refuses_them(tmp_path: Path) -> None:
+    for name, size in {"A01": 0.5, "A02": 0.52, "A03": 0.5, "B01": None, "B02": 0.25}.items():
+        image = Image(
+            np.random.default_rng(0).random((2, 3, 9, 9)).astype("f4"),
+            "CZYX",
+            (1.0, size, size),
+            ("BF", "DNA"),
+        )
+        image.write(tmp_path / f"{name}.ome.tif")
+    (note,) = check_path(tmp_path, inputs=["BF"], targets=["DNA"])["notes"]
+    assert "voxel sizes differ: 1 x 0.5 x 0.5 um (z, y, x) in 2 inputs, but B01.ome.tif 1 x ? x ?, " in note
+    assert "B02.ome.tif 1 x 0.25 x 0.25. One model" in note
+    for name in ("B01", "B02"):
+        (tmp_path / f"{name}.ome.tif").unlink()
+    assert check_path(tmp_path, inputs=["BF"], targets=["DNA"])["notes"] == []
 
 
 def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:
@@ -251,12 +269,30 @@ def test_training_from_a_folder_ends_in_bundle_scores_and_report(folder: Path, t
         train_from(folder, out, **CHANNELS, overrides=QUICK)
     again = train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
     pd.testing.assert_frame_equal(again.scores, done.scores)
+    shutil.rmtree(out / "checkpoints")  # it is large, and the model is finished
+    made = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=r"its training is complete .* choose another --out to train anew"):
+        train_from(folder, out, **CHANNELS, overrides=QUICK, resume=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == made
     table = evaluate_model(str(out / "bundle"), _manifest(folder), split="test", out=tmp_path / "eval").scores
     scores = table.set_index(["channel", "metric"])["value"]
     assert scores["Hoechst", "pearson"] == pytest.approx(
         done.scores.set_index(["channel", "metric"])["value"]["Hoechst", "pearson"], abs=1e-4
     )
     assert (tmp_path / "eval" / "report.html").exists()
+
+
+def test_where_nothing_can_be_written_no_image_is_read(tmp_path: Path) -> None:
+    (file := tmp_path / "file").write_text("")
+    absent = tmp_path / "absent"
+    for out, overwrite in ((file / "x", False), (file, True)):
+        with pytest.raises(ResourceError, match="could not be written"):
+            evaluate_pair(absent, absent, out=out, overwrite=overwrite)
+        with pytest.raises(ResourceError, match="could not be written"):
+            evaluate_model("absent", absent, out=out, overwrite=overwrite)
+    for out, resume in ((file / "x", False), (file, True)):
+        with pytest.raises(ResourceError, match="could not be written"):
+            train_from(absent, out, resume=resume)
 
 
 def _manifest(folder: Path) -> Path:
@@ -308,7 +344,9 @@ def test_a_model_is_scored_on_the_voxel_size_it_was_made_for(
         with pytest.raises(DataError, match=words):
             evaluate_model(bundle, path)
     manifest.replace(manifest.frame.assign(voxel_y_um=0.5, voxel_x_um=0.5)).write(folder / "own.csv")
-    table = evaluate_model(bundle, folder / "own.csv").scores
+    done = evaluate_model(bundle, folder / "own.csv")
+    assert any("the data say no split: every field was scored" in note for note in done.notes)
+    table = done.scores
     assert set(table[table["metric"] == "pearson"]["level"]) == {"field in group"}  # two fields of each well
 
 

@@ -18,11 +18,13 @@ from image2reg.images import Image, read
 from image2reg.models.train import fit
 from virtualstain import scoring
 from virtualstain.bundling import Facts
-from virtualstain.fields import padding_mask, standardise
+from virtualstain.fields import fields_digest, padding_mask, standardise
 from virtualstain.model import load
 from virtualstain.networks import build_network
+from virtualstain.patches import StainField
 from virtualstain.predict import predict
 from virtualstain.recipe import Recipe
+from virtualstain.stack import ChannelStack
 from virtualstain.train import StainTask, network_arguments, train
 
 FACTS = Facts(command="a test")
@@ -63,6 +65,24 @@ def test_training_learns_and_ends_in_a_bundle_that_predicts(tmp_path: Path) -> N
     # Units come back: the model was trained on counts and predicts counts.
     assert np.corrcoef(stain.data[0].ravel(), test.targets[0].ravel())[0, 1] > 0.9
     assert abs(stain.data[0].mean() - test.targets[0].mean()) < 0.1 * test.targets[0].std() + 20
+
+
+def test_whatever_training_sees_of_a_field_decides_whether_it_is_the_same() -> None:
+    field = make_field(1, 5, flat=False)
+    stored = StainField(**vars(field) | {"inputs": ChannelStack([field.inputs]), "name": "on disk"})
+    assert fields_digest([field]) == fields_digest([stored])
+    lone = replace(field, present=np.array([True, False]))
+    seen = {fields_digest([field]), fields_digest([lone])}
+    for z in range(5):  # any one plane of input or stain, not only the middle one
+        for name, channel in (("inputs", 0), ("targets", 1)):
+            changed = getattr(field, name).copy()
+            changed[channel, z, 3, 4] += 1
+            seen.add(fields_digest([replace(field, **{name: changed})]))
+    changed = field.targets.copy()
+    changed[1] = 0
+    assert fields_digest([replace(lone, targets=changed)]) in seen  # a stain the field does not have
+    seen.add(fields_digest([replace(field, valid=field.inputs[0, 0] > 1000)]))
+    assert len(seen) == 13
 
 
 @pytest.mark.parametrize("kind", ["regression", "gan"])

@@ -26,7 +26,7 @@ from image2reg.models.spec import (
     Port,
     Tile,
 )
-from image2reg.models.train import fit
+from image2reg.models.train import fit, refuse_other_settings
 from image2reg.nuclei.agreement import pooled_interval
 from image2reg.nuclei.match import Matching, match, match_dataset
 from image2reg.nuclei.segmenters.dense import network_input
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from image2reg.nuclei.segmenters.interface import Segmenter
     from image2reg.nuclei.segmenters.recipe import SegmenterRecipe
 
-__all__ = ["Facts", "TrainedSegmenter", "finish_network", "score_fields", "train_segmenter"]
+__all__ = ["Facts", "TrainedSegmenter", "finish_network", "refuse_run", "score_fields", "train_segmenter"]
 
 _LEVELS = (0.5, 0.7, 0.9)
 _SAMPLE_PX = 160
@@ -104,7 +104,7 @@ def train_segmenter(
     Raises
     ------
     DataError
-        Nothing to train on; `out` holds a run or a bundle and `resume` is False.
+        Nothing to train on; `out` holds a run or a bundle and `resume` is False, or a bundle without checkpoints.
     ConfigurationError
         The design needs a library that is not there, `recipe.start` is of another design, or the run to be resumed
         began with another recipe, other fields or another split.
@@ -140,9 +140,25 @@ def train_segmenter(
     return TrainedSegmenter(bundle, load_network(bundle, device=device), result)
 
 
+def refuse_run(out: Path, recipe: SegmenterRecipe, *, resume: bool) -> None:
+    """Refuse what `train_segmenter` would refuse of a run's folder, before the images are read.
+
+    Raises
+    ------
+    DataError, ConfigurationError
+        As `train_segmenter`; other fields and another split it finds itself.
+    """
+    bundle_of_run(out, resume=resume)
+    refuse_other_settings(out, recipe.training, _recipe_basis(recipe))
+
+
+def _recipe_basis(recipe: SegmenterRecipe) -> dict[str, Any]:
+    return settings_by_name(recipe, without=("training", "name", "summary"))
+
+
 def _basis(recipe: SegmenterRecipe, splits: Mapping[str, Sequence[NucleusField]]) -> dict[str, Any]:
     """Say what must stay when a run is resumed; also the split: the best weights were chosen on its validation."""
-    basis = settings_by_name(recipe, without=("training", "name", "summary"))
+    basis = _recipe_basis(recipe)
     for name, fields in splits.items():
         digest = arrays_sha256(array for field in fields for array in (field.image, field.labels))
         basis[f"{name} fields"] = f"{len(fields)}, sha256 {digest[:12]}"
