@@ -31,6 +31,7 @@ _CONTROL = re.compile(
     r"(neg(ative)?|vehicle|solvent|untreated|mock|dmso|no|non[ _-]?targeting)?[ _-]*(control|ctrl|ctl)s?|negcons?|dmso"
     r"|vehicles?|solvent|untreated|mock|pbs|water|h2o|medium|media|empty|blank"
 )
+_SEPARATORS = re.compile(r"[\s_-]+")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -125,6 +126,7 @@ def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArr
             "--normalise-labels makes them one."
         )
     if different:
+        notes += _compound_spellings(profiles.column(different))
         table = profiles.metadata.groupby(different)[label].nunique()
         several = list(table.index[table > 1])
         if several:
@@ -148,3 +150,18 @@ def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArr
             "because no other compound shows it."
         )
     return notes
+
+
+def _compound_spellings(cells: NDArray[Any]) -> list[str]:
+    """Say which compounds differ in capitals or separators alone: one of them would be held out and the other not."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(set(cells) - {""}):
+        found.setdefault(_SEPARATORS.sub(" ", name.casefold()), []).append(name)
+    alike = [names for names in found.values() if len(names) > 1]
+    if not alike:
+        return []
+    shown = "; ".join(" = ".join(map(repr, names)) for names in alike[:5])
+    return [
+        f"{len(alike)} compounds are spelled in several ways and count as different: {shown}. If they are one, it is "
+        "called from itself, and the scores over held-out compounds are too good. Write one spelling."
+    ]

@@ -400,6 +400,18 @@ def test_spellings_are_noted_and_merged_when_asked() -> None:
     assert merged.notes == ()
 
 
+def test_a_compound_spelled_in_two_ways_is_told_because_it_is_called_from_itself() -> None:
+    wells = planted()
+    frame = wells.frame.copy()
+    high = frame["Metadata_Dose"] == "2"
+    frame.loc[high, "Metadata_Compound"] = frame.loc[high, "Metadata_Compound"].replace(
+        {"compound 00": "Compound-00", "compound 10": "COMPOUND 10"}
+    )
+    notes = " ".join(called(wells.replace(frame)).notes)
+    assert "2 compounds are spelled in several ways" in notes
+    assert "'COMPOUND 10' = 'compound 10'; 'Compound-00' = 'compound 00'" in notes
+
+
 def test_without_controls_nothing_is_sphered_and_the_reader_is_told() -> None:
     wells = planted(n_controls=0)
     assert "not sphered" in called(wells, controls="").notes[0]
