@@ -23,6 +23,7 @@ __all__ = [
     "label_notes",
     "place_notes",
     "row_notes",
+    "scale_note",
 ]
 
 COMPOUND = "Metadata_Compound"
@@ -31,6 +32,8 @@ _CONTROL = re.compile(
     r"(neg(ative)?|vehicle|solvent|untreated|mock|dmso|no|non[ _-]?targeting)?[ _-]*(control|ctrl|ctl)s?|negcons?|dmso"
     r"|vehicles?|solvent|untreated|mock|pbs|water|h2o|medium|media|empty|blank"
 )
+# Standard deviations of normalised features differ by a few times, of measured ones by powers of ten.
+_ONE_SCALE = 100.0
 _SEPARATORS = re.compile(r"[\s_-]+")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -66,6 +69,20 @@ def place_notes(given: Mapping[str, Profiles]) -> list[str]:
         f"{', '.join(map(repr, aside[:6]))}{', ...' if len(aside) > 6 else ''}."
         for name, profiles in given.items()
         if (aside := profiles.set_aside)
+    ]
+
+
+def scale_note(name: str, unchanged: Profiles) -> list[str]:
+    """Say that an arm's features are as they were measured, by the spread of rows without a treatment, or of all."""
+    spread = unchanged.values.std(axis=0)
+    spread = spread[spread > 0]
+    low, high = np.percentile(spread, [5, 95]) if len(spread) else (1.0, 1.0)
+    if high <= _ONE_SCALE * low:
+        return []
+    return [
+        f"{name}: the features are not on one scale, their standard deviations go from {low:.2g} to {high:.2g} (5th to "
+        f"95th percentile of {len(spread)}): those of large numbers decide what is alike. Normalise them to the "
+        "controls of each plate first (image2reg.tables.normalise, pycytominer)."
     ]
 
 

@@ -412,6 +412,15 @@ def test_a_compound_spelled_in_two_ways_is_told_because_it_is_called_from_itself
     assert "'COMPOUND 10' = 'compound 10'; 'Compound-00' = 'compound 00'" in notes
 
 
+@pytest.mark.parametrize("controls", ["Metadata_Compound=DMSO", ""])
+def test_features_as_they_were_measured_are_told(controls: str) -> None:
+    wells = planted()
+    units = 10.0 ** np.linspace(-3, 3, wells.values.shape[1])
+    measured = wells.with_values(wells.values * units + 20 * units)
+    assert [note for note in called(measured, controls=controls).notes if "not on one scale" in note]
+    assert not [note for note in called(wells, controls=controls).notes if "not on one scale" in note]
+
+
 def test_without_controls_nothing_is_sphered_and_the_reader_is_told() -> None:
     wells = planted(n_controls=0)
     assert "not sphered" in called(wells, controls="").notes[0]
