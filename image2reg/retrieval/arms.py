@@ -114,7 +114,7 @@ def prepared_arms(
                     where=compared.source, remedy=f"take the column {column!r} out and say so",
                 )  # fmt: skip
         if not ready:
-            extra += control_note(compared, label, different) + row_notes(compared, different, by)
+            extra += control_note(compared, label, different, controls) + row_notes(compared, different, by)
         _refuse_unclear(compared, label, different, by)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")

@@ -47,13 +47,15 @@ def compound_column(given: Mapping[str, Profiles], different: str | None) -> tup
     return "", []
 
 
-def control_note(compared: Profiles, label: str, different: str) -> list[str]:
-    """Say which of the rows to be called look like controls that nobody named."""
+def control_note(compared: Profiles, label: str, different: str, controls: str = "") -> list[str]:
+    """Say which of the rows to be called look like controls that nobody named beside `controls`."""
+    taken, _, named = controls.partition("=")
     for column in filter(None, (different, label)):
         cells = compared.column(column)
         names = sorted({cell for cell in set(cells) if _CONTROL.fullmatch(cell.strip().lower())})
         if names:
-            query = f"{column}={','.join(dict.fromkeys(name.strip() for name in names[:5]))}"
+            known = named.split(",") if taken.strip() == column else []
+            query = f"{column}={','.join(dict.fromkeys(name.strip() for name in [*known, *names[:5]]))}"
             return [
                 f"{int(np.isin(cells, names).sum())} of {len(cells)} rows look like controls ({column} is "
                 f"{', '.join(map(repr, names[:5]))}) and were called like compounds. If they are controls, name them: "

@@ -170,7 +170,11 @@ def test_controls_that_nobody_named_and_mechanisms_of_one_compound_are_counted()
         for note in forgotten
         if "2 of 6 mechanisms have a single compound" in note and "3 profiles" in note
     ]
-    named = called(wells.replace(frame)).notes
+    frame.loc[frame.index[frame["Metadata_Compound"] == "DMSO"][:6], "Metadata_Compound"] = "dmso"
+    half = " ".join(called(wells.replace(frame)).notes)
+    assert "6 of 70 rows look like controls" in half
+    assert "--controls Metadata_Compound=DMSO,dmso." in half
+    named = called(wells.replace(frame), controls="Metadata_Compound=DMSO,dmso").notes
     assert not [note for note in named if "look like controls" in note]
     assert [note for note in named if "1 of 5 mechanisms have a single compound" in note]
 
