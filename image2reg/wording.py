@@ -21,8 +21,10 @@ def counted_level(n: int, level: str) -> str:
 
 def in_other_case(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     """Give what each name is called here, where only the capitals differ."""
-    here = {str(name).lower(): str(name) for name in known}
-    return {str(name): here[str(name).lower()] for name in sorted(set(names)) if str(name).lower() in here}
+    exact = set(map(str, known))
+    here = {name.lower(): name for name in sorted(exact)}
+    wanted = sorted(set(map(str, names)) - exact)
+    return {name: here[name.lower()] for name in wanted if name.lower() in here}
 
 
 def other_case(names: Iterable[str], known: Iterable[str]) -> str:

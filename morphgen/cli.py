@@ -160,7 +160,7 @@ def generate(
         int | None,
         typer.Option("--corrections", help="Gradients that pull a nucleus to its told morphology; 0: none."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed draws the same images.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, signatures and metadata: same images.")] = 0,
     batch: Annotated[int, typer.Option("--batch", help="Images at once; changes time and memory only.")] = 32,
     shard: Annotated[
         str | None, typer.Option("--shard", help="I/N: this part of the signatures only.")

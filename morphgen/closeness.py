@@ -19,6 +19,7 @@ LEAST_FOR_FRECHET = 4
 """Images per dimension below which the covariance, and with it the Fréchet distance, is not estimated."""
 
 _KERNEL_BLOCK = 1000
+_PAIRS = 4_000_000
 _FRECHET_SIZES, _FRECHET_DRAWS = 5, 3
 # Of the training images' standard deviation: a distance that is rounding.
 _SAME = 1e-5
@@ -107,8 +108,14 @@ def density_coverage(real: Floats, other: Floats, *, k: int = 5) -> tuple[float,
     from scipy.spatial.distance import cdist
 
     radius = _nearest(real, real, k + 1)[0][:, -1]
-    inside = cdist(real, other) <= radius[:, None]
-    return float(inside.sum() / (k * other.shape[0])), float(inside.any(axis=1).mean())
+    # Real images with all others at a time: of a whole plate the distances of every pair would not fit in memory.
+    step = max(1, _PAIRS // len(other))
+    within = [
+        (cdist(real[s : s + step], other) <= radius[s : s + step, None]).sum(axis=1)
+        for s in range(0, len(real), step)
+    ]
+    found = np.concatenate(within)
+    return float(found.sum() / (k * len(other))), float((found > 0).mean())
 
 
 def memorisation(

@@ -25,6 +25,7 @@ from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
 from image2reg.nuclei.crops import Crops
 from image2reg.provenance import run_record, write_run
+from image2reg.randomness import generator
 from image2reg.tables.profiles import Profiles
 from morphgen.agreement import LEAST_CELLS
 from morphgen.bundling import DIFFUSION_KIND, VAE, VAE_KIND, Facts, refuse_kind
@@ -255,12 +256,31 @@ def _comparable(real: NDArray[Any], drawn: NDArray[Any]) -> tuple[list[str], lis
     return sorted(counts.index[enough]), notes
 
 
+def _as_many(
+    real: NDArray[Any], drawn: NDArray[Any], names: list[str]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of both, at random, so that of each perturbation half of the real ones are as many as the drawn ones.
+
+    Fewer nuclei tell less apart: an arm of few would look better than the ceiling of many.
+    """
+    rng = generator(0, "as many")
+    chosen: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
+    for name in names:
+        places = [rng.permutation(np.flatnonzero(groups == name)) for groups in (real, drawn)]
+        n = min(len(places[0]) // 2, len(places[1]))
+        chosen[0].append(places[0][: 2 * n])
+        chosen[1].append(places[1][:n])
+    first, second = (np.sort(np.concatenate(rows)) for rows in chosen)
+    return first, second
+
+
 def evaluate_files(
     real: Path, generated: Path, *, signatures: Path | None, training: Path | None, match: str, out: Path | None,
     overwrite: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Score generated crops against half of the real ones of the same perturbations; the other half is the ceiling.
 
+    Every arm has the same number of nuclei of each perturbation.
     Generated crops without the column `match` are named by their signature's own id, as `open_signatures` does it.
     Genes that the signatures lack are equal in all of them, and change nothing.
 
@@ -287,7 +307,8 @@ def evaluate_files(
     groups = truth.column(match)
     drawn = made.column(match if match in made.metadata or SIGNATURE not in made.metadata else SIGNATURE)
     names, notes = _comparable(groups, drawn)
-    truth, made = truth.rows(kept := np.isin(groups, names)), made.rows(own_kept := np.isin(drawn, names))
+    kept, own_kept = _as_many(groups, drawn, names)
+    truth, made = truth.rows(kept), made.rows(own_kept)
     groups, drawn = groups[kept], drawn[own_kept]
     table = None
     if signatures is not None:
@@ -295,6 +316,10 @@ def evaluate_files(
         table = pd.DataFrame(found.profiles.values, index=found.profiles.column(match))
         one_each(table, names)  # refused before anything is measured
         notes += found.notes
+    notes.append(
+        f"{int(np.median(np.unique(drawn, return_counts=True)[1]))} nuclei of each perturbation in every arm (median): "
+        "half of the real ones, or as many as were generated where those are fewer"
+    )
     first = pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0
     halves = truth.rows(first), truth.rows(~first)
     reference, second, own = (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.expression.labels import listed
 from image2reg.genes.interactions import read_interactions
 from image2reg.genes.network import GeneNetwork
 from image2reg.genes.steiner import prize_collecting, steiner_tree
@@ -94,7 +95,14 @@ def build_network(
     try:
         steiner = steiner_tree(narrow, wanted) if prizes is None else prize_collecting(narrow, prizes, wanted)
     except DataError as error:
-        raise DataError(f"{error}{other_case(set(wanted) - set(narrow.names), whole.names)}") from error
+        far = sorted(set(wanted) & set(whole.names) - set(narrow.names))
+        cheap = (
+            f" Of the absent, {len(far)} have interactions, but none up to cost {limit:.3g} leads to them from most "
+            f"proteins ({listed(far)}): raise --max-cost."
+            if far
+            else ""
+        )
+        raise DataError(f"{error}{cheap}{other_case(wanted, whole.names)}") from error
     absent = sorted(set(steiner.lost) - set(whole.names))
     facts |= {
         "absent": absent, "unreached": sorted(set(steiner.lost) - set(absent)),

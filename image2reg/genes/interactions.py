@@ -63,9 +63,10 @@ def read_interactions(path: Path | str, *, names: Path | str | None = None) -> I
         raise DataError(
             f"{path}: columns {list(frame.columns)[:8]} are not those of an interaction table. "
             f"Allowed are {list(_COST)}, "
-            f"{list(_STRING)} (STRING) and {list(_BIOGRID)} (BioGRID tab 3). Rename the columns."
+            f"{list(_STRING)} (STRING) and {list(_BIOGRID)} (BioGRID tab 3). Rename the columns; interactions "
+            "without a score may all have one cost, such as 0.5."
         )
-    a, b = first.to_numpy(str), second.to_numpy(str)
+    a, b = (column.str.strip().to_numpy(str) for column in (first, second))
     if names is not None:
         symbol = _aliases(Path(names))
         a, b = (np.array([symbol.get(n, "") for n in column], dtype=str) for column in (a, b))

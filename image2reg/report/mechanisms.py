@@ -124,12 +124,7 @@ def compound_page(found: Retrieval, name: str, rows: Sequence[int], *, crops: Cr
     rest = [i for i in np.argsort(-calls["probability"].to_numpy(), kind="stable") if i != first]
     order = [first, *rest][:_ROWS_SHOWN]
     best = calls.iloc[first]
-    verdict = (
-        f"Call: {best['mechanism']}, probability {best['probability']:.2f}, p {_p(best['p_value'])}"
-        if best["called"]
-        else f"No call ({best['reason']}); nearest guess {best['mechanism']}, probability {best['probability']:.2f}"
-    )
-    page = Page(name, verdict)
+    page = Page(name, _verdict(best))
     if best["known"]:
         page.section(
             "In the table",
@@ -140,11 +135,24 @@ def compound_page(found: Retrieval, name: str, rows: Sequence[int], *, crops: Cr
         )
     for place in order:
         row = int(rows[int(place)])
-        page.section(_row_title(found, row), *_row_parts(found, row))
+        verdict = fill("<p>{text}</p>", text=_verdict(found.calls.iloc[row]))
+        page.section(_row_title(found, row), verdict, *_row_parts(found, row))
     if crops is not None and found.compound:
         page.section("Nuclei", *_nuclei(found, name, int(rows[int(order[0])]), crops))
     page.section("The rule", definition_list(_rule(found)))
     return page
+
+
+def _verdict(call: pd.Series) -> str:
+    """Say whether a treatment was called, why not, and how it differs from the controls where that was tested."""
+    guess = f"{call['mechanism']}, probability {call['probability']:.2f}"
+    said = (
+        f"Call: {guess}, p {_p(call['p_value'])}"
+        if call["called"]
+        else f"No call ({call['reason']}); nearest guess {guess}"
+    )
+    tested = math.isfinite(call["activity_p"])
+    return said + (f"; p of no difference from the controls {_p(call['activity_p'])}" if tested else "")
 
 
 def _first(calls: pd.DataFrame) -> int:

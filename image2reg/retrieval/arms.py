@@ -13,7 +13,7 @@ from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.retrieval.activity import activity_p_values
 from image2reg.retrieval.fusion import aligned_arms, early_fusion
 from image2reg.retrieval.labels import incidence, normalised
-from image2reg.retrieval.notes import activity_note, control_note, label_notes, row_notes
+from image2reg.retrieval.notes import activity_note, control_note, label_notes, row_notes, scale_note
 from image2reg.retrieval.scores import Gallery
 from image2reg.retrieval.similarity import local_scaling, unit_rows
 from image2reg.tables.disguise import refuse_disguised
@@ -114,10 +114,11 @@ def prepared_arms(
                     where=compared.source, remedy=f"take the column {column!r} out and say so",
                 )  # fmt: skip
         if not ready:
-            extra += control_note(compared, label, different) + row_notes(compared, different, by)
+            extra += control_note(compared, label, different, controls) + row_notes(compared, different, by)
         _refuse_unclear(compared, label, different, by)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
+        extra += scale_note(name, profiles if mask is None else profiles.rows(mask))
         ready[name] = _processed(profiles, mask, by, settings)
         plain[name] = _merged(compared, by)
         tested[name] = _tested(profiles, mask, plain[name], by, settings, seed)

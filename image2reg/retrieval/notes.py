@@ -23,6 +23,7 @@ __all__ = [
     "label_notes",
     "place_notes",
     "row_notes",
+    "scale_note",
 ]
 
 COMPOUND = "Metadata_Compound"
@@ -31,6 +32,9 @@ _CONTROL = re.compile(
     r"(neg(ative)?|vehicle|solvent|untreated|mock|dmso|no|non[ _-]?targeting)?[ _-]*(control|ctrl|ctl)s?|negcons?|dmso"
     r"|vehicles?|solvent|untreated|mock|pbs|water|h2o|medium|media|empty|blank"
 )
+# Standard deviations of normalised features differ by a few times, of measured ones by powers of ten.
+_ONE_SCALE = 100.0
+_SEPARATORS = re.compile(r"[\s_-]+")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -43,13 +47,15 @@ def compound_column(given: Mapping[str, Profiles], different: str | None) -> tup
     return "", []
 
 
-def control_note(compared: Profiles, label: str, different: str) -> list[str]:
-    """Say which of the rows to be called look like controls that nobody named."""
+def control_note(compared: Profiles, label: str, different: str, controls: str = "") -> list[str]:
+    """Say which of the rows to be called look like controls that nobody named beside `controls`."""
+    taken, _, named = controls.partition("=")
     for column in filter(None, (different, label)):
         cells = compared.column(column)
         names = sorted({cell for cell in set(cells) if _CONTROL.fullmatch(cell.strip().lower())})
         if names:
-            query = f"{column}={','.join(dict.fromkeys(name.strip() for name in names[:5]))}"
+            known = named.split(",") if taken.strip() == column else []
+            query = f"{column}={','.join(dict.fromkeys(name.strip() for name in [*known, *names[:5]]))}"
             return [
                 f"{int(np.isin(cells, names).sum())} of {len(cells)} rows look like controls ({column} is "
                 f"{', '.join(map(repr, names[:5]))}) and were called like compounds. If they are controls, name them: "
@@ -65,6 +71,20 @@ def place_notes(given: Mapping[str, Profiles]) -> list[str]:
         f"{', '.join(map(repr, aside[:6]))}{', ...' if len(aside) > 6 else ''}."
         for name, profiles in given.items()
         if (aside := profiles.set_aside)
+    ]
+
+
+def scale_note(name: str, unchanged: Profiles) -> list[str]:
+    """Say that an arm's features are as they were measured, by the spread of rows without a treatment, or of all."""
+    spread = unchanged.values.std(axis=0)
+    spread = spread[spread > 0]
+    low, high = np.percentile(spread, [5, 95]) if len(spread) else (1.0, 1.0)
+    if high <= _ONE_SCALE * low:
+        return []
+    return [
+        f"{name}: the features are not on one scale, their standard deviations go from {low:.2g} to {high:.2g} (5th to "
+        f"95th percentile of {len(spread)}): those of large numbers decide what is alike. Normalise them to the "
+        "controls of each plate first (image2reg.tables.normalise, pycytominer)."
     ]
 
 
@@ -125,6 +145,7 @@ def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArr
             "--normalise-labels makes them one."
         )
     if different:
+        notes += _compound_spellings(profiles.column(different))
         table = profiles.metadata.groupby(different)[label].nunique()
         several = list(table.index[table > 1])
         if several:
@@ -148,3 +169,18 @@ def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArr
             "because no other compound shows it."
         )
     return notes
+
+
+def _compound_spellings(cells: NDArray[Any]) -> list[str]:
+    """Say which compounds differ in capitals or separators alone: one of them would be held out and the other not."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(set(cells) - {""}):
+        found.setdefault(_SEPARATORS.sub(" ", name.casefold()), []).append(name)
+    alike = [names for names in found.values() if len(names) > 1]
+    if not alike:
+        return []
+    shown = "; ".join(" = ".join(map(repr, names)) for names in alike[:5])
+    return [
+        f"{len(alike)} compounds are spelled in several ways and count as different: {shown}. If they are one, it is "
+        "called from itself, and the scores over held-out compounds are too good. Write one spelling."
+    ]

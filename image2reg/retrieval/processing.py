@@ -65,7 +65,7 @@ class FeatureProcessing:
             if controls is None or not controls.any():
                 raise DataError(
                     f"{profiles.source}: sphering is fitted on controls and there are none. Name them (--controls "
-                    "Metadata_Column=value), or switch it off (--set sphering=0)."
+                    "Metadata_Column=value), or switch it off (FeatureProcessing(sphering=0))."
                 )
             fitted = fit_sphering(values[controls], regularisation=self.sphering, where=profiles.source)
             values = fitted.apply(values)

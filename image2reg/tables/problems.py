@@ -28,7 +28,8 @@ def find_problems(frame: pd.DataFrame, root: Path, *, files: bool, hashes: bool)
     found: list[tuple[int, str]] = []
     identity = list(IDENTITY)
     nameless = (frame[identity] == "").all(axis=1).to_numpy()
-    found += _at(nameless, "plate, well, site and time are all empty, so its field is unknown")
+    empty = f"{', '.join(identity[:-1])} and {identity[-1]} are all empty, so its field is unknown"
+    found += _at(nameless, empty)
     found += _doubled(
         frame, ["role", "channel", *identity], "same field, role and channel as row {}", ~nameless
     )

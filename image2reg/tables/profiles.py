@@ -171,7 +171,14 @@ class Profiles:
         elif name.endswith((".csv", ".csv.gz")):
             frame = _read_csv(path)
         else:
-            raise DataError(f"{path}: profiles are read from .csv, .csv.gz or .parquet.")
+            written = (
+                " Of signatures make such a table first: image2reg.expression.read_signatures(path).profiles"
+                ".write('signatures.parquet')."
+            )
+            raise DataError(
+                f"{path}: profiles are read from .csv, .csv.gz or .parquet."
+                + written * name.removesuffix(".gz").endswith((".gct", ".gctx"))
+            )
         return cls(frame, source=str(path))
 
     def write(self, path: Path | str, *, overwrite: bool = False) -> None:

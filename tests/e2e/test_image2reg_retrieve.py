@@ -281,3 +281,6 @@ def test_the_index_shows_the_best_call_of_a_compound_and_how_many_of_its_doses_w
     assert "Call: " in page
     assert ">Dose " in page
     assert "Plate plate" not in page
+    missed = page.partition(f">Dose {calls['Metadata_Dose'][own[0]]}<")[2].partition("<h2")[0]
+    assert "No call (p-value above alpha)" in missed
+    assert f"p of no difference from the controls {calls['activity_p'][own[0]]:.2g}" in missed

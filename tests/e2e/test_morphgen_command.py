@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -286,6 +287,28 @@ def test_what_was_generated_is_scored_where_both_sides_have_nuclei_and_the_rest_
     none = morphgen("evaluate", "--real", tmp_path / "few.zarr", *words[3:5])
     assert none.code == 3
     assert "no perturbation has 16 real crops and 8 generated ones" in none.err
+
+
+def test_every_arm_has_as_many_nuclei_as_were_generated_or_half_of_the_real_ones(
+    morphgen: Callable[..., Done], table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from morphgen import fidelity
+
+    cells = Crops.read(write_cells(tmp_path / "1.zarr", table, 1)).load()
+    names = cells.column("Metadata_Perturbation")
+    few = np.concatenate([np.flatnonzero(names == name)[:8] for name in np.unique(names)])
+    cells.rows(few).write(tmp_path / "few.zarr")
+    compared: list[set[int]] = []
+
+    def counted(real: fidelity.Cells, arms: dict[str, fidelity.Cells], **given: object) -> object:
+        compared.append({n for one in (real, *arms.values()) for n in Counter(one.groups.tolist()).values()})
+        return fidelity.evaluate(real, arms, **given)
+
+    monkeypatch.setattr("morphgen.runs.evaluate", counted)
+    done = morphgen("evaluate", "--real", tmp_path / "1.zarr", "--generated", tmp_path / "few.zarr", "--json")
+    assert done.code == 0, done.err
+    assert compared == [{8}]
+    assert json.loads(done.out)["notes"][-1].startswith("8 nuclei of each perturbation in every arm")
 
 
 def test_training_crops_of_another_size_are_refused_and_a_report_that_is_there_before_any_work(

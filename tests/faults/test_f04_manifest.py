@@ -147,7 +147,7 @@ def test_fields_without_input_name_or_one_split_are_reported(tmp_path: Path) -> 
     assert said == {
         1: "its field has no input image",
         2: "its field is in several splits",
-        4: "plate, well, site and time are all empty, so its field is unknown",
+        4: "Metadata_Plate, Metadata_Well, Metadata_Site and Metadata_Time are all empty, so its field is unknown",
     }
     with pytest.raises(DataError, match="3 problems in 4 rows"):
         Manifest(frame, tmp_path).fields()

@@ -343,6 +343,21 @@ def test_targets_that_are_hubs_stay_and_each_loss_has_its_reason(tmp_path: Path)
         build_network(table, targets, max_cost=0.5)
 
 
+def test_an_edge_list_of_ones_own_is_read_with_its_blanks_and_what_is_too_dear_is_told(
+    tmp_path: Path,
+) -> None:
+    rows = ["A,B,0.1", "TP53, MDM2,0.2", "MDM2 ,CDKN1A,0.3", "CDKN1A,TP53,0.5"]
+    table = write(tmp_path / "own.csv", "protein1,protein2,cost", rows)
+    targets = write(tmp_path / "t.txt", "TP53", ["MDM2", "CDKN1A"])
+    with pytest.raises(
+        DataError, match=r"3 have interactions, but none up to cost 0.25 .* raise --max-cost"
+    ) as told:
+        build_network(table, targets)
+    assert "capitals" not in str(told.value)
+    made = build_network(table, targets, max_cost=0.5)
+    assert made.steiner.terminals == ("CDKN1A", "MDM2", "TP53")
+
+
 def test_targets_in_every_kind_of_list(tmp_path: Path) -> None:
     for name, text in {
         "a.txt": "\ufeff# mine\nTP53 # tumour\n\nAKT1\n", "a.gmt": "mine\tabout\tTP53\tAKT1\n",

@@ -87,6 +87,9 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "profiles.txt").write_text("x")
     with pytest.raises(DataError, match=r"\.csv, \.csv\.gz or \.parquet"):
         Profiles.read(tmp_path / "profiles.txt")
+    (tmp_path / "level5.gctx").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"read_signatures\(path\).profiles.write"):
+        Profiles.read(tmp_path / "level5.gctx")
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,11 @@ def test_controls_that_nobody_named_and_mechanisms_of_one_compound_are_counted()
         for note in forgotten
         if "2 of 6 mechanisms have a single compound" in note and "3 profiles" in note
     ]
-    named = called(wells.replace(frame)).notes
+    frame.loc[frame.index[frame["Metadata_Compound"] == "DMSO"][:6], "Metadata_Compound"] = "dmso"
+    half = " ".join(called(wells.replace(frame)).notes)
+    assert "6 of 70 rows look like controls" in half
+    assert "--controls Metadata_Compound=DMSO,dmso." in half
+    named = called(wells.replace(frame), controls="Metadata_Compound=DMSO,dmso").notes
     assert not [note for note in named if "look like controls" in note]
     assert [note for note in named if "1 of 5 mechanisms have a single compound" in note]
 
@@ -398,6 +402,27 @@ def test_spellings_are_noted_and_merged_when_asked() -> None:
     merged = called(spelled, replace(QUICK, normalise_labels=True))
     assert merged.summary["n_mechanisms"] == 4
     assert merged.notes == ()
+
+
+def test_a_compound_spelled_in_two_ways_is_told_because_it_is_called_from_itself() -> None:
+    wells = planted()
+    frame = wells.frame.copy()
+    high = frame["Metadata_Dose"] == "2"
+    frame.loc[high, "Metadata_Compound"] = frame.loc[high, "Metadata_Compound"].replace(
+        {"compound 00": "Compound-00", "compound 10": "COMPOUND 10"}
+    )
+    notes = " ".join(called(wells.replace(frame)).notes)
+    assert "2 compounds are spelled in several ways" in notes
+    assert "'COMPOUND 10' = 'compound 10'; 'Compound-00' = 'compound 00'" in notes
+
+
+@pytest.mark.parametrize("controls", ["Metadata_Compound=DMSO", ""])
+def test_features_as_they_were_measured_are_told(controls: str) -> None:
+    wells = planted()
+    units = 10.0 ** np.linspace(-3, 3, wells.values.shape[1])
+    measured = wells.with_values(wells.values * units + 20 * units)
+    assert [note for note in called(measured, controls=controls).notes if "not on one scale" in note]
+    assert not [note for note in called(wells, controls=controls).notes if "not on one scale" in note]
 
 
 def test_without_controls_nothing_is_sphered_and_the_reader_is_told() -> None:

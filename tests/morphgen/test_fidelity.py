@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,6 +121,17 @@ def test_density_and_coverage_of_equal_collapsed_and_distant_clouds():
     assert coverage > 0.9
     assert density_coverage(real, np.zeros((300, 4)))[1] < 0.2
     assert density_coverage(real, real + 100) == (0.0, 0.0)
+
+
+def test_density_and_coverage_of_many_nuclei_keep_no_distance_of_every_pair():
+    clouds = RNG.normal(size=(2, 4000, 4))
+    tracemalloc.start()
+    density, coverage = density_coverage(*clouds)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4000 * 4000 * 8 / 2
+    assert density == pytest.approx(1, abs=0.05)
+    assert coverage == pytest.approx(1 - 2.0**-5, abs=0.02)  # the sixth neighbour of two equal clouds mixed
 
 
 def test_copies_of_training_images_are_seen():
