@@ -139,11 +139,7 @@ def label_notes(profiles: Profiles, label: str, different: str, compounds: NDArr
     notes = []
     alike = unlike_spellings(profiles.column(label)) if (profiles.column(label) != "").any() else {}
     if alike:
-        shown = "; ".join(" = ".join(map(repr, group)) for group in list(alike.values())[:5])
-        notes.append(
-            f"{len(alike)} mechanisms are spelled in several ways and count as different: {shown}. "
-            "--normalise-labels makes them one."
-        )
+        notes.append(f"{_spelled(list(alike.values()), 'mechanisms')} --normalise-labels makes them one.")
     if different:
         notes += _compound_spellings(profiles.column(different))
         table = profiles.metadata.groupby(different)[label].nunique()
@@ -179,8 +175,12 @@ def _compound_spellings(cells: NDArray[Any]) -> list[str]:
     alike = [names for names in found.values() if len(names) > 1]
     if not alike:
         return []
-    shown = "; ".join(" = ".join(map(repr, names)) for names in alike[:5])
     return [
-        f"{len(alike)} compounds are spelled in several ways and count as different: {shown}. If they are one, it is "
-        "called from itself, and the scores over held-out compounds are too good. Write one spelling."
+        f"{_spelled(alike, 'compounds')} If they are one, it is called from itself, and the scores over held-out "
+        "compounds are too good. Write one spelling."
     ]
+
+
+def _spelled(alike: Sequence[Sequence[str]], what: str) -> str:
+    shown = "; ".join(" = ".join(map(repr, names)) for names in alike[:5])
+    return f"{len(alike)} {what} are spelled in several ways and count as different: {shown}."
