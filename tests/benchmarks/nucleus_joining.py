@@ -1,4 +1,4 @@
-"""What the rule that joins pieces of clumps is worth on fields that neither it nor the network was taught.
+"""What the rules that read a network's maps are worth on fields that neither they nor the network were taught.
 
     python tests/benchmarks/nucleus_joining.py
 
@@ -20,13 +20,18 @@ from image2reg.nuclei.match import Matching, match, match_dataset
 from image2reg.nuclei.segmenters.designs import find_design
 from image2reg.nuclei.segmenters.distance import MIDDLE
 from image2reg.nuclei.segmenters.joining import JoiningRule
+from image2reg.nuclei.segmenters.outlines import OutlineRule
 from image2reg.nuclei.segmenters.training import finish_network
 from image2reg.nuclei.size import without_small
 
 DESIGN = "distance_unet"
 # Fields are shown a little larger and smaller too: one size alone moves AP by more than rules differ.
 FACTORS = (0.94, 0.97, 1.0, 1.03, 1.06)
-RULES = ("one threshold (not fitted)", "learned from the fields the network learned from")
+RULES = (
+    "one threshold (not fitted)",
+    "joining learned from the fields the network learned from",
+    "joining and outlines learned from them",
+)
 
 
 def main() -> None:
@@ -37,12 +42,14 @@ def main() -> None:
     dealt = folds()
     for k, kept in enumerate(dealt):
         segmenter = trained(f"fold-{k}", RUNS)
-        for name in RULES:
-            segmenter.network.rule = JoiningRule(MIDDLE)
-            if name != RULES[0]:
-                # Anew: a network that an earlier run left there holds the rule as it was fitted then.
-                others = [field for n, fold in enumerate(dealt) if n != k for field in fold]
-                assert finish_network(segmenter.network, find_design(DESIGN), others)
+        network = segmenter.network
+        # Anew: a network that an earlier run left there holds the rules as they were fitted then.
+        others = [field for n, fold in enumerate(dealt) if n != k for field in fold]
+        assert finish_network(network, find_design(DESIGN), others, recipe("fold-0").augment)
+        joining, outlines = network.rule, network.outlines
+        unfitted = (JoiningRule(MIDDLE), OutlineRule())
+        for name, rules in zip(RULES, (unfitted, (joining, unfitted[1]), (joining, outlines)), strict=True):
+            network.rule, network.outlines = rules
             for field in kept:
                 truth = without_small(field.labels, SPECK_PX)
                 measured = field.diameter_px or segmenter.measure_diameter(field.image)
@@ -62,12 +69,12 @@ def main() -> None:
         {
             "tables": [
                 {
-                    "title": "Clumps: which pieces are one nucleus, on fields kept from network and rule",
+                    "title": "Clumps and outlines: which pieces are one nucleus, and where it ends, on fields kept from both",
                     "head": ["set", "rule", "fields", "AP@0.5", "F1@0.5", "F1@0.7", "F1@0.9"],
                     "rows": rows,
                     "notes": [
                         f"{FOLDS} folds over the fields that train and validate the shipped network; each is kept from a network of "
-                        f"the same recipe ({recipe('fold-0').training.steps} steps) and from its rule. Each field at {len(FACTORS)} sizes around "
+                        f"the same recipe ({recipe('fold-0').training.steps} steps) and from its rules. Each field at {len(FACTORS)} sizes around "
                         "the one the segmenter measures (BBBC039: is told), "
                         f"objects from {SPECK_PX} px."
                     ],

@@ -35,8 +35,8 @@ FACTS = Facts(
     ),
     split=SPLIT
     + "; cytoplasm is drawn around training nuclei because an earlier version took the cytoplasm of Aits fields for "
-    "nuclei; no Aits field was trained on. The rule that joins pieces of clumps was fitted to the finished weights, on the "
-    "fields that trained and validated them",
+    "nuclei; no Aits field was trained on. The rules that join pieces of clumps and draw outlines were fitted to the finished weights, on "
+    "the fields that trained and validated them",
     sources=(
         DataSource(
             name="BBBC039v1, 30 of 200 fields",

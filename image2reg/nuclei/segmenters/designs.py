@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,16 @@ __all__ = ["NAMES", "Design", "find_design"]
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
+Rule = TypeVar("Rule", bound="nn.Module")
+
+if TYPE_CHECKING:
+    Read = Callable[[nn.Module, Tensor], tuple[Labels, Floats]]
+
+    class Views(Protocol):
+        """Fields, as they are or changed as in training."""
+
+        def __call__(self, *, changed: bool) -> Iterable[tuple[Tensor, Labels]]: ...
+
 
 # Design to module; a dense one predicts a map per pixel.
 _DENSE = {"distance_unet": "distance", "three_class_unet": "three_class", "hover_net": "hover_net"}
@@ -44,19 +55,23 @@ class Design:
     read : callable
         Network and one image (1, 2, Y, X), at the working nucleus size, to labels (Y, X) and a map (Y, X) that is
         positive in nuclei and whose zero line is the outline.
+    draw : callable
+        The same without a second look at outlines: enough to measure how large nuclei are.
     turns : bool
         Its maps turn with the image, so that those of several poses can be averaged.
     finish : callable, optional
-        What is fitted once a network is trained, in place: network and fields (images (1, 2, Y, X) and true labels
-        (Y, X), at the working nucleus size) to whether they were enough.
+        What is fitted once a network is trained, in place: network and what gives the fields (images (1, 2, Y, X) and
+        true labels (Y, X), at the working nucleus size), as they are or changed as in training, to whether they were
+        enough.
     """
 
     build: Callable[..., nn.Module]
     targets: Callable[[Labels], Floats]
     loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
-    read: Callable[[nn.Module, Tensor], tuple[Labels, Floats]]
+    read: Read
+    draw: Read
     turns: bool = False
-    finish: Callable[[nn.Module, Iterable[tuple[Tensor, Labels]]], bool] | None = None
+    finish: Callable[[nn.Module, Views], bool] | None = None
 
 
 def find_design(name: str) -> Design:
@@ -71,10 +86,13 @@ def find_design(name: str) -> Design:
         from image2reg.nuclei.segmenters import mask_rcnn
 
         return Design(
-            mask_rcnn.build, mask_rcnn.targets, mask_rcnn.loss, mask_rcnn.read
+            mask_rcnn.build, mask_rcnn.targets, mask_rcnn.loss, mask_rcnn.read, mask_rcnn.read
         )  # fmt: skip
     if name not in _DENSE:
         raise ConfigurationError(f"segmenter design {name!r} is not known. Choose one of {', '.join(NAMES)}.")
+    from image2reg.nuclei.segmenters.joining import JoiningRule
+    from image2reg.nuclei.segmenters.outlines import OutlineRule, TaughtPoints, redrawn
+
     module: Any = importlib.import_module(f"image2reg.nuclei.segmenters.{_DENSE[name]}")
 
     def maps_of(network: nn.Module, x: Tensor) -> Floats:
@@ -86,24 +104,41 @@ def find_design(name: str) -> Design:
             maps: Floats = network(padded)[0, :, :height, :width].float().cpu().numpy()
         return maps
 
-    def read(network: nn.Module, x: Tensor) -> tuple[Labels, Floats]:
+    def drawn(network: nn.Module, x: Tensor) -> tuple[Labels, Floats]:
+        """Give nuclei as the maps draw them, and the maps with a foreground that is zero at outlines."""
         maps = maps_of(network, x)
-        return module.decode(maps, WORKING_DIAMETER_PX, *_rules(network)), module.foreground(maps)
+        labels = module.decode(maps, WORKING_DIAMETER_PX, *_held(network, JoiningRule))
+        return labels, np.concatenate([module.foreground(maps)[None], maps[1:]])
 
-    def finish(network: nn.Module, fields: Iterable[tuple[Tensor, Labels]]) -> bool:
-        (rule,) = _rules(network)
-        examples = ((maps_of(network, x), labels) for x, labels in fields)
+    def draw(network: nn.Module, x: Tensor) -> tuple[Labels, Floats]:
+        labels, maps = drawn(network, x)
+        return labels, maps[0]
+
+    def read(network: nn.Module, x: Tensor) -> tuple[Labels, Floats]:
+        labels, maps = drawn(network, x)
+        for rule in _held(network, OutlineRule):
+            if rule.taught:
+                return redrawn(rule, labels, maps, x[0, 0].cpu().numpy())
+        return labels, maps[0]
+
+    def finish(network: nn.Module, views: Views) -> bool:
+        (rule,) = _held(network, JoiningRule)
+        examples = ((maps_of(network, x), labels) for x, labels in views(changed=False))
         fitted: bool = module.finish(rule, examples, WORKING_DIAMETER_PX)
+        for outlines in _held(network, OutlineRule):
+            points = TaughtPoints()
+            # From fields as they are alone it learns one microscope: outlines of other screens get worse.
+            for x, truth in chain(views(changed=False), views(changed=True)):
+                points.add(*drawn(network, x), x[0, 0].cpu().numpy(), truth)
+            outlines.fit(points)
         return fitted
 
     return Design(
-        module.build, module.targets, lambda network, x, wanted: module.loss(network(x), wanted), read,
+        module.build, module.targets, lambda network, x, wanted: module.loss(network(x), wanted), read, draw,
         turns=module.TURNS, finish=finish if hasattr(module, "finish") else None,
     )  # fmt: skip
 
 
-def _rules(network: nn.Module) -> list[nn.Module]:
-    """Find the rule a network carries for reading its maps, if its design has one; also inside a wrapper."""
-    from image2reg.nuclei.segmenters.joining import JoiningRule
-
-    return [module for module in network.modules() if isinstance(module, JoiningRule)]
+def _held(network: nn.Module, kind: type[Rule]) -> list[Rule]:
+    """Find the rule of a kind that a network carries for reading its maps, if any; also inside a wrapper."""
+    return [module for module in network.modules() if isinstance(module, kind)]

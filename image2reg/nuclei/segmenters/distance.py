@@ -3,7 +3,8 @@
 A folded U-Net (`image2reg.models.networks.shuffle_unet`) predicts three maps at full resolution. The depth of a pixel
 is its distance from the outline divided by the largest such distance of its nucleus, so that small and large nuclei
 have a middle alike. Which of the pieces that the peaks of depth make of the foreground are one nucleus, a rule says
-that was learned from the same fields once the network was (`image2reg.nuclei.segmenters.joining`).
+that was learned from the same fields once the network was (`image2reg.nuclei.segmenters.joining`), and where their
+outlines run, another (`image2reg.nuclei.segmenters.outlines`).
 
 Sources: distance regression with watershed (Bai and Urtasun, CVPR 2017; Naylor et al., IEEE TMI 38:448, 2019); folded
 input (Shi et al., CVPR 2016).
@@ -23,6 +24,7 @@ from torch.nn import functional
 from image2reg.models.networks.shuffle_unet import ShuffleUNet
 from image2reg.nuclei.segmenters.clumps import find_pieces, joined
 from image2reg.nuclei.segmenters.joining import JoiningRule, taught_pairs
+from image2reg.nuclei.segmenters.outlines import OutlineRule
 from image2reg.nuclei.size import only
 
 if TYPE_CHECKING:
@@ -47,13 +49,14 @@ SURE = 0.8
 
 
 class DistanceUNet(ShuffleUNet):
-    """The network, and as `rule` what joins the pieces its maps make: both are kept in one set of weights."""
+    """The network, as `rule` what joins the pieces its maps make, as `outlines` what draws them: one set of weights."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(
             **{"in_channels": 2, "out_channels": N_MAPS, "widths": (16, 32, 64, 96), **arguments}
         )
         self.rule = JoiningRule(MIDDLE)
+        self.outlines = OutlineRule()
 
 
 def build(**arguments: Any) -> DistanceUNet:

@@ -88,11 +88,14 @@ class NetworkSegmenter:
             progress=progress,
         )
 
-    def _label(self, values: NDArray[Any], light: tuple[float, float], diameter: float) -> Labels:
+    def _label(
+        self, values: NDArray[Any], light: tuple[float, float], diameter: float, *, roughly: bool = False
+    ) -> Labels:
         values = checked_plane(np.asarray(values))
         if values.min() == values.max():
             return np.zeros(values.shape, dtype=np.int32)
-        return label_standardised(self.network, self._design, standardise(values, *light), diameter)
+        image = standardise(values, *light)
+        return label_standardised(self.network, self._design, image, diameter, roughly=roughly)
 
     def foreground_map(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Give the map outlines are read from, taking nuclei for 28 px: what a golden sample compares."""
@@ -133,7 +136,7 @@ class NetworkSegmenter:
             taken_for = _CLOSER * diameter
             reach = round(min(_BLOCK_PIXELS * taken_for / WORKING_DIAMETER_PX, enough_px) / 2)
             middle = tuple(slice(max(0, n // 2 - reach), n // 2 + reach) for n in values.shape)
-            labels = self._label(values[middle], light, taken_for)
+            labels = self._label(values[middle], light, taken_for, roughly=True)
             found = typical_diameter(labels)
             if not math.isfinite(found):
                 return diameter, 0.0

@@ -29,6 +29,7 @@ from image2reg.models.spec import (
 from image2reg.models.train import fit, refuse_other_settings
 from image2reg.nuclei.agreement import pooled_interval
 from image2reg.nuclei.match import Matching, match, match_dataset
+from image2reg.nuclei.segmenters.appearance import change_appearance
 from image2reg.nuclei.segmenters.dense import network_input
 from image2reg.nuclei.segmenters.designs import find_design
 from image2reg.nuclei.segmenters.examples import Scaled
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from image2reg.models.task import FitResult
+    from image2reg.nuclei.segmenters.appearance import AugmentSettings
     from image2reg.nuclei.segmenters.designs import Design
     from image2reg.nuclei.segmenters.examples import NucleusField
     from image2reg.nuclei.segmenters.interface import Segmenter
@@ -122,7 +124,7 @@ def train_segmenter(
     result = fit(task, recipe.training, out, basis=_basis(recipe, splits), resume=resume, device=device)
     network = design.build(**recipe.design.arguments).eval()
     network.load_state_dict(restored(rounded(result.best_state or result.last_state)))
-    finish_network(network, design, [*splits["train"], *splits.get("validation", ())])
+    finish_network(network, design, [*splits["train"], *splits.get("validation", ())], recipe.augment)
     state = rounded(network.state_dict())
     network.load_state_dict(restored(state))
     example = (splits.get("validation") or splits["train"])[0]
@@ -165,7 +167,9 @@ def _basis(recipe: SegmenterRecipe, splits: Mapping[str, Sequence[NucleusField]]
     return basis
 
 
-def finish_network(network: nn.Module, design: Design, fields: Sequence[NucleusField]) -> bool:
+def finish_network(
+    network: nn.Module, design: Design, fields: Sequence[NucleusField], augment: AugmentSettings
+) -> bool:
     """Fit what a design learns from the maps of its trained network; False when there is nothing, or too little.
 
     Parameters
@@ -175,17 +179,21 @@ def finish_network(network: nn.Module, design: Design, fields: Sequence[NucleusF
     design : Design
     fields : sequence of NucleusField
         Those the network was trained or validated on, never the ones it is tested on.
+    augment : AugmentSettings
+        How fields are changed where they are shown changed, the same each time.
     """
     if design.finish is None:
         return False
 
-    def examples() -> Iterator[tuple[Tensor, NDArray[np.int32]]]:
+    def views(*, changed: bool) -> Iterator[tuple[Tensor, NDArray[np.int32]]]:
+        rng = np.random.default_rng(0)
         for field, factor in product(fields, _MAGNIFICATIONS):
             diameter = field.diameter_px or typical_diameter(field.labels)
             scaled = Scaled.of(replace(field, diameter_px=diameter * factor))
-            yield network_input(network, scaled.image), scaled.labels
+            image = change_appearance(scaled.image, scaled.labels, augment, rng) if changed else scaled.image
+            yield network_input(network, image), scaled.labels
 
-    return design.finish(network, examples())
+    return design.finish(network, views)
 
 
 def score_fields(
