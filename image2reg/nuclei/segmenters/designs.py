@@ -130,7 +130,7 @@ def find_design(name: str) -> Design:
             # From fields as they are alone it learns one microscope: outlines of other screens get worse.
             for x, truth in chain(views(changed=False), views(changed=True)):
                 points.add(*drawn(network, x), x[0, 0].cpu().numpy(), truth)
-            outlines.fit(points)
+            fitted &= outlines.fit(points)
         return fitted
 
     return Design(

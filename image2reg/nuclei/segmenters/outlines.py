@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["MEASURES", "OutlineRule", "TaughtPoints", "redrawn"]
 
@@ -78,12 +78,19 @@ class OutlineRule(nn.Module):
         self._unlearn()
 
     def _unlearn(self) -> None:
-        self.register_buffer("taught", torch.zeros((), dtype=torch.uint8))
-        self.register_buffer("centre", torch.zeros(len(MEASURES)))
-        self.register_buffer("spread", torch.ones(len(MEASURES)))
-        for n, (given, made) in enumerate(zip(self._widths, self._widths[1:], strict=False)):
-            self.register_buffer(f"weight_{n}", torch.zeros(made, given))
-            self.register_buffer(f"bias_{n}", torch.zeros(made))
+        sizes = zip(self._widths, self._widths[1:], strict=False)
+        layers = [(torch.zeros(made, given), torch.zeros(made)) for given, made in sizes]
+        self._hold(torch.zeros(len(MEASURES)), torch.ones(len(MEASURES)), layers, taught=False)
+
+    def _hold(
+        self, centre: Tensor, spread: Tensor, layers: Sequence[tuple[Tensor, Tensor]], *, taught: bool
+    ) -> None:
+        self.register_buffer("taught", torch.tensor(taught, dtype=torch.uint8))
+        self.register_buffer("centre", centre)
+        self.register_buffer("spread", spread)
+        for n, (weight, bias) in enumerate(layers):
+            self.register_buffer(f"weight_{n}", weight)
+            self.register_buffer(f"bias_{n}", bias)
 
     def forward(self, measures: Tensor) -> Tensor:
         """Map `MEASURES` (k, 43) to logits (k,)."""
@@ -119,12 +126,8 @@ class OutlineRule(nn.Module):
                 error.backward()
                 optimizer.step()
                 schedule.step()
-        self.register_buffer("taught", torch.ones((), dtype=torch.uint8))
-        self.register_buffer("centre", centre)
-        self.register_buffer("spread", spread)
-        for n, layer in enumerate(m for m in network if isinstance(m, nn.Linear)):
-            self.register_buffer(f"weight_{n}", layer.weight.detach())
-            self.register_buffer(f"bias_{n}", layer.bias.detach())
+        fitted = [(m.weight.detach(), m.bias.detach()) for m in network if isinstance(m, nn.Linear)]
+        self._hold(centre, spread, fitted, taught=True)
         return True
 
 
