@@ -9,7 +9,7 @@ Source: PointRend (Kirillov, Wu, He and Girshick, CVPR 2020), which judges again
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
+from image2reg.nuclei.segmenters.nearness import edges, nearest_nucleus, squared_distance
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["MEASURES", "OutlineRule", "TaughtPoints", "redrawn"]
 
@@ -32,6 +34,9 @@ _STEPS_PX = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 # Of these, in this order; logits are cut off here, where they are sure.
 _CHANNELS = ("foreground", "touching", "depth", "brightness")
 _SURE_LOGIT = 6.0
+# So far distances are measured; beyond it is enough to know the side.
+_FAR_PX = 5
+_ROOTS = np.sqrt(np.arange(256, dtype=np.float32)).clip(max=_FAR_PX)
 # Brightness is told in multiples of how much brighter the nucleus is than the ring around it, of these pixels.
 _RING_PX = (2.0, 4.0)
 _FAINTEST = 1e-3
@@ -145,7 +150,7 @@ class _Band(NamedTuple):
         Outwards, (y, x).
     channels : (4, Y, X) Tensor
     surrounding, contrast : (n,) float32
-    whole : (n, 6) float32
+    whole : (6, n) float32
         The last of `MEASURES`, by nucleus.
     """
 
@@ -159,25 +164,22 @@ class _Band(NamedTuple):
     whole: Floats
 
     def measures(self, part: NDArray[np.intp] | slice) -> Floats:
-        """Measure some of the pixels: (k, 43)."""
+        """Measure some of the pixels: (43, k)."""
         own = self.owner[part]
         height, width = self.channels.shape[1:]
         y, x = np.divmod(self.at[part], width)
         steps = np.array(_STEPS_PX, np.float32)[:, None]
         down, right = (steps * axis for axis in self.normal[:, part])
         # The grid's corners are the middles of the outermost pixels.
-        where = np.stack(
-            [(x + right) * (2 / max(width - 1, 1)) - 1, (y + down) * (2 / max(height - 1, 1)) - 1], axis=-1
-        )
+        where = np.empty((1, *down.shape, 2), np.float32)
+        where[..., 0] = (x + right) * (2 / max(width - 1, 1)) - 1
+        where[..., 1] = (y + down) * (2 / max(height - 1, 1)) - 1
         seen = functional.grid_sample(
-            self.channels[None], torch.from_numpy(where.astype(np.float32))[None],
-            padding_mode="border", align_corners=True,
-        )[0].numpy()  # fmt: skip
+            self.channels[None], torch.from_numpy(where), padding_mode="border", align_corners=True
+        )[0].numpy()
         seen[-1] = np.clip((seen[-1] - self.surrounding[own]) / self.contrast[own], -1, 3)
-        profile = seen.transpose(2, 1, 0).reshape(len(own), len(_STEPS_PX) * len(_CHANNELS))
-        return np.concatenate(
-            [self.distance[part][:, None], profile, self.whole[own]], axis=1, dtype=np.float32
-        )
+        profile = seen.transpose(1, 0, 2).reshape(len(_STEPS_PX) * len(_CHANNELS), own.size)
+        return np.concatenate([self.distance[None, part], profile, self.whole[:, own]])
 
     def parts(self) -> Iterator[slice]:
         return (slice(start, start + _BATCH) for start in range(0, self.at.size, _BATCH))
@@ -186,32 +188,33 @@ class _Band(NamedTuple):
 def _band(labels: Labels, maps: Floats, image: Floats) -> tuple[_Band, Labels]:
     """Find the pixels close to outlines, and the nucleus that each pixel in or around one is of."""
     nucleus = labels > 0
-    away, nearest = ndimage.distance_transform_edt(~nucleus, return_indices=True)
-    owner = np.where(away <= _RING_PX[1], labels[tuple(nearest)], 0)
-    highest = ndimage.maximum_filter(labels, 3)
+    edge, touching = edges(labels)
+    away, deep = squared_distance(nucleus, _FAR_PX), squared_distance(edge, _FAR_PX)
+    owner = nearest_nucleus(labels, away, _RING_PX[1])
+    distance = np.where(nucleus, 0.5 + _ROOTS[deep], 0.5 - _ROOTS[away])
     n = int(labels.max()) + 1
-    lowest = ndimage.minimum_filter(np.where(nucleus, labels, n), 3)
-    deep = ndimage.distance_transform_edt(nucleus & (ndimage.minimum_filter(labels, 3) == highest))
-    distance = np.where(nucleus, deep + 0.5, 0.5 - away).astype(np.float32)
     logits = maps[:2].clip(-_SURE_LOGIT, _SURE_LOGIT)
 
-    def total(where: NDArray[np.bool_], values: Floats | None = None) -> NDArray[Any]:
-        return np.bincount(owner[where], None if values is None else values[where], n)
+    def pooled(where: NDArray[np.bool_]) -> tuple[NDArray[np.intp], Callable[[Floats], NDArray[np.float64]]]:
+        """Count the pixels of each nucleus there, and give what takes the mean of values over them."""
+        there = np.flatnonzero(where)
+        own = owner.ravel()[there]
+        count = np.bincount(own, minlength=n)
+        return count, lambda values: np.bincount(own, values.ravel()[there], n) / np.maximum(count, 1)
 
-    def mean(where: NDArray[np.bool_], values: Floats) -> NDArray[np.float64]:
-        return total(where, values) / np.maximum(total(where), 1)
-
-    area = np.maximum(total(nucleus), 1)
-    surrounding = mean((away > _RING_PX[0]) & (owner > 0), image)
-    contrast = np.maximum(mean(nucleus, image) - surrounding, _FAINTEST)
+    area, inner = pooled(nucleus)
+    area = np.maximum(area, 1)
+    surrounding = pooled((away > _RING_PX[0] ** 2) & (owner > 0))[1](image)
+    contrast = np.maximum(inner(image) - surrounding, _FAINTEST)
     close = (owner > 0) & (np.abs(distance) < _REACH_PX)
+    unsure = pooled(close & (np.abs(logits[0]) < 1))[1]
     whole = [
         np.log(area),
         np.log(contrast),
         np.log1p(30 * np.abs(surrounding)),
-        total(nucleus & (lowest < highest)) / np.sqrt(area),
-        mean(nucleus, logits[0]),
-        (mean(close & (np.abs(logits[0]) < 1), image) - surrounding) / contrast,
+        pooled(touching)[0] / np.sqrt(area),
+        inner(logits[0]),
+        (unsure(image) - surrounding) / contrast,
     ]
     at = np.flatnonzero(close)
     slope = np.gradient(ndimage.gaussian_filter(distance, 1.0))
@@ -225,7 +228,7 @@ def _band(labels: Labels, maps: Floats, image: Floats) -> tuple[_Band, Labels]:
         channels=torch.from_numpy(np.concatenate([logits, maps[2:3], image[None]])),
         surrounding=surrounding.astype(np.float32),
         contrast=contrast.astype(np.float32),
-        whole=np.stack(whole, axis=1).astype(np.float32),
+        whole=np.stack(whole).astype(np.float32),
     )
     return band, owner
 
@@ -258,7 +261,7 @@ def redrawn(rule: OutlineRule, labels: Labels, maps: Floats, image: Floats) -> t
     device = rule.centre.device
     with torch.inference_mode():
         for part in band.parts():
-            logit = rule(torch.from_numpy(band.measures(part)).to(device))
+            logit = rule(torch.from_numpy(band.measures(part)).T.to(device))
             inside.ravel()[band.at[part]] = torch.sigmoid(logit).cpu().numpy()
     inside = 2 * ndimage.gaussian_filter(inside, _SMOOTH_PX) - 1
     return np.where(inside > 0, owner, 0), inside
@@ -292,8 +295,8 @@ class TaughtPoints:
         own = band.owner[known]
         inside = truth.ravel()[band.at[known]] == partner[own]
         # A nucleus counts as its outline is long.
-        told = np.column_stack([band.measures(known), inside, 1 / np.sqrt(area[own])])
-        self._held.append(told.astype(np.float32))
+        told = np.vstack([band.measures(known), inside, 1 / np.sqrt(area[own])]).T
+        self._held.append(told.astype(np.float32, order="C"))
         self._keys.append(self._rng.random(len(told)))
         if sum(map(len, self._keys)) > 2 * _MOST:
             self._thin()
