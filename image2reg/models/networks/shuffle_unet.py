@@ -65,7 +65,9 @@ class _Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, n_in, ...) to (B, n_out, ...)."""
         y = self.activation(self.norm1(convolved(self.conv1, x)))
-        return self.activation(self.norm2(convolved(self.conv2, y)) + self.shortcut(x))
+        y = self.norm2(convolved(self.conv2, y))
+        y += self.shortcut(x)  # in place: a large map less to write
+        return self.activation(y)
 
 
 class ShuffleUNet(ImageNetwork):
