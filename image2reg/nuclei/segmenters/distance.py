@@ -24,6 +24,7 @@ from torch.nn import functional
 from image2reg.models.networks.shuffle_unet import ShuffleUNet
 from image2reg.nuclei.segmenters.clumps import find_pieces, joined
 from image2reg.nuclei.segmenters.joining import JoiningRule, taught_pairs
+from image2reg.nuclei.segmenters.nearness import edges
 from image2reg.nuclei.segmenters.outlines import OutlineRule
 from image2reg.nuclei.size import only
 
@@ -77,15 +78,13 @@ def targets(labels: Labels) -> Floats:
         Foreground, touching border (0 or 1), depth (0 to 1), weight of the foreground's error.
     """
     nucleus = labels > 0
-    highest = ndimage.maximum_filter(labels, 3)
-    lowest = ndimage.minimum_filter(np.where(nucleus, labels, np.iinfo(labels.dtype).max), 3)
-    touching = nucleus & (lowest < highest) & (lowest > 0)
-    inner = nucleus & (ndimage.minimum_filter(labels, 3) == highest)
+    edge, touching = edges(labels)
+    inner = nucleus & ~edge
     distance = ndimage.distance_transform_edt(inner).astype(np.float32) + 0.5 * nucleus
     deepest = np.zeros(int(labels.max()) + 1, dtype=np.float32)
     np.maximum.at(deepest, labels[nucleus], distance[nucleus])
     depth = distance / np.maximum(deepest, 1.0)[labels]
-    rim = (ndimage.maximum_filter(highest, 3) > 0) & ~ndimage.binary_erosion(inner)
+    rim = ndimage.maximum_filter(nucleus, 5) & ~ndimage.binary_erosion(inner)
     return np.stack([nucleus, touching, depth * nucleus, 1.0 + 2.0 * rim]).astype(np.float32)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from image2reg.models.networks.interface import ImageNetwork
+from image2reg.nuclei.segmenters.nearness import edges
 from image2reg.nuclei.size import without_small
 
 __all__ = ["TURNS", "ThreeClassUNet", "build", "decode", "foreground", "loss", "targets"]
@@ -81,8 +82,7 @@ def build(**arguments: object) -> ImageNetwork:
 
 def targets(labels: Labels) -> Floats:
     """Give the class of each pixel, (1, Y, X): the outermost pixels of a nucleus are its boundary."""
-    inside = (ndimage.minimum_filter(labels, 3) == ndimage.maximum_filter(labels, 3)) & (labels > 0)
-    classes = np.where(inside, _INTERIOR, np.where(labels > 0, _BOUNDARY, _BACKGROUND))
+    classes = np.where(edges(labels)[0], _BOUNDARY, np.where(labels > 0, _INTERIOR, _BACKGROUND))
     return classes[None].astype(np.float32)
 
 
