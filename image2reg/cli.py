@@ -8,6 +8,7 @@ from image2reg.commands import (
     embedding,
     explaining,
     genes,
+    growth,
     linking,
     nuclei,
     retrieval,
@@ -30,6 +31,7 @@ app.command("crops")(nuclei.crops)
 train.command("encoder")(embedding.train_encoder)
 app.command("embed")(embedding.embed)
 app.command("explain")(explaining.explain)
+app.command("growth")(growth.growth)
 app.command("screen")(screening.screen)
 app.command("retrieve")(retrieval.retrieve)
 app.command("network")(genes.network)

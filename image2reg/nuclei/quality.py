@@ -38,7 +38,9 @@ _SIGMA = 1.0
 Floats = NDArray[np.float32]
 
 
-def field_quality(image: ArrayLike, *, diameter_px: float = math.nan) -> dict[str, Any]:
+def field_quality(
+    image: ArrayLike, *, diameter_px: float = math.nan, predicted: bool = False
+) -> dict[str, Any]:
     """Judge one field of nuclei.
 
     Parameters
@@ -48,6 +50,9 @@ def field_quality(image: ArrayLike, *, diameter_px: float = math.nan) -> dict[st
     diameter_px : float
         Typical nucleus diameter where it is known, else NaN: strongly blurred nuclei merge to something that is sharp
         for its size.
+    predicted : bool
+        A predicted stain is not called blurred: the bound is that of microscopes, and a network that is not sure of an
+        edge draws it soft.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def field_quality(image: ArrayLike, *, diameter_px: float = math.nan) -> dict[st
         flags.append("saturated")
     if np.isnan(focus):
         flags.append("empty")
-    elif focus < BLURRED_BELOW:
+    elif focus < BLURRED_BELOW and not predicted:
         flags.append("blurred")
     return {"light": light, "saturated_share": saturated, "focus": focus, "flags": flags}
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["colour_key", "control_strip", "crop_rows", "dose_plot", "plate_map"]
+__all__ = ["Axes", "colour_key", "control_strip", "crop_rows", "dose_plot", "dots", "plate_map", "round_step"]
 
 _CELL, _LABEL = 20, 18
 _KINDS = {"negative": "#2166ac", "positive": "#b2182b", "": "#6b7780"}
@@ -93,25 +93,42 @@ def colour_key(full: float, meaning: str) -> Html:
     )  # fmt: skip
 
 
-class _Axes:
-    """Scales, frame and ticks of a small plot."""
+def round_step(least: float) -> float:
+    """Give the next 1, 2 or 5 times a power of ten: a distance between ticks.
+
+    >>> round_step(0.3)
+    0.5
+    """
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(s * power for s in (1, 2, 5, 10) if s * power >= least)
+
+
+class Axes:
+    """Scales, frame and ticks of a small plot.
+
+    Parameters
+    ----------
+    x, y : (low, high)
+        What is shown.
+    """
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float]) -> None:
         pad = 0.06 * ((y[1] - y[0]) or 1.0)
         self.x, self.y = x, (y[0] - pad, y[1] + pad)
 
     def px(self, x: float) -> float:
+        """Place a value across."""
         span = (self.x[1] - self.x[0]) or 1.0
         return round(_LEFT + (x - self.x[0]) / span * (_WIDTH - _LEFT - _RIGHT), 2)
 
     def py(self, y: float) -> float:
+        """Place a value upwards."""
         span = self.y[1] - self.y[0]
         return round(_HEIGHT - _BOTTOM - (y - self.y[0]) / span * (_HEIGHT - _TOP - _BOTTOM), 2)
 
     def draw(self, title: str, ticks: Mapping[float, str], x_label: str, content: Html) -> Html:
-        raw = (self.y[1] - self.y[0]) / 4
-        power = 10.0 ** math.floor(math.log10(raw))
-        step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
+        """Put content into the frame, with ticks by their place and what they say."""
+        step = round_step((self.y[1] - self.y[0]) / 4)
         marks = np.arange(math.ceil(self.y[0] / step), math.floor(self.y[1] / step) + 1)
         lines = [
             fill(
@@ -144,7 +161,8 @@ class _Axes:
         )  # fmt: skip
 
 
-def _dots(axes: _Axes, x: Sequence[float], y: Sequence[float], colour: str) -> Html:
+def dots(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> Html:
+    """Draw points; those without a value are left out."""
     return join(
         fill(
             '<circle cx="{x}" cy="{y}" r="3" fill="{c}" fill-opacity="0.65"/>',
@@ -169,10 +187,10 @@ def control_strip(values: Mapping[str, NDArray[np.float64]], title: str) -> Html
         kind for kind in ("negative", "", "positive") if np.isfinite(values.get(kind, np.zeros(0))).any()
     ]
     finite = np.concatenate([values[kind][np.isfinite(values[kind])] for kind in kinds])
-    axes = _Axes((-0.5, len(kinds) - 0.5), (float(finite.min()), float(finite.max())))
+    axes = Axes((-0.5, len(kinds) - 0.5), (float(finite.min()), float(finite.max())))
     spread = np.random.default_rng(0)  # sideways only, so that equal wells are seen
     content = [
-        _dots(
+        dots(
             axes,
             (at + spread.uniform(-0.25, 0.25, len(values[kind]))).tolist(),
             values[kind].tolist(),
@@ -206,7 +224,7 @@ def dose_plot(
     low, high = math.log10(present.min()), math.log10(present.max())
     zero = low - max(0.15 * (high - low), 0.2)
     finite = responses[np.isfinite(responses)]
-    axes = _Axes((zero, high + 0.05 * (high - low)), (float(finite.min()), float(finite.max())))
+    axes = Axes((zero, high + 0.05 * (high - low)), (float(finite.min()), float(finite.max())))
     content = []
     if curve is not None:
         ends = [float(np.clip(math.log10(v), zero, axes.x[1])) if 0 < v < math.inf else e for v, e in
@@ -222,7 +240,7 @@ def dose_plot(
         ]
     at = np.where(doses > 0, np.log10(np.maximum(doses, 1e-300)), zero)
     for kind, chosen in (("negative", doses == 0), ("", doses > 0)):
-        content.append(_dots(axes, at[chosen].tolist(), responses[chosen].tolist(), _KINDS[kind]))
+        content.append(dots(axes, at[chosen].tolist(), responses[chosen].tolist(), _KINDS[kind]))
     shown = np.unique(present)
     shown = shown[:: math.ceil(len(shown) / 6)]
     ticks = {zero: "0"} | {math.log10(dose): f"{dose:g}" for dose in shown.tolist()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +9,13 @@ import numpy as np
 
 from image2reg.report.page import Html, Page, definition_list, fill, join
 from image2reg.report.plots import colour_key, control_strip, crop_rows, dose_plot, plate_map
+from image2reg.report.tables import frame_table
 from image2reg.screen.plates import CONTROL, PLATE, WELL, parse_well, plate_grid, plate_shape
 from image2reg.screen.wells import SCORES
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import pandas as pd
 
     from image2reg.screen.result import ScreenResult
     from image2reg.screen.settings import CallSettings
@@ -72,7 +70,9 @@ def screen_report(
         if table is not None:
             page.section(
                 name,
-                _table(table.head(_MAX_ROWS), f"The first {min(len(table), _MAX_ROWS)} of {len(table)}."),
+                frame_table(
+                    table.head(_MAX_ROWS), f"The first {min(len(table), _MAX_ROWS)} of {len(table)}."
+                ),
             )
     if result.exhibits:
         page.section("What hits look like", *_exhibits(result))
@@ -224,7 +224,7 @@ def _controls(result: ScreenResult) -> list[Html]:
         "Z\N{PRIME} 0.5 and above separates the controls well; SSMD is the small-sample estimator, graded excellent "
         "from 3, good from 2, inferior from 1; edge and gradient are position effects in units of the wells' spread."
     )
-    return [fill('<div class="plots">{strips}</div>', strips=join(strips)), _table(table, note)]
+    return [fill('<div class="plots">{strips}</div>', strips=join(strips)), frame_table(table, note)]
 
 
 def _curves(result: ScreenResult) -> list[Html]:
@@ -260,7 +260,7 @@ def _hits(result: ScreenResult, settings: CallSettings) -> list[Html]:
         "negative controls of their plates; agreement: share of the wells on the effect's side; p by permutation "
         f"{'against the control wells' if settings.null == 'controls' else 'of whole plates'}, q over all tests."
     )
-    return [_table(table.head(_MAX_ROWS), note)]
+    return [frame_table(table.head(_MAX_ROWS), note)]
 
 
 def _exhibits(result: ScreenResult) -> list[Html]:
@@ -279,32 +279,3 @@ def _exhibits(result: ScreenResult) -> list[Html]:
         "nearest to the median of their well; one contrast per channel for a hit and its control."
     )
     return [*parts, fill('<p class="note">{note}</p>', note=note)]
-
-
-def _table(table: pd.DataFrame, note: str) -> Html:
-    numeric = {name: table[name].dtype.kind in "fiu" for name in table}
-    head = [
-        fill('<th class="{k}">{t}</th>', k="number" if numeric[n] else "", t=str(n).removeprefix("Metadata_"))
-        for n in table
-    ]
-    rows = [
-        join(
-            fill('<td class="{k}">{v}</td>', k="number" if numeric[n] else "", v=_cell(v))
-            for n, v in row.items()
-        )
-        for row in table.to_dict("records")
-    ]
-    body = join(fill("<tr>{cells}</tr>", cells=cells) for cells in rows)
-    return fill(
-        '<div class="tablebox"><table><caption>{note}</caption><thead><tr>{head}</tr></thead>'
-        "<tbody>{body}</tbody></table></div>",
-        note=note, head=join(head), body=body,
-    )  # fmt: skip
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else ""
-    if isinstance(value, float):
-        return "\N{EN DASH}" if math.isnan(value) else f"{value:.3g}"
-    return str(value)

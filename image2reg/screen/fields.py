@@ -109,9 +109,8 @@ def measure_field(
     dict
         ``nuclei``: `image2reg.nuclei.features.measure`'s columns, features as float32, one row per nucleus.
         ``fields``: one row: ``Metadata_Flags`` (joined by ";"), ``Field_Count``, ``Field_Light``,
-        ``Field_SaturatedShare``, ``Field_Focus``; a predicted stain is not called blurred: the bound is that of
-        microscopes, and a network that is not sure of an edge draws it soft. What was in the well is added when
-        they are read (`PlannedFields.said`).
+        ``Field_SaturatedShare``, ``Field_Focus``. What was in the well is added when they are read
+        (`PlannedFields.said`).
     """
     import pandas as pd
 
@@ -119,14 +118,15 @@ def measure_field(
     labels = field_labels(image, settings, device)
     # By what nuclei measure in this screen: those of a field far out of focus have merged, and so have its labels.
     size = settings.get("usual_px") or diameter_in_pixels(**_told_size(image, settings))
-    quality = field_quality(_nuclear_plane(image, settings), diameter_px=size or typical_diameter(labels))
-    predicted = settings["nuclei"] in image.annotations
-    flags = [flag for flag in quality["flags"] if not (predicted and flag == "blurred")]
+    quality = field_quality(
+        _nuclear_plane(image, settings), diameter_px=size or typical_diameter(labels),
+        predicted=settings["nuclei"] in image.annotations,
+    )  # fmt: skip
     table = measure(image, labels, ring_px=settings["ring_px"], texture_scales=settings["texture_scales"])
     features = [name for name in table if not name.startswith("Metadata_")]
     table = table.astype(dict.fromkeys(features, np.float32))
     field = {
-        "Metadata_Flags": ";".join(flags),
+        "Metadata_Flags": ";".join(quality["flags"]),
         "Field_Count": len(table),
         "Field_Light": quality["light"],
         "Field_SaturatedShare": quality["saturated_share"],

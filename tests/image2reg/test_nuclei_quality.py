@@ -32,6 +32,7 @@ def test_blur_lowers_the_focus_step_by_step_and_is_flagged(sharp) -> None:
     focus = [field_quality(ndimage.gaussian_filter(sharp, s))["focus"] for s in (0, 2, 3.5, 5.5)]
     assert focus == sorted(focus, reverse=True)
     assert field_quality(ndimage.gaussian_filter(sharp, 6.5))["flags"] == ["blurred"]
+    assert field_quality(ndimage.gaussian_filter(sharp, 6.5), predicted=True)["flags"] == []
 
 
 def test_nuclei_that_blur_has_merged_are_judged_by_their_own_size() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from image2reg.nuclei.segmenters.interface import Segmenter
 
-__all__ = ["Segmented", "segment_image", "segment_many"]
+__all__ = ["Segmented", "one_channel", "segment_image", "segment_many"]
 
 _FILE_SUFFIXES = (".tif", ".tiff", ".zarr")
 # Meant as files, but labels are not written in these formats; without this they would become folders.
@@ -87,7 +87,7 @@ def segment_image(
     DataError
         Several channels and none chosen, or what `Segmenter.segment` refuses.
     """
-    plain = _one_channel(image, channel)
+    plain = one_channel(image, channel)
     size = {"diameter_px": None, **size}
     size["voxel_um"] = None if size["diameter_px"] else plain.voxel_um
     frames = []
@@ -107,7 +107,8 @@ def segment_image(
     return made.to_axes(kept), facts
 
 
-def _one_channel(image: Image, channel: str | int | None) -> Image:
+def one_channel(image: Image, channel: str | int | None) -> Image:
+    """Give the channel that shows the objects, as (T, Z, Y, X); refused where several could."""
     if channel is None and len(image.channels) > 1:
         raise DataError(
             f"{image.source or 'image'}: has {len(image.channels)} channels {list(image.channels)}. Say which shows "
@@ -125,7 +126,8 @@ def _facts(segmenter: Segmenter, plain: Image, labels: NDArray[np.integer]) -> d
     single, stained = plain.sizes["T"] == plain.sizes["Z"] == 1, not getattr(segmenter, "label_free", False)
     if single and stained and labels.size <= _LARGEST_FIELD_PX:
         known = typical_diameter(labels[0, 0])
-        facts |= field_quality(plain.to_axes("YX").load().data, diameter_px=known)
+        plane = plain.to_axes("YX").load().data
+        facts |= field_quality(plane, diameter_px=known, predicted="model" in plain.annotations)
     return facts
 
 
@@ -220,7 +222,7 @@ def segment_many(
                     if table is not None and target not in table:  # the run that made it was killed
                         made = read(target).to_axes("TZYX").load().data
                         image = read(path)
-                        facts = _facts(segmenter, _one_channel(image, _inside(image, path, channel)), made)
+                        facts = _facts(segmenter, one_channel(image, _inside(image, path, channel)), made)
             except ProjectError as error:
                 if len(jobs) == 1:
                     raise
