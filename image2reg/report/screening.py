@@ -11,6 +11,7 @@ import numpy as np
 from image2reg.report.page import Html, Page, definition_list, fill, join
 from image2reg.report.plots import colour_key, control_strip, crop_rows, dose_plot, plate_map
 from image2reg.screen.plates import CONTROL, PLATE, WELL, parse_well, plate_grid, plate_shape
+from image2reg.screen.predicted import PREDICTED_BY
 from image2reg.screen.wells import SCORES
 from image2reg.wording import counted
 
@@ -183,7 +184,7 @@ def _plates(result: ScreenResult, settings: CallSettings) -> list[Html]:
             for well, kind in zip(rows[WELL], rows[CONTROL], strict=True):
                 kinds[parse_well(well)] = kind
             grid = plate_grid(list(rows[WELL]), rows[score].to_numpy(np.float64), shape=shape)
-            maps.append(plate_map(grid, kinds, _FULL_SCORE, f"{readout}, plate {plate}"))
+            maps.append(plate_map(grid, kinds, _FULL_SCORE, f"{readout}, plate {plate}{_origin(rows)}"))
     parts = [fill('<div class="plots">{maps}</div>', maps=join(maps))]
     if len(plates) > _MAX_PLATES:
         parts.append(
@@ -194,6 +195,12 @@ def _plates(result: ScreenResult, settings: CallSettings) -> list[Html]:
             )
         )
     return [*parts, colour_key(_FULL_SCORE, _MEANING[settings.normalise])]
+
+
+def _origin(wells: pd.DataFrame) -> str:
+    """Say it of a plate that its stain was predicted."""
+    said = sorted(set(wells[PREDICTED_BY]) - {""}) if PREDICTED_BY in wells else []
+    return f", predicted by {'; '.join(said)}" if said else ""
 
 
 def _controls(result: ScreenResult) -> list[Html]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["field_key", "identities", "incomplete"]
+__all__ = ["field_key", "identities", "incomplete", "says_nothing"]
 
 # Folders of these names say nothing about a field: images/x.tif and labels/x.tif are the same field x.
 _NEUTRAL = {
@@ -38,8 +38,13 @@ _NEUTRAL = {
 def field_key(name: str) -> str:
     """Name the field: the path without suffix, channel and folders that say nothing."""
     *folders, last = name.split("/")
-    kept = [piece for piece in folders if piece and piece.lower() not in _NEUTRAL]
+    kept = [piece for piece in folders if not says_nothing(piece)]
     return "/".join([*kept, last] if last else kept)
+
+
+def says_nothing(folder: str) -> bool:
+    """Whether the name of a folder, such as ``images``, tells neither plate nor field."""
+    return not folder or folder.lower() in _NEUTRAL
 
 
 def incomplete(

@@ -508,6 +508,36 @@ def test_a_predicted_stain_is_not_taken_for_one_out_of_focus(tmp_path):
     assert flags == {"real": "blurred", "predicted": ""}
 
 
+def test_predicted_plates_are_told_from_recorded_ones_in_tables_and_report(tmp_path):
+    rows = []
+    for plate in ("recorded", "predicted"):
+        frame = write_plate(tmp_path / "plates" / plate, n_rows=2, doses=(1, 16))
+        rows.append(frame.assign(path=f"{plate}/" + frame["path"], Metadata_Plate=plate))
+    for path in (tmp_path / "plates" / "predicted").glob("*_DNA.tif"):
+        dna = Image(tifffile.imread(path), "YX", annotations={"model": "brightfield-nuclei 1.0"})
+        dna.write(path, overwrite=True)
+    frame = pd.concat(rows)
+    frame.to_csv(tmp_path / "plates" / "manifest.csv", index=False)
+    (tmp_path / "plates" / "predicted" / "A05_DNA.tif").write_bytes(b"II*")
+    result = run(tmp_path / "plates", tmp_path / "out")
+    model = "DNA: brightfield-nuclei 1.0"
+    places = ["Metadata_Plate", "Metadata_Origin", "Metadata_PredictedBy"]
+    tables = {name: pd.read_csv(tmp_path / "out" / name) for name in ("wells.csv", "fields.csv")}
+    tables["nuclei"] = pd.read_parquet(tmp_path / "out" / "nuclei.parquet")
+    for table in tables.values():
+        known = table[table["Metadata_Well"] != "A05"].fillna("")[places].drop_duplicates()
+        assert known.to_numpy().tolist() == [["recorded", "real", ""], ["predicted", "predicted", model]]
+        assert "Field_PredictedBy" not in table
+    assert any("1 plate of 2: predicted" in note and model in note for note in result.notes)
+    assert any("wells of 3 perturbations lie on plates of both kinds" in note for note in result.notes)
+    page = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
+    assert f"plate predicted, predicted by {model}" in page
+    assert "plate recorded, predicted" not in page
+    apart = SETTINGS.model_validate({"call": {"group_by": ["Metadata_Perturbation", "Metadata_Origin"]}})
+    again = run(None, tmp_path / "x", data=tmp_path / "out" / "wells.csv", settings=apart)
+    assert {"drug real", "drug predicted"} <= set(again.hits["name"])
+
+
 def test_fields_without_nuclei_are_told_apart_by_their_light():
     fields = pd.DataFrame({
         "Metadata_Plate": ["p1"] * 5 + ["p2"] * 2,

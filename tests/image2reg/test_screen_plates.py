@@ -196,6 +196,41 @@ def test_a_layout_knows_a_plate_by_its_folder_and_its_wells_without_images_are_n
     assert opened.notes == ("layout.csv: 1 well without an image, such as B01",)
 
 
+def predicted(source):
+    about = {"model": "m 1.0", "predicted_from": source}
+    return Image(np.zeros((1, 8, 9), np.uint8), "CYX", channels=("DNA",), annotations=about)
+
+
+@pytest.mark.parametrize(
+    ("plates", "layout", "found"),
+    [
+        ({"pred": "plate7"}, ["plate7"], {"plate7": "plate7"}),
+        ({"pred": "bf"}, ["pred"], {"pred": "pred"}),  # the name that was given on purpose
+        ({"pred": "plate7", "plate8": ""}, ["plate7", "plate8"], {"plate7": "plate7", "plate8": "plate8"}),
+        ({"pred": "plate7", "plate7": ""}, ["plate7"], {"pred": "plate7", "plate7": "plate7"}),
+        ({"a": "plate7", "b": "plate7"}, ["plate7"], {"a": "plate7", "b": "plate7"}),
+    ],
+)
+def test_a_predicted_plate_is_known_by_the_plate_it_was_predicted_from(tmp_path, plates, layout, found):
+    for form in ("folder", "ome-zarr"):
+        root = tmp_path / form
+        for plate, source in plates.items():
+            if form == "folder":
+                predicted(source).write(root / plate / "A01_s1_DNA.ome.tif")
+            else:
+                write_plate(root / f"{plate}.ome.zarr", {("A/1", "0"): predicted(source)})
+        text = "".join(f"{plate},A1,drug of {plate}\n" for plate in layout)
+        (tmp_path / "layout.csv").write_text(f"Plate,Well,Perturbation\n{text}")
+        opened = open_screen(root, channels=["DNA"], layout=tmp_path / "layout.csv")
+        seen = dict(zip(opened.frame["Metadata_Plate"], opened.frame["Metadata_Perturbation"], strict=True))
+        assert seen == {plate: f"drug of {of}" for plate, of in found.items()}
+        assert len(opened.notes) == sum(source not in ("", "bf") for source in plates.values())
+        if len(plates) == 1:  # the plate itself instead of a folder that holds it
+            (alone,) = root.iterdir()
+            opened = open_screen(alone, channels=["DNA"], layout=tmp_path / "layout.csv")
+            assert opened.frame["Metadata_Plate"].tolist() == list(found)
+
+
 def test_a_folder_of_links_may_have_a_layout(tmp_path):
     (tmp_path / "plate7").mkdir()
     write(Image(np.zeros((8, 9), np.uint8), "YX"), tmp_path / "A01_DNA.tif")
