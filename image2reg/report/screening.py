@@ -71,10 +71,10 @@ def screen_report(
     page.section("Hits", *_hits(result, settings))
     for name, table in (("Genes", result.genes), ("Pathways", result.pathways)):
         if table is not None:
-            page.section(
-                name,
-                _table(table.head(_MAX_ROWS), f"The first {min(len(table), _MAX_ROWS)} of {len(table)}."),
-            )
+            note = f"The first {min(len(table), _MAX_ROWS)} of {len(table)}."
+            if name == "Genes":
+                note += " A gene of the library is judged by its reagents there, not by those of positive controls."
+            page.section(name, _table(table.head(_MAX_ROWS), note))
     if result.exhibits:
         page.section("What hits look like", *_exhibits(result))
     said = {"settings": settings.model_dump(mode="json"), **dict(provenance or {})}

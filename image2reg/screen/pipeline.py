@@ -19,7 +19,7 @@ from image2reg.screen.curves import fit_curves, one_text_per_dose
 from image2reg.screen.exhibits import make_exhibits
 from image2reg.screen.failed_wells import with_failed_wells
 from image2reg.screen.fields import measure_field, without_nuclei
-from image2reg.screen.gene_level import gene_scores
+from image2reg.screen.gene_level import gene_scores, without_controls
 from image2reg.screen.hits import call_hits, called_wells, controls_apart, out_of_reach
 from image2reg.screen.look_ahead import groups, refuse_no_genes, without_name
 from image2reg.screen.pathways import over_representation, read_gmt
@@ -244,7 +244,8 @@ def _judge(
     curves = fit_curves(wells, readouts, group_by, dose) if dose else []
     genes = None
     if genes_known:
-        genes = gene_scores(hits, call.gene, fdr=call.fdr, min_effect=call.min_score)
+        reagents = without_controls(hits, wells, call.gene)
+        genes = gene_scores(reagents, call.gene, fdr=call.fdr, min_effect=call.min_score)
     pathways = None
     if sets is not None and genes is not None:
         # A gene that could not become a hit is no background: its sets would look poor in hits, the others rich. Nor is

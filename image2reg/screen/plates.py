@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROL",
+    "NEGATIVE",
     "PLATE",
+    "POSITIVE",
     "WELL",
     "control_columns",
     "distinct_names",

@@ -996,6 +996,11 @@ def test_genes_in_single_wells_and_positive_controls_are_no_background_of_pathwa
     assert "killer" in set(all_of.genes.loc[all_of.genes["hit"], "Metadata_Gene"])
     (half,) = all_of.pathways.to_dict("records")
     assert (half["n_hits"], half["n_tested"], half["expected"]) == (3, 6, 3 * 6 / 12)
+    # The gene of a positive control that is in the library, too, is judged by its reagents there.
+    both = wells["Metadata_Gene"].mask(wells["Metadata_Perturbation"].eq("killer"), "g5")
+    wells.assign(Metadata_Gene=both).to_csv(tmp_path / "wells.csv", index=False)
+    of_both = screened("both", control="DMSO", positive="killer").genes.set_index("Metadata_Gene").loc["g5"]
+    assert (of_both["n_reagents"], of_both["hit"]) == (1, False)
     single = wells["Metadata_Perturbation"].str.startswith(("DMSO", "once"))
     wells[single].to_csv(tmp_path / "wells.csv", index=False)
     alone = screened("alone", control="DMSO")
