@@ -316,7 +316,7 @@ def test_profiles_give_the_hits_that_images_gave(finished, tmp_path):
     assert "Nuclei_Count is the number of rows of each well" in again.notes[-1]
     by_ratio = ScreenSettings.model_validate({"call": {"readouts": [RATIO]}})
     again = run(None, tmp_path / "ratio", data=out / "nuclei.parquet", settings=by_ratio)
-    assert not any("Nuclei_Count" in note for note in again.notes)
+    assert not any("is the number of rows" in note for note in again.notes)
 
 
 def test_a_corrected_layout_calls_measured_wells_again(finished, tmp_path):
@@ -659,7 +659,7 @@ def test_a_plate_of_which_every_field_failed_is_named(tmp_path):
 
     result = run(changed_plate(tmp_path, gone), tmp_path / "out")
     assert len(result.failures) == len(result.wells) == 12
-    beyond, lost = result.notes
+    beyond, lost = result.notes[-2:]
     assert beyond.startswith("nothing could be called: ")  # two replicates beside six controls
     assert lost == "1 plate of which every field failed, in no table: ['p2']"
 
@@ -925,6 +925,25 @@ def test_wells_of_one_dose_are_no_replicates_where_the_compound_is_not_said(fini
             measured_again(finished, tmp_path, unnamed)
 
 
+def test_readouts_without_spread_are_noted(finished, tmp_path):
+    def flat(wells):
+        negative = wells["Metadata_Control"] == "negative"
+        return wells.assign(Nuclei_A=0, Nuclei_B=(~negative).astype(int), Nuclei_C=range(len(wells)))
+
+    wells = flat(pd.read_csv(finished[0] / "wells.csv", dtype=str))
+    wells.to_csv(tmp_path / "wells.csv", index=False)
+    settings = ScreenSettings.model_validate({"call": {"readouts": ["Nuclei_A", "Nuclei_B", "Nuclei_C"]}})
+    result = run(None, tmp_path / "out", data=tmp_path / "wells.csv", settings=settings)
+    assert result.notes[:2] == [
+        "1 plate without scores in Nuclei_A, as it is the same in all wells there: p1",
+        "1 plate whose control wells do not differ in Nuclei_B, or are one: robust z there counts in the spread of all "
+        "wells: p1",
+    ]
+    assert not any("Nuclei_C" in note for note in result.notes)
+    page = screen_report(tmp_path / "r.html", result, settings.call, title="t", command="c").read_text()
+    assert result.notes[0] in page
+
+
 def test_wells_without_a_name_are_noted(finished, tmp_path):
     def merged(wells):
         return wells.assign(
@@ -933,7 +952,7 @@ def test_wells_without_a_name_are_noted(finished, tmp_path):
         )
 
     result = measured_again(finished, tmp_path, merged)
-    assert "1 well with nothing in Metadata_Perturbation, such as p1/B04" in result.notes[0]
+    assert any("1 well with nothing in Metadata_Perturbation, such as p1/B04" in n for n in result.notes)
     assert (result.hits["name"] == "no name").sum() == 3
 
 
