@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.tables.folder_fields import field_key, identities, incomplete
 from image2reg.tables.listing import image_paths, stem
-from image2reg.tables.names import has_token, without_token, without_wavelength
+from image2reg.tables.tokens import has_token, without_token, without_wavelength
 from image2reg.wording import counted
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from image2reg.errors import DataError
 from image2reg.tables.fields import IDENTITY
 from image2reg.tables.listing import stem
-from image2reg.tables.names import parse_metadata, says_place_only, wells_of_1536, without_plane
+from image2reg.tables.names import parse_metadata, says_place_only, wells_of_1536
+from image2reg.tables.tokens import without_plane
 from image2reg.wording import counted
 
 if TYPE_CHECKING:

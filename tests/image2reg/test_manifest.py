@@ -14,7 +14,8 @@ import image2reg.images
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, write
 from image2reg.tables import Manifest, from_folder
-from image2reg.tables.names import has_token, parse_metadata, without_token
+from image2reg.tables.names import parse_metadata
+from image2reg.tables.tokens import has_token, without_token
 
 
 def picture(path: Path, channels: int = 1, value: int = 0, names: list[str] | None = None) -> Path:
