@@ -132,8 +132,8 @@ def parse_metadata(key: str, pattern: str | None = None, *, well: str = "") -> d
     -----
     Of several pieces that could be wells, the last one written as A01 is the well, ``P…`` only without another and as a
     first folder not at all (P1 is a plate). F02 is field 2 beside a well, and a well where another piece says the site
-    or nothing else can be the well. What Harmony, CV7000, IN Cell, Cellomics, Cytation, Incucyte and Leica write
-    (``r01c02f03p01``, ``A01_T0001F001L01…``, ``A - 01(fld 1``, ``A01f00d0``, ``A1_02_1_1_DAPI_001``,
+    or nothing else can be the well. What Harmony, CV7000, IN Cell, Cellomics, Cytation, Incucyte, Leica and Squid
+    write (``r01c02f03p01``, ``A01_T0001F001L01…``, ``A - 01(fld 1``, ``A01f00d0``, ``A1_02_1_1_DAPI_001``,
     ``A1_1_00d04h00m``, ``U00--V00--J08…``), and the images of BBBC013 (``01-A-01``), is known.
 
     Raises

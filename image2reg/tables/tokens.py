@@ -39,6 +39,11 @@ _RUN = re.compile(rf"{EDGE_LEFT}(?:(?:xy|[tszmc])\d+)+c\d+{EDGE_RIGHT}")
 _CYTATION = re.compile(
     r"(?:(?<=/)|^)(A?[A-Z]\d\d?(?:ROI\d+)?)_-?\d\d?_\d_(\d+)(?:Z(\d+))?_([A-Za-z0-9 ,\[\]]+)_(\d{3})$"
 )
+# Squid: a folder for each time point; in it region (a well), field, plane and channel, by the name it has there. Without
+# that folder two numbers may be column and row of a field, as older ones wrote them.
+_SQUID = re.compile(
+    r"(?:(?<=/)|^)(\d+)/(A?[A-Z]\d\d?)_(\d+)_(\d+)_((?:Fluorescence_\d+_nm|[BD]F_LED_matrix)[^/]*)$"
+)
 _PLANE = re.compile(
     rf"{EDGE_LEFT}(?:z(?:step|slice|pos)?|plane)[-_ ]?\d+{EDGE_RIGHT}"
     r"|(?<=img_\d{9})_\d{3}$|(r\d\dc\d\df\d+)p\d+|(F\d{3}L\d\d(?:A\d\d)?|F\d{4}T\d{4})Z\d{2,3}"
@@ -61,11 +66,17 @@ def _in_pieces(text: str) -> str:
 
 
 def in_usual_order(text: str) -> str:
-    """Write ``A1_02_1_3Z0_Tsf[DAPI 377,447]_001`` as ``A1_s3_z0_DAPI_t001``: what was made of an image is its copy."""
-    if (found := _CYTATION.search(text)) is None:
+    """Write ``A1_02_1_3Z0_Tsf[DAPI 377,447]_001`` as ``A1_s3_z0_DAPI_t001``: what was made of an image is its copy.
+
+    A folder may belong to the name: ``0/B3_1_0_Fluorescence_405_nm_Ex`` is ``B3_s1_z0_Fluorescence_405_nm_Ex_t0``.
+    """
+    if found := _CYTATION.search(text):
+        well, tile, plane, channel, time = found.groups()
+        channel = re.sub(r"\w+\[|\]| \d+,\d+", "", channel)
+    elif found := _SQUID.search(text):
+        time, well, tile, plane, channel = found.groups()
+    else:
         return text
-    well, tile, plane, channel, time = found.groups()
-    channel = re.sub(r"\w+\[|\]| \d+,\d+", "", channel)
     return f"{text[: found.start()]}{well}_s{tile}_{f'z{plane}_' if plane else ''}{channel}_t{time}"
 
 

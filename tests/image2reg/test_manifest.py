@@ -450,6 +450,12 @@ NAMES = (  # key of a field: plate, well, site, time
         ("", "A01", "3", "4"),
     ),  # Cytation: well, read, channel, tile, channel's name, time
     ("B12_-1_2_1_Stitched[GFP 469,525]_001", ("", "B12", "1", "1")),
+    (
+        "exp/2/B3_1_0_Fluorescence_405_nm_Ex",
+        ("exp", "B03", "1", "2"),
+    ),  # Squid: time, well, field, plane, channel
+    ("0/P12_3_0_BF_LED_matrix_full", ("", "P12", "3", "0")),
+    ("D16_2_2_Fluorescence_638_nm_Ex", ("", "D16", "", "")),  # of an older one: column and row
     ("VID100_A1_2_00d04h00m", ("", "A01", "2", "00d04h00m")),
     ("exp_B12_3_2024y05m07d_16h30m", ("", "B12", "3", "2024y05m07d_16h30m")),
     ("image--L0000--S00--U02--V01--J08--E00--O00--X01--Y03--T0004--Z00", ("", "B03", "X01--Y03", "4")),
@@ -496,6 +502,8 @@ def test_names_of_many_microscopes(key: str, expected: tuple[str, ...]) -> None:
         ("A1_02_1_3_DAPI_004", "DAPI", "A1_s3_t004"),
         ("A1_-2_1_1_Tsf[Stitched[DAPI 377,447]]_001", "DAPI", "A1_s1_t001"),
         ("p/A1_03_2_3Z1_Texas Red_004", "Texas Red", "p/A1_s3_z1_t004"),
+        ("x/0/B3_1_0_Fluorescence_405_nm_Ex", "Fluorescence 405 nm Ex", "x/B3_s1_z0_t0"),
+        ("0/B3_1_0_Fluorescence_488_nm_Ex", "488", "B3_s1_z0_Fluorescence_nm_Ex_t0"),
         ("exp-A1_s1c2_ORG", "c2", "exp-A1_s1_ORG"),
         ("exp_t01xy02z1c1", "c1", "exp_t01-xy02-z1"),
     ],
@@ -590,6 +598,21 @@ def test_channels_of_a_cytation_field_are_one_field(tmp_path: Path) -> None:
     picture(tmp_path / "A1_-1_1_1_Tsf[DAPI 377,447]_001.tif")
     with pytest.raises(DataError, match="1 fields have several files for input 'DAPI'"):
         from_folder(tmp_path, inputs=["DAPI", "GFP", "red=Texas Red"])
+
+
+def test_fields_and_times_of_squid(tmp_path: Path) -> None:
+    for time in (0, 1):
+        for well, number in (("B3", 0), ("B3", 1), ("B4", 0)):
+            for nm in (405, 488):
+                picture(tmp_path / str(time) / f"{well}_{number}_0_Fluorescence_{nm}_nm_Ex.tiff")
+    for channels in (["DNA=405", "GFP=488"], ["DNA=Fluorescence_405_nm_Ex", "GFP=Fluorescence 488 nm Ex"]):
+        manifest = from_folder(tmp_path, inputs=channels)
+        names = [f"{place}/{time}" for place in ("B03/0", "B03/1", "B04/0") for time in (0, 1)]
+        assert [field.name for field in manifest.fields()] == names
+        assert (set(manifest.frame["Metadata_Plate"]), manifest.notes) == ({""}, ())
+    picture(tmp_path / "1" / "B4_0_1_Fluorescence_405_nm_Ex.tiff")
+    with pytest.raises(DataError, match="stacks with a file for each plane"):
+        from_folder(tmp_path, inputs=["DNA=405", "GFP=488"], strict=False)
 
 
 def test_the_thumbnails_of_metaxpress_are_no_fields(tmp_path: Path) -> None:
