@@ -39,8 +39,8 @@ _RUN = re.compile(rf"{EDGE_LEFT}(?:(?:xy|[tszmc])\d+)+c\d+{EDGE_RIGHT}")
 _CYTATION = re.compile(
     r"(?:(?<=/)|^)(A?[A-Z]\d\d?(?:ROI\d+)?)_-?\d\d?_\d_(\d+)(?:Z(\d+))?_([A-Za-z0-9 ,\[\]]+)_(\d{3})$"
 )
-# Squid: a folder for each time point; in it region (a well), field, plane and channel, by the name it has there. Without
-# that folder two numbers may be column and row of a field, as older ones wrote them.
+# Squid: a folder for each time point; in it region (a well), field, plane and channel, by the name that it has there.
+# Without that folder two numbers may be column and row of a field, as older ones wrote them.
 _SQUID = re.compile(
     r"(?:(?<=/)|^)(\d+)/(A?[A-Z]\d\d?)_(\d+)_(\d+)_((?:Fluorescence_\d+_nm|[BD]F_LED_matrix)[^/]*)$"
 )

@@ -566,6 +566,46 @@ def test_folders_are_plates_as_far_as_wells_need_them(tmp_path: Path, names, fou
 
 
 @pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("t1/A01_s1", "t2/A01_s1"), ("/A01/1/1", "/A01/1/2")),
+        (("p7/day01/B03", "p7/day3/B03", "p8/day1/B03"), ("p7/B03//1", "p7/B03//3", "p8/B03//1")),
+        (("24h/p7/A01_s1", "48h/p7/A01_s1"), ("p7/A01/1/24", "p7/A01/1/48")),
+        (("T01/A01", "T02/A01", "T02/A02", "T03/A02"), ("/A01//1", "/A01//2", "/A02//2", "/A02//3")),
+    ],
+)
+def test_folders_of_the_same_wells_are_time_points_where_they_are_called_so(
+    tmp_path: Path, names, found
+) -> None:
+    assert tuple(places(tmp_path, names).values()) == found
+    (note,) = from_folder(tmp_path, inputs="DNA").notes
+    assert "hold the same wells and are taken for" in note
+
+
+@pytest.mark.parametrize(
+    ("names", "plates"),
+    [
+        (("t1/A01_s1", "t2/A02_s1"), ["t1", "t2"]),  # other wells
+        (("t1/A01_s1", "p2/A01_s1"), ["t1", "p2"]),
+        (("t1/A01_s1", "day2/A01_s1"), ["t1", "day2"]),
+        (("t1/A01_t3", "t2/A01_t3"), ["t1", "t2"]),  # the time is said already
+        (("P1/A01_s1", "P2/A01_s1"), ["P1", "P2"]),
+        (("t1/A01_s1", "t1/A02_s1"), ["t1"]),
+    ],
+)
+def test_folders_that_may_be_plates_stay_plates(tmp_path: Path, names, plates) -> None:
+    assert {place.split("/")[0] for place in places(tmp_path, names).values()} == set(plates)
+
+
+def test_time_folders_are_plates_where_a_pattern_says_so(tmp_path: Path) -> None:
+    names = ("t1/A01_s1", "t2/A01_s1")
+    places(tmp_path, names)
+    (note,) = from_folder(tmp_path, inputs="DNA").notes
+    pattern = note.partition("--pattern '")[2].partition("'")[0]
+    assert set(places(tmp_path, names, pattern=pattern).values()) == {"t1/A01//", "t2/A01//"}
+
+
+@pytest.mark.parametrize(
     "name",
     ["A01_s1_z{}", "A01_Z0{}", "r01c01f01p0{}-sk1fk1fl1", "x_A01_T0001F001L01Z0{}", "ZStep_{}/A01_s1",
      "A - 1(fld 1 wv - z {})", "B2-Site_0/img_000000000_00{}", "plate/A01/plane {}", "A1_1Z{}_1_001_"],
