@@ -32,6 +32,9 @@ __all__ = ["plate_quality", "ssmd", "z_prime"]
 _GRADES = ((3.0, "excellent"), (2.0, "good"), (1.0, "inferior"))
 
 
+_ROUNDING = 1e-12
+
+
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
     found = np.asarray(values, np.float64).ravel()
     return found[np.isfinite(found)]
@@ -95,7 +98,9 @@ def ssmd(first: ArrayLike, second: ArrayLike, *, estimator: Literal["mm", "umvue
         freedom = a.size + b.size - 2
         k = 2 * math.exp(2 * (math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)))
         square = 2 / k * (((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum())
-    return float((a.mean() - b.mean()) / math.sqrt(square)) if square > 0 else math.nan
+    # Equal values leave the rounding of their mean.
+    rounding = _ROUNDING * max(np.abs(a).max(), np.abs(b).max())
+    return float((a.mean() - b.mean()) / math.sqrt(square)) if square > rounding**2 else math.nan
 
 
 def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
