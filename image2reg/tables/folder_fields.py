@@ -131,15 +131,19 @@ def identities(
     if pattern is None:
         _name_plates(found, timed, notes)
     _refuse_one_field_twice(folder, found)
-    identities = [_identity(said) for said in found.values()]
-    if len(set(identities)) < len(keys):
+    first: dict[tuple[str, ...], str] = {}
+    alike = [
+        (first[at], key) for key, said in found.items() if first.setdefault(at := _identity(said), key) != key
+    ]
+    if alike:
         _refuse_planes(folder, found)
-    if len(set(identities)) < len(keys) or not all(any(identity[1:]) for identity in identities):
+    if alike or not all(any(identity[1:]) for identity in first):
         for key in keys:
             plate = found[key].get("Metadata_Plate", "")
             found[key]["Metadata_Site"] = key.removeprefix(f"{plate}/")
+        such = f", such as {alike[0][0]!r} and {alike[0][1]!r}" if alike else ""
         notes.append(
-            "well, site and time in the names do not tell the fields apart: the whole name is the site"
+            f"well, site and time in the names do not tell the fields apart{such}: the whole name is the site"
         )
     return found
 

@@ -371,7 +371,8 @@ def test_names_that_do_not_tell_fields_apart_become_the_site(tmp_path: Path) -> 
     manifest = from_folder(tmp_path, inputs="BF")
     assert manifest.frame["Metadata_Site"].tolist() == ["donor1_A01", "donor2_A01"]
     assert manifest.frame["Metadata_Well"].tolist() == ["A01", "A01"]
-    assert any("the whole name is the site" in note for note in manifest.notes)
+    (note,) = manifest.notes
+    assert "fields apart, such as 'donor1_A01' and 'donor2_A01': the whole name is the site" in note
     named = from_folder(tmp_path, inputs="BF", pattern=r"(?P<Batch>donor\d)_(?P<Well>\w+)")
     assert named.frame["Metadata_Batch"].tolist() == ["donor1", "donor2"]
 
