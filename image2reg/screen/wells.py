@@ -218,7 +218,8 @@ def without_scale(wells: pd.DataFrame, readouts: Sequence[str]) -> list[str]:
 _WITHOUT_SCALE = {
     "none": "without scores in {}, as no control well there has a value",
     "constant": "without scores in {}, as it is the same in all wells there",
-    "equal": "whose control wells do not differ in {}, or are one: robust z there counts in the spread of all wells",
+    "equal": "whose control wells are all equal in {} (or a single one), where robust z is in units of the "
+    "spread of all wells",
 }
 
 

@@ -936,8 +936,8 @@ def test_readouts_without_spread_are_noted(finished, tmp_path):
     result = run(None, tmp_path / "out", data=tmp_path / "wells.csv", settings=settings)
     assert result.notes[:2] == [
         "1 plate without scores in Nuclei_A, as it is the same in all wells there: p1",
-        "1 plate whose control wells do not differ in Nuclei_B, or are one: robust z there counts in the spread of all "
-        "wells: p1",
+        "1 plate whose control wells are all equal in Nuclei_B (or a single one), where robust z is in units of the "
+        "spread of all wells: p1",
     ]
     assert not any("Nuclei_C" in note for note in result.notes)
     page = screen_report(tmp_path / "r.html", result, settings.call, title="t", command="c").read_text()
