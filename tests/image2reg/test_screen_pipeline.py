@@ -324,6 +324,12 @@ def test_a_corrected_layout_calls_measured_wells_again(finished, tmp_path):
     again = run(None, tmp_path / "same", data=out / "wells.csv")
     pd.testing.assert_frame_equal(again.hits, result.hits, check_exact=False, rtol=1e-6)
     assert set(again.wells) == set(result.wells)  # nothing is scored twice
+    short = ScreenSettings.model_validate({"call": {"group_by": ["Perturbation"], "dose": "Dose_uM"}})
+    full = ScreenSettings.model_validate(
+        {"call": {"group_by": ["Metadata_Perturbation"], "dose": "Metadata_Dose_uM"}}
+    )
+    named = [run(None, tmp_path / str(s is short), data=out / "wells.csv", settings=s) for s in (short, full)]
+    pd.testing.assert_frame_equal(named[0].hits, named[1].hits)
     wells = result.wells[["Metadata_Well", "Metadata_Perturbation"]].replace({"drug": "another drug"})
     wells.set_axis(["Well", "Perturbation"], axis=1).to_csv(tmp_path / "layout.csv", index=False)
     corrected = run(None, tmp_path / "new", data=out / "wells.csv", layout=tmp_path / "layout.csv")

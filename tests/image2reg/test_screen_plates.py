@@ -60,6 +60,7 @@ def test_a_well_twice_is_refused():
     [
         ('Metadata_Drug == "DMSO"', [1, 0, 0, 1, 0]),
         ("Metadata_Drug != 'DMSO'", [0, 1, 1, 0, 1]),
+        ("Drug != 'DMSO' and Dose_uM == 3", [0, 0, 0, 0, 1]),
         ("Metadata_Drug == \"it's\"", [0, 0, 1, 0, 0]),
         ("Metadata_Dose_uM == 3", [0, 0, 0, 0, 1]),
         ("Metadata_Dose_uM >= 1 and Metadata_Dose_uM < 10", [0, 1, 0, 0, 1]),
@@ -94,6 +95,9 @@ def test_any_text_is_explained(text):
 def test_a_query_of_what_is_not_there():
     with pytest.raises(DataError, match="no column 'Metadata_Compound'; there are"):
         select_rows(FRAME, "Metadata_Compound == 'A'")
+    for query in ("Control type == 'neg'", "Metadata_Control type == 'neg'"):
+        with pytest.raises(DataError, match="cannot name 'Metadata_Control type': rename that column"):
+            select_rows(FRAME.assign(**{"Metadata_Control type": "neg"}), query)
     with pytest.raises(DataError, match="holds 'DMSO', which is no number"):
         select_rows(FRAME, "Metadata_Drug > 3")
 
