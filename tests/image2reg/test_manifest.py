@@ -12,7 +12,7 @@ import tifffile
 
 import image2reg.images
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.images import Image, write
+from image2reg.images import Image, write, write_plate
 from image2reg.tables import Manifest, from_folder
 from image2reg.tables.names import parse_metadata
 from image2reg.tables.tokens import has_token, without_token
@@ -228,7 +228,6 @@ def test_every_layout_gives_the_same_fields(tmp_path: Path, layout) -> None:
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_the_fields_of_an_ome_zarr_plate_become_rows(tmp_path: Path, inside: bool) -> None:
-    from image2reg.images import Image, write_plate
 
     pixels = np.stack([np.full((8, 9), c, np.uint16) for c in (3, 4)])
     image = Image(pixels, "CYX", voxel_um=(None, 0.5, 0.5), channels=("BF", "DAPI"))
@@ -243,6 +242,26 @@ def test_the_fields_of_an_ome_zarr_plate_become_rows(tmp_path: Path, inside: boo
     stain = fields[2].targets["hoechst"].open()
     assert stain.voxel_um == (None, 0.5, 0.5)
     assert (np.asarray(stain.load().data) == 4).all()
+
+
+@pytest.mark.parametrize("form", ["{}.ome.zarr", "{}"])
+def test_a_plate_called_like_a_channel_does_not_hide_that_channel_in_others(
+    tmp_path: Path, form: str
+) -> None:
+    field = Image(np.zeros((1, 8, 9), np.uint16), "CYX", channels=("Hoechst",))
+    for name in ("plate1", "hoechst-plate2"):
+        if form == "{}":
+            field.write(tmp_path / name / "A01_s1.ome.tif")
+        else:
+            write_plate(tmp_path / form.format(name), {("A/1", "0"): field})
+    manifest = from_folder(tmp_path, inputs="Hoechst")
+    assert (len(manifest.fields()), manifest.notes) == (2, ())
+    picture(tmp_path / "plate1" / "Hoechst" / "x.tif")
+    picture(tmp_path / "plate1" / "x.tif", channels=2, names=["Hoechst", "GFP"])
+    (tmp_path / "plate1" / "broken.tif").write_bytes(b"II*")
+    again = from_folder(tmp_path / "plate1", inputs="Hoechst")
+    assert "Hoechst/x.tif" in set(again.frame["path"])  # the folder of a channel stays one
+    assert "x.tif" not in set(again.frame["path"])
 
 
 def test_targets_may_be_missing_and_inputs_may_not(tmp_path: Path) -> None:
