@@ -183,7 +183,7 @@ def _time_folders(found: Mapping[str, Mapping[str, str]], notes: list[str]) -> d
         form = "|".join(times) if len(times) < 4 else "[^/]*"
         notes.append(
             f"folders {', '.join(list(times)[:5])} hold the same wells and are taken for {len(sharing)} time points; "
-            f"if they are plates, say so: --pattern '(?P<Plate>{form})/.*(?P<Well>[A-P]\\d\\d)', with Site if there is "
+            f"if they are plates, say so: --pattern '(?P<Plate>{form})/.*(?P<Well>[A-P]\\d+)', with Site if there is "
             "one"
         )
         return spelled

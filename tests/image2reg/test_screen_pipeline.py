@@ -260,7 +260,7 @@ def test_times_of_a_plate_are_told_of_tables_too_and_no_group_is_advised_that_wo
     ]
     assert note.startswith(said[of_a_well - 1])
     assert note.endswith(
-        "screen each for itself to tell them apart, in a table with the rows of one Metadata_Time"
+        "screen each for itself to tell them apart: the folder of one, or a table with the rows of one Metadata_Time"
     )
 
 
