@@ -203,6 +203,8 @@ def _read_layout(path: Path) -> pd.DataFrame:
     layout = layout.apply(lambda column: column.str.strip())
     names = [str(name).strip() for name in layout.columns]
     names = [name if name.startswith("Metadata_") else f"Metadata_{name}" for name in names]
+    known = {name.lower(): name for name in IDENTITY}
+    names = [known.get(name.lower(), name) for name in names]  # plate and well are Plate and Well
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path}: columns {doubled} appear more than once. Rename or remove one of each.")
     layout = layout.set_axis(names, axis=1)

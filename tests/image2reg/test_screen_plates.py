@@ -172,8 +172,8 @@ def test_a_layout_is_read_as_spreadsheets_leave_it(tmp_path, text):
     [
         ("Well,Control\nA01,x\n,y\n", "layout.csv: well '' is none"),
         (
-            "well,Control\nA01,x\n",
-            r"layout.csv: no column Well \(or Metadata_Well\); there are \['Metadata_well'",
+            "Place,Control\nA01,x\n",
+            r"layout.csv: no column Well \(or Metadata_Well\); there are \['Metadata_Place'",
         ),
         ("Well,Drug, Drug\nA01,x,y\n", r"columns \['Metadata_Drug'\] appear more than once"),
         (
@@ -187,6 +187,17 @@ def test_a_layout_that_does_not_fit_is_explained(tmp_path, text, message):
     (tmp_path / "layout.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         with_layout(WELLS, tmp_path / "layout.csv")
+
+
+def test_small_letters_in_the_head_of_a_layout_are_plate_and_well(tmp_path):
+    two = pd.concat([WELLS.assign(Metadata_Plate=plate) for plate in ("p1", "p2")])
+    rows = [
+        f"{plate},{well},drug of {plate}"
+        for plate, well in two[["Metadata_Plate", "Metadata_Well"]].to_numpy()
+    ]
+    (tmp_path / "layout.csv").write_text("\n".join(["plate,WELL,compound", *rows]))
+    frame = with_layout(two, tmp_path / "layout.csv")
+    assert frame["Metadata_compound"].tolist() == ["drug of " + plate for plate in frame["Metadata_Plate"]]
 
 
 def test_a_layout_knows_a_plate_by_its_folder_and_its_wells_without_images_are_noted(tmp_path):
