@@ -184,7 +184,9 @@ def _plates(result: ScreenResult, settings: CallSettings) -> list[Html]:
             for well, kind in zip(rows[WELL], rows[CONTROL], strict=True):
                 kinds[parse_well(well)] = kind
             grid = plate_grid(list(rows[WELL]), rows[score].to_numpy(np.float64), shape=shape)
-            maps.append(plate_map(grid, kinds, _FULL_SCORE, f"{readout}, plate {plate}{_origin(rows)}"))
+            predicted = PREDICTED_BY in rows and rows[PREDICTED_BY].ne("").any()
+            title = f"{readout}, plate {plate}{' (predicted)' if predicted else ''}"
+            maps.append(plate_map(grid, kinds, _FULL_SCORE, title))
     parts = [fill('<div class="plots">{maps}</div>', maps=join(maps))]
     if len(plates) > _MAX_PLATES:
         parts.append(
@@ -195,12 +197,6 @@ def _plates(result: ScreenResult, settings: CallSettings) -> list[Html]:
             )
         )
     return [*parts, colour_key(_FULL_SCORE, _MEANING[settings.normalise])]
-
-
-def _origin(wells: pd.DataFrame) -> str:
-    """Say it of a plate that its stain was predicted."""
-    said = sorted(set(wells[PREDICTED_BY]) - {""}) if PREDICTED_BY in wells else []
-    return f", predicted by {'; '.join(said)}" if said else ""
 
 
 def _controls(result: ScreenResult) -> list[Html]:
@@ -223,6 +219,7 @@ def _controls(result: ScreenResult) -> list[Html]:
         "edge",
         "gradient",
     ]
+    columns[1:1] = [name for name in ("origin",) if name in result.quality]
     table = result.quality[columns].head(_MAX_ROWS)
     table = table.rename(
         columns={"n_negative": "neg.", "n_positive": "pos.", "z_prime": "Z\N{PRIME}", "control_cv": "CV"}

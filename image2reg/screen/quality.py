@@ -20,6 +20,7 @@ from image2reg.screen.plates import (
     plate_grid,
     plate_shape,
 )
+from image2reg.screen.predicted import ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,12 +116,13 @@ def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame, one row per plate and readout
-        ``n_wells``, ``n_missing`` (wells without a value), ``n_negative``, ``n_positive``, ``z_prime``,
-        ``z_prime_robust`` (medians and 1.4826 · MAD), ``ssmd`` (small-sample estimator), ``grade`` (excellent, good,
-        inferior, poor: of the size of SSMD), ``control_cv``, ``edge`` (median of the outer wells minus that of the
-        inner ones) and ``gradient`` (range of row plus range of column effects of the median polish), both of sample
-        wells in units of their 1.4826 · MAD. NaN where the wells for it are not there. All plates are taken for one
-        format, the smallest of 96, 384 and 1536 wells that holds every well of the table.
+        ``origin`` (what ``Metadata_Origin`` says, if it is there), ``n_wells``, ``n_missing`` (wells without a value),
+        ``n_negative``, ``n_positive``, ``z_prime``, ``z_prime_robust`` (medians and 1.4826 · MAD), ``ssmd``
+        (small-sample estimator), ``grade`` (excellent, good, inferior, poor: of the size of SSMD), ``control_cv``,
+        ``edge`` (median of the outer wells minus that of the inner ones) and ``gradient`` (range of row plus range of
+        column effects of the median polish), both of sample wells in units of their 1.4826 · MAD. NaN where the wells
+        for it are not there. All plates are taken for one format, the smallest of 96, 384 and 1536 wells that holds
+        every well of the table.
     """
     import pandas as pd
 
@@ -128,6 +130,8 @@ def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     shape = plate_shape(frame[WELL].unique().tolist())
     for plate, wells in frame.groupby(PLATE, sort=False):
         kinds = wells[CONTROL].to_numpy(object)
+        said = wells[ORIGIN].replace("", None).dropna().unique() if ORIGIN in wells else []
+        origin = {"origin": "; ".join(said)} if ORIGIN in wells else {}
         for readout in readouts:
             values = wells[readout].to_numpy(np.float64)
             negative, positive = values[kinds == NEGATIVE], values[kinds == POSITIVE]
@@ -138,7 +142,7 @@ def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
             )
             rows.append(
                 {
-                    "plate": plate, "readout": readout, "n_wells": len(wells),
+                    "plate": plate, **origin, "readout": readout, "n_wells": len(wells),
                     "n_missing": int(np.isnan(values).sum()), "n_negative": len(negative),
                     "n_positive": len(positive), "z_prime": z_prime(positive, negative),
                     "z_prime_robust": _robust_z_prime(positive, negative), "ssmd": strict, "grade": _grade(strict),

@@ -537,8 +537,10 @@ def test_predicted_plates_are_told_from_recorded_ones_in_tables_and_report(tmp_p
     assert any("1 plate of 2: predicted" in note and model in note for note in result.notes)
     assert any("wells of 3 perturbations lie on plates of both kinds" in note for note in result.notes)
     page = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
-    assert f"plate predicted, predicted by {model}" in page
-    assert "plate recorded, predicted" not in page
+    assert "plate predicted (predicted)" in page
+    assert "plate recorded (predicted)" not in page
+    origins = result.quality[["plate", "origin"]].drop_duplicates().to_numpy().tolist()
+    assert origins == [["recorded", "real"], ["predicted", "predicted"]]
     apart = SETTINGS.model_validate({"call": {"group_by": ["Metadata_Perturbation", "Metadata_Origin"]}})
     again = run(None, tmp_path / "x", data=tmp_path / "out" / "wells.csv", settings=apart)
     assert {"drug real", "drug predicted"} <= set(again.hits["name"])
