@@ -42,7 +42,7 @@ def with_source_names(manifest: Manifest, known: Collection[str]) -> tuple[Manif
     """Call the plates of a folder that were predicted by what they were predicted from.
 
     The name of a plate is that of its folder or OME-Zarr, and a prediction is written into another one: a layout of the
-    plate would not fit it any more. One image of each such plate and channel is opened.
+    plate would not fit it any more. The first readable image of each such plate and channel is opened.
 
     Parameters
     ----------
@@ -59,11 +59,11 @@ def with_source_names(manifest: Manifest, known: Collection[str]) -> tuple[Manif
         Of each row, the plate as the layout calls it: that of the source for those, too.
     """
     own = plate_names(manifest)
-    first = manifest.frame.assign(**{PLATE: own}).drop_duplicates([PLATE, "channel"])
     sources: dict[str, str] = {}
-    for plate, path in zip(first[PLATE], first["path"], strict=True):
-        if plate not in (*known, *sources) and plate == _holder(manifest.root, path):
-            source = _predicted_from(manifest.root / path)
+    for (plate, _), paths in manifest.frame["path"].groupby([own, manifest.frame["channel"]], sort=False):
+        if plate not in (*known, *sources) and plate == _holder(manifest.root, paths.iloc[0]):
+            said = (_predicted_from(manifest.root / path) for path in paths)
+            source = next((name for name in said if name is not None), "")
             if source not in ("", plate):
                 sources[plate] = source
     if not sources:
@@ -89,13 +89,14 @@ def _holder(root: Path, path: str) -> str:
     return stem(next((name for name in folders if name.lower().endswith(".zarr")), folders[-1]))
 
 
-def _predicted_from(path: Path) -> str:
+def _predicted_from(path: Path) -> str | None:
+    """Say what an image was predicted from, "" for nothing; None where it cannot be read."""
     from image2reg.images import read
 
     try:
         return read(path).annotations.get(PREDICTED_FROM, "")
-    except ProjectError:  # it fails when it is measured
-        return ""
+    except ProjectError:
+        return None
 
 
 def predictor(predicted: Mapping[str, str], channels: Iterable[str]) -> str:

@@ -232,6 +232,7 @@ def test_a_predicted_plate_is_known_by_the_plate_it_was_predicted_from(tmp_path,
         for plate, source in plates.items():
             if form == "folder":
                 predicted(source).write(root / plate / "A01_s1_DNA.ome.tif")
+                (root / plate / "A01_s0_DNA.ome.tif").write_bytes(b"II*")  # a broken one decides nothing
             else:
                 write_plate(root / f"{plate}.ome.zarr", {("A/1", "0"): predicted(source)})
         text = "".join(f"{plate},A1,drug of {plate}\n" for plate in layout)
@@ -243,7 +244,7 @@ def test_a_predicted_plate_is_known_by_the_plate_it_was_predicted_from(tmp_path,
         if len(plates) == 1:  # the plate itself instead of a folder that holds it
             (alone,) = root.iterdir()
             opened = open_screen(alone, channels=["DNA"], layout=tmp_path / "layout.csv")
-            assert opened.frame["Metadata_Plate"].tolist() == list(found)
+            assert set(opened.frame["Metadata_Plate"]) == set(found)
 
 
 def test_a_folder_of_links_may_have_a_layout(tmp_path):
