@@ -10,9 +10,11 @@ from typing import Any
 
 from image2reg.atomic import make_folder, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
+from image2reg.images.image import PREDICTED_FROM, Image
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
-from image2reg.tables.listing import SUFFIXES
+from image2reg.tables.folder_fields import says_nothing
+from image2reg.tables.listing import SUFFIXES, stem
 from image2reg.tables.side_tables import failure, failures_path, write_failures
 from image2reg.wording import counted
 from virtualstain.model import StainModel, load
@@ -167,7 +169,7 @@ def predict_many(
             elif there:
                 continue
             else:
-                image = read(path, voxel_um=voxel_um)
+                image = _from(read(path, voxel_um=voxel_um), path.resolve().parent.name)
                 flags = predict_to(model, image, target, overwrite=overwrite, **options)
         except ProjectError as error:
             if single or len(jobs) == 1:
@@ -221,7 +223,7 @@ def _predict_plate(
                     flags.setdefault(flag, []).append(f"{well}/{field_name}")
                 continue
             try:
-                image = read(path / well / field_name, voxel_um=voxel_um)
+                image = _from(read(path / well / field_name, voxel_um=voxel_um), stem(path.resolve().name))
                 done = predict(model, image, **options)
             except DataError as error:
                 failed.append(failure(f"{path}/{well}/{field_name}", error))
@@ -236,6 +238,13 @@ def _predict_plate(
         f"{found[0] if len(found) == 1 else counted(len(found), 'field')}: {flag}"
         for flag, found in flags.items()
     )
+
+
+def _from(image: Image, place: str) -> Image:
+    """Note where an image lay, for its prediction to be known by the same plate (`image2reg.screen`)."""
+    if says_nothing(place):
+        return image
+    return image.replace(annotations={PREDICTED_FROM: place} | dict(image.annotations))
 
 
 def _result_name(path: Path) -> str:

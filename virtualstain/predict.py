@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image2reg.errors import DataError, ResourceError
-from image2reg.images.image import Image
+from image2reg.images.image import PREDICTED_FROM, Image
 from image2reg.images.limits import default_max_bytes
 from virtualstain.admission import COARSEST, FINEST, GIVE_VOXELS, SMALL, choose_channels, resamplable
 from virtualstain.fields import padding_mask
@@ -173,6 +173,8 @@ class _Prepared:
         self.flags: list[str] = []
         self.input_frame = input_frame
         self.annotations = dict(model.annotations)
+        if PREDICTED_FROM in image.annotations:
+            self.annotations[PREDICTED_FROM] = image.annotations[PREDICTED_FROM]
         if any(model.offset_px):
             y, x = model.offset_px[1:]
             there = (

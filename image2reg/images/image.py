@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from image2reg.images.units import VoxelSize
 
-__all__ = ["AXES", "Image", "own_annotations"]
+__all__ = ["AXES", "PREDICTED_FROM", "Image", "own_annotations"]
 
 AXES = "TCZYX"
+# Annotation of a predicted image: name of the plate or folder that holds the image it was predicted from.
+PREDICTED_FROM = "predicted_from"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Image:
     max_bytes : int, optional
         Limit that `load` keeps, a quarter of the memory when None.
     annotations : mapping of str to str
-        What else has to be known about the values (their unit, the model that made them); kept in the file.
+        What else has to be known about the values (their unit, the model that made them, from the images of
+        which plate); kept in the file.
 
     Raises
     ------

@@ -145,7 +145,7 @@ def _files_by_field(
     """Files of each field in the order of its channels, if the names of files tell all of them; others are left."""
     from image2reg.tables.channel_files import names_channel
     from image2reg.tables.folder_fields import field_key
-    from image2reg.tables.names import without_token
+    from image2reg.tables.tokens import without_token
 
     stems = [(path, _SUFFIX.sub("", path.relative_to(root).as_posix())) for path in paths]
     found: dict[str, dict[str, Path]] = {}

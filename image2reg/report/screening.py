@@ -11,6 +11,7 @@ from image2reg.report.page import Html, Page, definition_list, fill, join
 from image2reg.report.plots import colour_key, control_strip, crop_rows, dose_plot, plate_map
 from image2reg.report.tables import frame_table
 from image2reg.screen.plates import CONTROL, PLATE, WELL, parse_well, plate_grid, plate_shape
+from image2reg.screen.predicted import PREDICTED_BY
 from image2reg.screen.wells import SCORES
 from image2reg.wording import counted
 
@@ -68,12 +69,10 @@ def screen_report(
     page.section("Hits", *_hits(result, settings))
     for name, table in (("Genes", result.genes), ("Pathways", result.pathways)):
         if table is not None:
-            page.section(
-                name,
-                frame_table(
-                    table.head(_MAX_ROWS), f"The first {min(len(table), _MAX_ROWS)} of {len(table)}."
-                ),
-            )
+            note = f"The first {min(len(table), _MAX_ROWS)} of {len(table)}."
+            if name == "Genes":
+                note += " A gene of the library is judged by its reagents there, not by those of positive controls."
+            page.section(name, frame_table(table.head(_MAX_ROWS), note))
     if result.exhibits:
         page.section("What hits look like", *_exhibits(result))
     said = {"settings": settings.model_dump(mode="json"), **dict(provenance or {})}
@@ -183,7 +182,9 @@ def _plates(result: ScreenResult, settings: CallSettings) -> list[Html]:
             for well, kind in zip(rows[WELL], rows[CONTROL], strict=True):
                 kinds[parse_well(well)] = kind
             grid = plate_grid(list(rows[WELL]), rows[score].to_numpy(np.float64), shape=shape)
-            maps.append(plate_map(grid, kinds, _FULL_SCORE, f"{readout}, plate {plate}"))
+            predicted = PREDICTED_BY in rows and rows[PREDICTED_BY].ne("").any()
+            title = f"{readout}, plate {plate}{' (predicted)' if predicted else ''}"
+            maps.append(plate_map(grid, kinds, _FULL_SCORE, title))
     parts = [fill('<div class="plots">{maps}</div>', maps=join(maps))]
     if len(plates) > _MAX_PLATES:
         parts.append(
@@ -216,6 +217,7 @@ def _controls(result: ScreenResult) -> list[Html]:
         "edge",
         "gradient",
     ]
+    columns[1:1] = [name for name in ("origin",) if name in result.quality]
     table = result.quality[columns].head(_MAX_ROWS)
     table = table.rename(
         columns={"n_negative": "neg.", "n_positive": "pos.", "z_prime": "Z\N{PRIME}", "control_cv": "CV"}

@@ -19,6 +19,7 @@ from image2reg.nuclei.size import typical_diameter
 from image2reg.nuclei.voxels import common_voxels
 from image2reg.provenance import file_sha256
 from image2reg.screen.plates import PLATE
+from image2reg.screen.predicted import FIELD_PREDICTED_BY, predictor
 from image2reg.tables.fields import ImageSource
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ def measure_field(
     dict
         ``nuclei``: `image2reg.nuclei.features.measure`'s columns, features as float32, one row per nucleus.
         ``fields``: one row: ``Metadata_Flags`` (joined by ";"), ``Field_Count``, ``Field_Light``,
-        ``Field_SaturatedShare``, ``Field_Focus``. What was in the well is added when they are read
-        (`PlannedFields.said`).
+        ``Field_SaturatedShare``, ``Field_Focus``, ``Field_PredictedBy`` (`image2reg.screen.predicted.predictor`). What
+        was in the well is added when they are read (`PlannedFields.said`).
     """
     import pandas as pd
 
@@ -131,6 +132,7 @@ def measure_field(
         "Field_Light": quality["light"],
         "Field_SaturatedShare": quality["saturated_share"],
         "Field_Focus": quality["focus"],
+        FIELD_PREDICTED_BY: predictor(image.annotations, image.channels),
     }
     return {"nuclei": table, "fields": pd.DataFrame([field])}
 

@@ -7,12 +7,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from image2reg.errors import DataError
+from image2reg.screen.plates import CONTROL, POSITIVE
 from image2reg.screen.significance import benjamini_hochberg, simes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["gene_scores"]
+__all__ = ["gene_scores", "without_controls"]
+
+
+def without_controls(hits: pd.DataFrame, wells: pd.DataFrame, gene: str = "Metadata_Gene") -> pd.DataFrame:
+    """Leave out reagents of positive controls whose gene has reagents of its own in the library.
+
+    They were chosen because they act: a gene would be a hit by them, whatever its reagents in the library do. A reagent
+    that is in sample wells, too, counts, and so do those of genes that are in positive controls alone.
+
+    Parameters
+    ----------
+    hits : DataFrame
+        From `image2reg.screen.call_hits`, grouped by reagent and `gene`.
+    wells : DataFrame
+        Of `image2reg.screen.hits.called_wells`.
+    gene : str
+    """
+    positive, sample = (wells[wells[CONTROL].eq(kind)] for kind in (POSITIVE, ""))
+    chosen = hits["name"].isin(set(positive["Metadata_Group"]) - set(sample["Metadata_Group"]))
+    return hits[~(chosen & hits[gene].isin(set(sample[gene])))]
 
 
 def gene_scores(

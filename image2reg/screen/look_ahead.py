@@ -9,6 +9,7 @@ from image2reg.errors import DataError
 from image2reg.screen.curves import dose_numbers, one_text_per_dose
 from image2reg.screen.fields import feature_names
 from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, control_columns
+from image2reg.screen.queries import column_called
 from image2reg.screen.times import refuse_times_without_controls
 from image2reg.screen.wells import OF_A_WELL, pick_readouts
 from image2reg.wording import counted
@@ -83,9 +84,12 @@ def refuse_no_genes(wells: pd.DataFrame, gene: str) -> None:
 def groups(wells: pd.DataFrame, asked: Sequence[str], dose: str) -> tuple[list[str], str]:
     """Columns that make a perturbation, and the dose column ("" for none)."""
     filled = {name for name in wells if name.startswith("Metadata_") and wells[name].ne("").any()}
-    dose = dose or (DOSE if DOSE in filled else "")
+    dose = column_called(wells, dose) if dose else (DOSE if DOSE in filled else "")
     # A dose alone makes no perturbation: wells of several compounds have it.
-    group_by = list(asked) or [PERTURBATION, *([dose] if dose in filled else ())]
+    group_by = [column_called(wells, name) for name in asked] or [
+        PERTURBATION,
+        *([dose] if dose in filled else ()),
+    ]
     missing = [name for name in (*group_by, *([dose] if dose else ())) if name not in wells]
     if missing or not (asked or PERTURBATION in filled):
         what = f"no column {missing[0]!r}" if missing else f"column {PERTURBATION!r} is empty"

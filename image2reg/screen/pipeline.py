@@ -19,12 +19,13 @@ from image2reg.screen.curves import fit_curves, one_text_per_dose
 from image2reg.screen.exhibits import make_exhibits
 from image2reg.screen.failed_wells import with_failed_wells
 from image2reg.screen.fields import measure_field, without_nuclei
-from image2reg.screen.gene_level import gene_scores
+from image2reg.screen.gene_level import gene_scores, without_controls
 from image2reg.screen.hits import call_hits, called_wells, controls_apart, out_of_reach
 from image2reg.screen.look_ahead import groups, refuse_no_genes, without_name
 from image2reg.screen.pathways import over_representation, read_gmt
 from image2reg.screen.planning import Asked, plan_screen, plan_shard
 from image2reg.screen.plates import CONTROL, PLATE, control_columns
+from image2reg.screen.predicted import FIELD_PREDICTED_BY, note_origins, with_origin
 from image2reg.screen.quality import plate_quality
 from image2reg.screen.queries import select_rows
 from image2reg.screen.result import HITS, ScreenResult
@@ -148,6 +149,7 @@ def run_screen(
         work = partial(measure_field, root=fields.root, settings=plan.settings, device=device)
         outcome = measure(plan, work)
         seconds = time.monotonic() - begun
+        fields = with_origin(fields, outcome.results)
         result = _from_images(outcome, fields, control, positive, settings, sets)
         result.notes, result.usual_px = [*opened.notes, *result.notes], plan.settings["usual_px"]
         if result.usual_px is not None and (other := measured_on_others(fields, out, control)):
@@ -176,6 +178,7 @@ def _from_images(
         raise DataError(f"all {len(planned)} fields failed; the first: {failures[0][2]}")
     fields = _filled(outcome.results.read("fields", range(len(planned)), said=planned.said))
     fields = without_nuclei(fields, select_rows(fields, control))
+    fields = fields.drop(columns=FIELD_PREDICTED_BY, errors="ignore")  # told by `planned` now
     tables = []
     # Plate by plate: a plate's nuclei fit in memory, those of a genome do not.
     plates = dict(iter(fields.groupby(PLATE, sort=False)))
@@ -241,7 +244,8 @@ def _judge(
     curves = fit_curves(wells, readouts, group_by, dose) if dose else []
     genes = None
     if genes_known:
-        genes = gene_scores(hits, call.gene, fdr=call.fdr, min_effect=call.min_score)
+        reagents = without_controls(hits, wells, call.gene)
+        genes = gene_scores(reagents, call.gene, fdr=call.fdr, min_effect=call.min_score)
     pathways = None
     if sets is not None and genes is not None:
         # A gene that could not become a hit is no background: its sets would look poor in hits, the others rich. Nor is
@@ -255,7 +259,7 @@ def _judge(
     result.notes += without_scale(wells, readouts)
     if bare := without_name(wells, [name for name in group_by if name != dose]):
         result.notes.append(bare)
-    result.notes += note_times(rows, wells, group_by)
+    result.notes += [*note_times(rows, wells, group_by), *note_origins(rows, wells)]
     if sets is not None and pathways is None:
         result.notes.append("no gene was tested (each has too few wells), so pathways were not")
     if beyond := out_of_reach(hits, call.fdr):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from image2reg.engine import Plan, Shard, finished_elsewhere, keep_plan, kept_plan, make_plan, planning
 from image2reg.engine.plan import SEEN
@@ -14,7 +15,7 @@ from image2reg.provenance import file_sha256, json_sha256
 from image2reg.screen.look_ahead import look_ahead
 from image2reg.screen.planned_fields import PlannedFields, planned_fields, seen_images
 from image2reg.screen.settings import ScreenSettings
-from image2reg.screen.sources import fields_in_layout, nuclear_channel, open_screen
+from image2reg.screen.sources import fields_in_layout, nuclear_channel, open_screen, plates_in_layout
 from image2reg.screen.usual_size import usual_diameter
 from image2reg.tables.listing import image_paths
 from image2reg.tables.manifest import Manifest
@@ -67,12 +68,18 @@ class Asked:
         names = json_sha256(image_paths(self.data)) if is_folder else file_sha256(self.data)
         said = {
             "data": [names, self.root().resolve().name, list(self.channels), self.pattern],
-            "layout": [] if self.layout is None else fields_in_layout(self.layout),
+            "layout": self._names_in_layout(),
             "measure": self.settings.measure.model_dump(mode="json"),
             "model": segmenter_sha256(self.settings.measure.model),
             "version": self.version,
         }
         return json_sha256(said)
+
+    def _names_in_layout(self) -> list[Any]:
+        """Give what a layout says that names fields; the plates of a folder may be called after its plates."""
+        if self.layout is None:
+            return []
+        return [fields_in_layout(self.layout), plates_in_layout(self.layout) if self.data.is_dir() else []]
 
     def root(self) -> Path:
         """Folder that the paths of images are relative to."""

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROL",
+    "NEGATIVE",
     "PLATE",
+    "POSITIVE",
     "WELL",
     "control_columns",
     "distinct_names",
@@ -173,7 +175,8 @@ def control_columns(
 
 def _held(frame: pd.DataFrame, query: str) -> str:
     """Say what the columns hold there that a query names, for one that found nothing."""
-    named = [str(name) for name in frame if re.search(rf"\b{re.escape(str(name))}\b", query)]
+    short = {str(name): re.escape(str(name).removeprefix("Metadata_")) for name in frame}
+    named = [name for name in short if re.search(rf"\b(?:Metadata_)?{short[name]}\b", query)]
     return "".join(f"; {name} there holds {frame[name].unique()[:6].tolist()}" for name in named)
 
 

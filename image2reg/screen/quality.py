@@ -20,6 +20,7 @@ from image2reg.screen.plates import (
     plate_grid,
     plate_shape,
 )
+from image2reg.screen.predicted import ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,9 @@ __all__ = ["plate_quality", "ssmd", "z_prime"]
 
 # |SSMD| between a strong positive and the negative control (Zhang, J. Biomol. Screen. 13:363, 2008).
 _GRADES = ((3.0, "excellent"), (2.0, "good"), (1.0, "inferior"))
+
+
+_ROUNDING = 1e-12
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
@@ -95,7 +99,9 @@ def ssmd(first: ArrayLike, second: ArrayLike, *, estimator: Literal["mm", "umvue
         freedom = a.size + b.size - 2
         k = 2 * math.exp(2 * (math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)))
         square = 2 / k * (((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum())
-    return float((a.mean() - b.mean()) / math.sqrt(square)) if square > 0 else math.nan
+    # Equal values leave the rounding of their mean.
+    rounding = _ROUNDING * max(np.abs(a).max(), np.abs(b).max())
+    return float((a.mean() - b.mean()) / math.sqrt(square)) if square > rounding**2 else math.nan
 
 
 def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
@@ -110,12 +116,13 @@ def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame, one row per plate and readout
-        ``n_wells``, ``n_missing`` (wells without a value), ``n_negative``, ``n_positive``, ``z_prime``,
-        ``z_prime_robust`` (medians and 1.4826 · MAD), ``ssmd`` (small-sample estimator), ``grade`` (excellent, good,
-        inferior, poor: of the size of SSMD), ``control_cv``, ``edge`` (median of the outer wells minus that of the
-        inner ones) and ``gradient`` (range of row plus range of column effects of the median polish), both of sample
-        wells in units of their 1.4826 · MAD. NaN where the wells for it are not there. All plates are taken for one
-        format, the smallest of 96, 384 and 1536 wells that holds every well of the table.
+        ``origin`` (what ``Metadata_Origin`` says, if it is there), ``n_wells``, ``n_missing`` (wells without a value),
+        ``n_negative``, ``n_positive``, ``z_prime``, ``z_prime_robust`` (medians and 1.4826 · MAD), ``ssmd``
+        (small-sample estimator), ``grade`` (excellent, good, inferior, poor: of the size of SSMD), ``control_cv``,
+        ``edge`` (median of the outer wells minus that of the inner ones) and ``gradient`` (range of row plus range of
+        column effects of the median polish), both of sample wells in units of their 1.4826 · MAD. NaN where the wells
+        for it are not there. All plates are taken for one format, the smallest of 96, 384 and 1536 wells that holds
+        every well of the table.
     """
     import pandas as pd
 
@@ -123,6 +130,8 @@ def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     shape = plate_shape(frame[WELL].unique().tolist())
     for plate, wells in frame.groupby(PLATE, sort=False):
         kinds = wells[CONTROL].to_numpy(object)
+        said = wells[ORIGIN].replace("", None).dropna().unique() if ORIGIN in wells else []
+        origin = {"origin": "; ".join(said)} if ORIGIN in wells else {}
         for readout in readouts:
             values = wells[readout].to_numpy(np.float64)
             negative, positive = values[kinds == NEGATIVE], values[kinds == POSITIVE]
@@ -133,7 +142,7 @@ def plate_quality(frame: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
             )
             rows.append(
                 {
-                    "plate": plate, "readout": readout, "n_wells": len(wells),
+                    "plate": plate, **origin, "readout": readout, "n_wells": len(wells),
                     "n_missing": int(np.isnan(values).sum()), "n_negative": len(negative),
                     "n_positive": len(positive), "z_prime": z_prime(positive, negative),
                     "z_prime_robust": _robust_z_prime(positive, negative), "ssmd": strict, "grade": _grade(strict),

@@ -6,7 +6,8 @@
     operator   = == != < <= > >=
     value      = "text" | 'text' | number
 
-Metadata are text: ``==`` and ``in`` compare text, or numbers where both sides are numbers; ``<`` needs numbers.
+Columns may be named without ``Metadata_``. Metadata are text: ``==`` and ``in`` compare text, or numbers where both
+sides are numbers; ``<`` needs numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from image2reg.errors import ConfigurationError, DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["select_rows"]
+__all__ = ["column_called", "select_rows"]
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.])|(?P<name>[^\W\d]\w*)|(?P<text>"[^"]*"|'[^']*')"""
@@ -63,6 +64,12 @@ def select_rows(frame: pd.DataFrame, query: str) -> Mask:
     [False, True, False]
     """
     return _Parser(frame, query).run()
+
+
+def column_called(frame: pd.DataFrame, name: str) -> str:
+    """Full name of a column of metadata that is called as a layout may write it, without ``Metadata_``."""
+    full = f"Metadata_{name}"
+    return full if name not in frame and full in frame else name
 
 
 class _Parser:
@@ -136,10 +143,17 @@ class _Parser:
         return mask
 
     def _comparison(self) -> Mask:
-        name = self._take("name")[1]
+        said = self._take("name")[1]
+        name = column_called(self.frame, said)
         if name not in self.frame:
+            blank = [
+                str(column)
+                for column in self.frame
+                if str(column).startswith((f"{name} ", f"Metadata_{name} "))
+            ]
+            hint = f" A query cannot name {blank[0]!r}: rename that column without blanks." if blank else ""
             raise DataError(
-                f"query {self.query!r}: no column {name!r}; there are {list(self.frame.columns)[:20]}."
+                f"query {self.query!r}: no column {name!r}; there are {list(self.frame.columns)[:20]}.{hint}"
             )
         column = self.frame[name].to_numpy()
         negated = self._skip("not")

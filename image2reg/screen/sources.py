@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.screen.planned_fields import plate_names
 from image2reg.screen.plates import PLATE, WELL, parse_well, well_name
+from image2reg.screen.predicted import with_source_names
 from image2reg.tables.cells import read_csv
 from image2reg.tables.fields import IDENTITY
 from image2reg.tables.folder import from_folder
@@ -21,7 +22,14 @@ from image2reg.wording import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["fields_in_layout", "looks_nuclear", "nuclear_channel", "open_screen", "with_layout"]
+__all__ = [
+    "fields_in_layout",
+    "looks_nuclear",
+    "nuclear_channel",
+    "open_screen",
+    "plates_in_layout",
+    "with_layout",
+]
 
 _NUCLEAR = ("hoechst", "dapi", "dna", "nuclei", "nucleus")
 
@@ -57,19 +65,23 @@ def open_screen(
                 f"--data {data}: a folder needs its channels, for example --channel DNA=w1 --channel GFP=w2 (name=what "
                 "stands in the file names, or what the images call the channel)."
             )
-        opened: Manifest | Profiles = from_folder(data, inputs=channels, pattern=pattern, strict=False)
-        _refuse_no_wells(opened, pattern)
+        folder = from_folder(data, inputs=channels, pattern=pattern, strict=False)
+        _refuse_no_wells(folder, pattern)
+        opened, plates = with_source_names(folder, [] if layout is None else plates_in_layout(layout))
     else:
         if channels or pattern:
             raise ConfigurationError("--channel and --pattern are for folders; a manifest says these itself.")
         table = _columns(data)
-        opened = Manifest.read(data) if "path" in table else Profiles.read(data)
+        if "path" not in table:
+            profiles = Profiles.read(data)
+            return profiles if layout is None else profiles.replace(with_layout(profiles.frame, layout))
+        opened = Manifest.read(data)
+        plates = plate_names(opened)
     if layout is None:
         return opened
-    if isinstance(opened, Profiles):
-        return opened.replace(with_layout(opened.frame, layout))
-    frame = with_layout(opened.frame.assign(**{PLATE: plate_names(opened)}), layout)
-    return opened.replace(frame, notes=_without_images(frame, layout))
+    frame = with_layout(opened.frame.assign(**{PLATE: plates}), layout)
+    notes = _without_images(frame, layout)
+    return opened.replace(frame.assign(**{PLATE: plate_names(opened).to_numpy()}), notes=notes)
 
 
 def _refuse_no_wells(opened: Manifest | Profiles, pattern: str | None) -> None:
@@ -158,6 +170,12 @@ def with_layout(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     return joined.drop(columns="_found")
 
 
+def plates_in_layout(path: Path) -> list[str]:
+    """Give the plates that a layout names; empty where it has one row per well of any plate."""
+    layout = _read_layout(path)
+    return sorted(layout[PLATE].unique()) if PLATE in layout else []
+
+
 def fields_in_layout(path: Path) -> list[list[str]]:
     """Give what a layout says that names fields: rows of its wells with Site or Time; empty where it has neither."""
     layout = _read_layout(path)
@@ -185,6 +203,8 @@ def _read_layout(path: Path) -> pd.DataFrame:
     layout = layout.apply(lambda column: column.str.strip())
     names = [str(name).strip() for name in layout.columns]
     names = [name if name.startswith("Metadata_") else f"Metadata_{name}" for name in names]
+    known = {name.lower(): name for name in IDENTITY}
+    names = [known.get(name.lower(), name) for name in names]  # plate and well are Plate and Well
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path}: columns {doubled} appear more than once. Rename or remove one of each.")
     layout = layout.set_axis(names, axis=1)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["note_times", "refuse_times_without_controls"]
 
 TIME = "Metadata_Time"
-_APART = f"screen each for itself to tell them apart, in a table with the rows of one {TIME}"
+_APART = (
+    f"screen each for itself to tell them apart: the folder of one, or a table with the rows of one {TIME}"
+)
 
 
 def refuse_times_without_controls(fields: pd.DataFrame, controls: pd.DataFrame) -> None:

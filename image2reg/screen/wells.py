@@ -196,13 +196,37 @@ def score_wells(wells: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
 
 
 def without_scale(wells: pd.DataFrame, readouts: Sequence[str]) -> list[str]:
-    """Say of each readout on which plates no control well has a value, so that none of its wells has a score."""
-    control = wells[wells[CONTROL].eq(NEGATIVE)]
-    known = np.isfinite(control[list(readouts)].astype(np.float64)).groupby(control[PLATE], sort=False).any()
-    bare = {readout: known.index[~known[readout]].tolist() for readout in readouts}
-    return [
-        f"{counted(len(plates), 'plate')} without scores in {readout}, as no control well there has a value: "
-        f"{', '.join(map(str, plates[:5]))}"
-        for readout, plates in bare.items()
-        if plates
-    ]
+    """Say of each readout on which plates its controls have no value or no spread, and what the scores there are."""
+    control = wells[CONTROL].to_numpy(object) == NEGATIVE
+    plates = list(wells.groupby(PLATE, sort=False).indices.items())
+    notes = []
+    for readout in readouts:
+        values = wells[readout].to_numpy(np.float64)
+        found: dict[str, list[str]] = {why: [] for why in _WITHOUT_SCALE}
+        for plate, rows in plates:
+            if why := _no_scale(values[rows], control[rows]):
+                found[why].append(str(plate))
+        notes += [
+            f"{counted(len(named), 'plate')} {_WITHOUT_SCALE[why].format(readout)}: {', '.join(named[:5])}"
+            for why, named in found.items()
+            if named
+        ]
+    return notes
+
+
+# What is the matter with the controls of a plate: its scores in a readout.
+_WITHOUT_SCALE = {
+    "none": "without scores in {}, as no control well there has a value",
+    "constant": "without scores in {}, as it is the same in all wells there",
+    "equal": "whose control wells are all equal in {} (or a single one), where robust z is in units of the "
+    "spread of all wells",
+}
+
+
+def _no_scale(values: NDArray[np.float64], control: NDArray[np.bool_]) -> str:
+    present = np.isfinite(values)
+    if not (control & present).any():
+        return "none"
+    if np.ptp(values[control & present]) > 0:
+        return ""
+    return "equal" if np.ptp(values[present]) > 0 else "constant"

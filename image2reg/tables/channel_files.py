@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from image2reg.errors import ConfigurationError
-from image2reg.tables.names import has_token, without_token, without_wavelength
+from image2reg.tables.tokens import has_token, without_token, without_wavelength
 
 __all__ = ["files_of_channel", "names_channel"]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.tables.folder_fields import field_key, identities, incomplete
 from image2reg.tables.listing import image_paths, stem
-from image2reg.tables.names import has_token, without_token, without_wavelength
+from image2reg.tables.tokens import has_token, without_token, without_wavelength
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -168,18 +168,25 @@ class _Search:
             if w is not None:
                 self._add(field_key(without_token(stem(path), w.text)), path, w, self._like(path, w))
         inside = [w for w in self.wanted if w not in by_name.values()]
+        # hoechst/ may hold one channel, or be a plate that is called so: then it is inside the files of the others.
+        by_folder = [w for w in self.wanted if _in_folders_alone(w, by_name)]
         unnamed = [path for path, w in by_name.items() if w is None]
-        contents = {path: self._readable(path) if inside else _UNKNOWN for path in unnamed}
-        held = {path: _held(inside, content[0]) for path, content in contents.items() if content}
+        look = self._readable if inside else self._glance if by_folder else lambda _path: _UNKNOWN
+        contents = {path: look(path) for path in unnamed}
+        held = {
+            path: _held(inside, content[0]) + [w for w in by_folder if self._lacks(path, w, content)]
+            for path, content in contents.items()
+            if content
+        }
         like = next((path for path in unnamed if held.get(path)), None)
         unreadable = [path for path, content in contents.items() if content is None]
         if unreadable and len(unreadable) == len(paths):
             self._channels(unreadable[0])  # nothing could be read: say why
         for path, content in contents.items():
             for w in held.get(path, held.get(str(like), [])):
-                is_named_inside = content is not None and content[0] == [w.text]
-                name = without_wavelength(stem(path)) if is_named_inside else stem(path)
-                self._add(field_key(name), path, w, content or contents[str(like)] or _UNKNOWN)
+                self._add(
+                    _key_by_content(path, w, content), path, w, content or contents[str(like)] or _UNKNOWN
+                )
         self._note_left_out({path: contents[path] or _UNKNOWN for path, found in held.items() if not found})
         for w in inside:
             if not any(w in found for found in held.values()):
@@ -239,6 +246,20 @@ class _Search:
             if self.strict:
                 raise
             return None
+
+    def _glance(self, path: str) -> _Content:
+        """Say what a file holds that may be none of those asked for."""
+        try:
+            return self._channels(path)
+        except ProjectError:
+            return _UNKNOWN
+
+    def _lacks(self, path: str, w: _Wanted, content: _Content) -> bool:
+        """Whether a file holds a channel, under its name, that its field has not yet."""
+        there = self.fields.get(_key_by_content(path, w, content), [])
+        return w.text in content[0] and all(
+            (row["role"], row["channel"]) != (w.role, w.channel) for row in there
+        )
 
     def _channels(self, path: str) -> _Content:
         if path not in self._opened:
@@ -303,6 +324,18 @@ class _Search:
                 f" Or it is in what cannot be read ({counted(len(unreadable), 'image')}, the first: {error})"
             )
         return ""
+
+
+def _key_by_content(path: str, w: _Wanted, content: _Content | None) -> str:
+    """Name the field of a file in which a channel was looked for inside."""
+    is_named_inside = content is not None and content[0] == [w.text]
+    return field_key(without_wavelength(stem(path)) if is_named_inside else stem(path))
+
+
+def _in_folders_alone(w: _Wanted, by_name: Mapping[str, _Wanted | None]) -> bool:
+    """Whether names give a channel, and all of them by a folder."""
+    named = [path for path, found in by_name.items() if found == w]
+    return bool(named) and not any(has_token(stem(path).rpartition("/")[2], w.text) for path in named)
 
 
 def _held(wanted: list[_Wanted], names: list[str]) -> list[_Wanted]:

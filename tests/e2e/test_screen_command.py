@@ -62,7 +62,7 @@ def test_a_folder_goes_on_without_a_truncated_image_and_says_what_it_left_out(pl
     ]  # fmt: skip
     told = json.loads(image2reg(*words, "--out", tmp_path / "a", "--json", code=5).stdout)
     assert "images/A05" in [failure[0] for failure in told["failures"]]
-    assert told["notes"] == ["x.tif: left out, no channel asked for is in its name"]
+    assert told["notes"][0] == "x.tif: left out, no channel asked for is in its name"
     assert "note: x.tif: left out" in image2reg(*words, "--out", tmp_path / "b", code=5).stdout
     shards = [image2reg(*words, "--out", tmp_path / "c", "--shard", f"{i}/9").stdout for i in (1, 2)]
     assert ["note: x.tif: left out" in said for said in shards] == [True, False]  # who makes the plan says it

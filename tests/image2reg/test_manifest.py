@@ -12,9 +12,10 @@ import tifffile
 
 import image2reg.images
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.images import Image, write
+from image2reg.images import Image, write, write_plate
 from image2reg.tables import Manifest, from_folder
-from image2reg.tables.names import has_token, parse_metadata, without_token
+from image2reg.tables.names import parse_metadata
+from image2reg.tables.tokens import has_token, without_token
 
 
 def picture(path: Path, channels: int = 1, value: int = 0, names: list[str] | None = None) -> Path:
@@ -227,7 +228,6 @@ def test_every_layout_gives_the_same_fields(tmp_path: Path, layout) -> None:
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_the_fields_of_an_ome_zarr_plate_become_rows(tmp_path: Path, inside: bool) -> None:
-    from image2reg.images import Image, write_plate
 
     pixels = np.stack([np.full((8, 9), c, np.uint16) for c in (3, 4)])
     image = Image(pixels, "CYX", voxel_um=(None, 0.5, 0.5), channels=("BF", "DAPI"))
@@ -242,6 +242,26 @@ def test_the_fields_of_an_ome_zarr_plate_become_rows(tmp_path: Path, inside: boo
     stain = fields[2].targets["hoechst"].open()
     assert stain.voxel_um == (None, 0.5, 0.5)
     assert (np.asarray(stain.load().data) == 4).all()
+
+
+@pytest.mark.parametrize("form", ["{}.ome.zarr", "{}"])
+def test_a_plate_called_like_a_channel_does_not_hide_that_channel_in_others(
+    tmp_path: Path, form: str
+) -> None:
+    field = Image(np.zeros((1, 8, 9), np.uint16), "CYX", channels=("Hoechst",))
+    for name in ("plate1", "hoechst-plate2"):
+        if form == "{}":
+            field.write(tmp_path / name / "A01_s1.ome.tif")
+        else:
+            write_plate(tmp_path / form.format(name), {("A/1", "0"): field})
+    manifest = from_folder(tmp_path, inputs="Hoechst")
+    assert (len(manifest.fields()), manifest.notes) == (2, ())
+    picture(tmp_path / "plate1" / "Hoechst" / "x.tif")
+    picture(tmp_path / "plate1" / "x.tif", channels=2, names=["Hoechst", "GFP"])
+    (tmp_path / "plate1" / "broken.tif").write_bytes(b"II*")
+    again = from_folder(tmp_path / "plate1", inputs="Hoechst")
+    assert "Hoechst/x.tif" in set(again.frame["path"])  # the folder of a channel stays one
+    assert "x.tif" not in set(again.frame["path"])
 
 
 def test_targets_may_be_missing_and_inputs_may_not(tmp_path: Path) -> None:
@@ -370,7 +390,8 @@ def test_names_that_do_not_tell_fields_apart_become_the_site(tmp_path: Path) -> 
     manifest = from_folder(tmp_path, inputs="BF")
     assert manifest.frame["Metadata_Site"].tolist() == ["donor1_A01", "donor2_A01"]
     assert manifest.frame["Metadata_Well"].tolist() == ["A01", "A01"]
-    assert any("the whole name is the site" in note for note in manifest.notes)
+    (note,) = manifest.notes
+    assert "fields apart, such as 'donor1_A01' and 'donor2_A01': the whole name is the site" in note
     named = from_folder(tmp_path, inputs="BF", pattern=r"(?P<Batch>donor\d)_(?P<Well>\w+)")
     assert named.frame["Metadata_Batch"].tolist() == ["donor1", "donor2"]
 
@@ -449,6 +470,12 @@ NAMES = (  # key of a field: plate, well, site, time
         ("", "A01", "3", "4"),
     ),  # Cytation: well, read, channel, tile, channel's name, time
     ("B12_-1_2_1_Stitched[GFP 469,525]_001", ("", "B12", "1", "1")),
+    (
+        "exp/2/B3_1_0_Fluorescence_405_nm_Ex",
+        ("exp", "B03", "1", "2"),
+    ),  # Squid: time, well, field, plane, channel
+    ("0/P12_3_0_BF_LED_matrix_full", ("", "P12", "3", "0")),
+    ("D16_2_2_Fluorescence_638_nm_Ex", ("", "D16", "", "")),  # of an older one: column and row
     ("VID100_A1_2_00d04h00m", ("", "A01", "2", "00d04h00m")),
     ("exp_B12_3_2024y05m07d_16h30m", ("", "B12", "3", "2024y05m07d_16h30m")),
     ("image--L0000--S00--U02--V01--J08--E00--O00--X01--Y03--T0004--Z00", ("", "B03", "X01--Y03", "4")),
@@ -495,6 +522,8 @@ def test_names_of_many_microscopes(key: str, expected: tuple[str, ...]) -> None:
         ("A1_02_1_3_DAPI_004", "DAPI", "A1_s3_t004"),
         ("A1_-2_1_1_Tsf[Stitched[DAPI 377,447]]_001", "DAPI", "A1_s1_t001"),
         ("p/A1_03_2_3Z1_Texas Red_004", "Texas Red", "p/A1_s3_z1_t004"),
+        ("x/0/B3_1_0_Fluorescence_405_nm_Ex", "Fluorescence 405 nm Ex", "x/B3_s1_z0_t0"),
+        ("0/B3_1_0_Fluorescence_488_nm_Ex", "488", "B3_s1_z0_Fluorescence_nm_Ex_t0"),
         ("exp-A1_s1c2_ORG", "c2", "exp-A1_s1_ORG"),
         ("exp_t01xy02z1c1", "c1", "exp_t01-xy02-z1"),
     ],
@@ -557,6 +586,46 @@ def test_folders_are_plates_as_far_as_wells_need_them(tmp_path: Path, names, fou
 
 
 @pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("t1/A01_s1", "t2/A01_s1"), ("/A01/1/1", "/A01/1/2")),
+        (("p7/day01/B03", "p7/day3/B03", "p8/day1/B03"), ("p7/B03//1", "p7/B03//3", "p8/B03//1")),
+        (("24h/p7/A01_s1", "48h/p7/A01_s1"), ("p7/A01/1/24", "p7/A01/1/48")),
+        (("T01/A01", "T02/A01", "T02/A02", "T03/A02"), ("/A01//1", "/A01//2", "/A02//2", "/A02//3")),
+    ],
+)
+def test_folders_of_the_same_wells_are_time_points_where_they_are_called_so(
+    tmp_path: Path, names, found
+) -> None:
+    assert tuple(places(tmp_path, names).values()) == found
+    (note,) = from_folder(tmp_path, inputs="DNA").notes
+    assert "hold the same wells and are taken for" in note
+
+
+@pytest.mark.parametrize(
+    ("names", "plates"),
+    [
+        (("t1/A01_s1", "t2/A02_s1"), ["t1", "t2"]),  # other wells
+        (("t1/A01_s1", "p2/A01_s1"), ["t1", "p2"]),
+        (("t1/A01_s1", "day2/A01_s1"), ["t1", "day2"]),
+        (("t1/A01_t3", "t2/A01_t3"), ["t1", "t2"]),  # the time is said already
+        (("P1/A01_s1", "P2/A01_s1"), ["P1", "P2"]),
+        (("t1/A01_s1", "t1/A02_s1"), ["t1"]),
+    ],
+)
+def test_folders_that_may_be_plates_stay_plates(tmp_path: Path, names, plates) -> None:
+    assert {place.split("/")[0] for place in places(tmp_path, names).values()} == set(plates)
+
+
+def test_time_folders_are_plates_where_a_pattern_says_so(tmp_path: Path) -> None:
+    names = ("t1/A01_s1", "t2/A01_s1")
+    places(tmp_path, names)
+    (note,) = from_folder(tmp_path, inputs="DNA").notes
+    pattern = note.partition("--pattern '")[2].partition("'")[0]
+    assert set(places(tmp_path, names, pattern=pattern).values()) == {"t1/A01//", "t2/A01//"}
+
+
+@pytest.mark.parametrize(
     "name",
     ["A01_s1_z{}", "A01_Z0{}", "r01c01f01p0{}-sk1fk1fl1", "x_A01_T0001F001L01Z0{}", "ZStep_{}/A01_s1",
      "A - 1(fld 1 wv - z {})", "B2-Site_0/img_000000000_00{}", "plate/A01/plane {}", "A1_1Z{}_1_001_"],
@@ -589,6 +658,21 @@ def test_channels_of_a_cytation_field_are_one_field(tmp_path: Path) -> None:
     picture(tmp_path / "A1_-1_1_1_Tsf[DAPI 377,447]_001.tif")
     with pytest.raises(DataError, match="1 fields have several files for input 'DAPI'"):
         from_folder(tmp_path, inputs=["DAPI", "GFP", "red=Texas Red"])
+
+
+def test_fields_and_times_of_squid(tmp_path: Path) -> None:
+    for time in (0, 1):
+        for well, number in (("B3", 0), ("B3", 1), ("B4", 0)):
+            for nm in (405, 488):
+                picture(tmp_path / str(time) / f"{well}_{number}_0_Fluorescence_{nm}_nm_Ex.tiff")
+    for channels in (["DNA=405", "GFP=488"], ["DNA=Fluorescence_405_nm_Ex", "GFP=Fluorescence 488 nm Ex"]):
+        manifest = from_folder(tmp_path, inputs=channels)
+        names = [f"{place}/{time}" for place in ("B03/0", "B03/1", "B04/0") for time in (0, 1)]
+        assert [field.name for field in manifest.fields()] == names
+        assert (set(manifest.frame["Metadata_Plate"]), manifest.notes) == ({""}, ())
+    picture(tmp_path / "1" / "B4_0_1_Fluorescence_405_nm_Ex.tiff")
+    with pytest.raises(DataError, match="stacks with a file for each plane"):
+        from_folder(tmp_path, inputs=["DNA=405", "GFP=488"], strict=False)
 
 
 def test_the_thumbnails_of_metaxpress_are_no_fields(tmp_path: Path) -> None:

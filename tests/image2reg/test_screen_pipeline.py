@@ -260,7 +260,7 @@ def test_times_of_a_plate_are_told_of_tables_too_and_no_group_is_advised_that_wo
     ]
     assert note.startswith(said[of_a_well - 1])
     assert note.endswith(
-        "screen each for itself to tell them apart, in a table with the rows of one Metadata_Time"
+        "screen each for itself to tell them apart: the folder of one, or a table with the rows of one Metadata_Time"
     )
 
 
@@ -316,7 +316,7 @@ def test_profiles_give_the_hits_that_images_gave(finished, tmp_path):
     assert "Nuclei_Count is the number of rows of each well" in again.notes[-1]
     by_ratio = ScreenSettings.model_validate({"call": {"readouts": [RATIO]}})
     again = run(None, tmp_path / "ratio", data=out / "nuclei.parquet", settings=by_ratio)
-    assert not any("Nuclei_Count" in note for note in again.notes)
+    assert not any("is the number of rows" in note for note in again.notes)
 
 
 def test_a_corrected_layout_calls_measured_wells_again(finished, tmp_path):
@@ -324,6 +324,12 @@ def test_a_corrected_layout_calls_measured_wells_again(finished, tmp_path):
     again = run(None, tmp_path / "same", data=out / "wells.csv")
     pd.testing.assert_frame_equal(again.hits, result.hits, check_exact=False, rtol=1e-6)
     assert set(again.wells) == set(result.wells)  # nothing is scored twice
+    short = ScreenSettings.model_validate({"call": {"group_by": ["Perturbation"], "dose": "Dose_uM"}})
+    full = ScreenSettings.model_validate(
+        {"call": {"group_by": ["Metadata_Perturbation"], "dose": "Metadata_Dose_uM"}}
+    )
+    named = [run(None, tmp_path / str(s is short), data=out / "wells.csv", settings=s) for s in (short, full)]
+    pd.testing.assert_frame_equal(named[0].hits, named[1].hits)
     wells = result.wells[["Metadata_Well", "Metadata_Perturbation"]].replace({"drug": "another drug"})
     wells.set_axis(["Well", "Perturbation"], axis=1).to_csv(tmp_path / "layout.csv", index=False)
     corrected = run(None, tmp_path / "new", data=out / "wells.csv", layout=tmp_path / "layout.csv")
@@ -508,6 +514,38 @@ def test_a_predicted_stain_is_not_taken_for_one_out_of_focus(tmp_path):
     assert flags == {"real": "blurred", "predicted": ""}
 
 
+def test_predicted_plates_are_told_from_recorded_ones_in_tables_and_report(tmp_path):
+    rows = []
+    for plate in ("recorded", "predicted"):
+        frame = write_plate(tmp_path / "plates" / plate, n_rows=2, doses=(1, 16))
+        rows.append(frame.assign(path=f"{plate}/" + frame["path"], Metadata_Plate=plate))
+    for path in (tmp_path / "plates" / "predicted").glob("*_DNA.tif"):
+        dna = Image(tifffile.imread(path), "YX", annotations={"model": "brightfield-nuclei 1.0"})
+        dna.write(path, overwrite=True)
+    frame = pd.concat(rows)
+    frame.to_csv(tmp_path / "plates" / "manifest.csv", index=False)
+    (tmp_path / "plates" / "predicted" / "A05_DNA.tif").write_bytes(b"II*")
+    result = run(tmp_path / "plates", tmp_path / "out")
+    model = "DNA: brightfield-nuclei 1.0"
+    places = ["Metadata_Plate", "Metadata_Origin", "Metadata_PredictedBy"]
+    tables = {name: pd.read_csv(tmp_path / "out" / name) for name in ("wells.csv", "fields.csv")}
+    tables["nuclei"] = pd.read_parquet(tmp_path / "out" / "nuclei.parquet")
+    for table in tables.values():
+        known = table[table["Metadata_Well"] != "A05"].fillna("")[places].drop_duplicates()
+        assert known.to_numpy().tolist() == [["recorded", "real", ""], ["predicted", "predicted", model]]
+        assert "Field_PredictedBy" not in table
+    assert any("1 plate of 2: predicted" in note and model in note for note in result.notes)
+    assert any("wells of 3 perturbations lie on plates of both kinds" in note for note in result.notes)
+    page = screen_report(tmp_path / "r.html", result, SETTINGS.call, title="t", command="c").read_text()
+    assert "plate predicted (predicted)" in page
+    assert "plate recorded (predicted)" not in page
+    origins = result.quality[["plate", "origin"]].drop_duplicates().to_numpy().tolist()
+    assert origins == [["recorded", "real"], ["predicted", "predicted"]]
+    apart = SETTINGS.model_validate({"call": {"group_by": ["Metadata_Perturbation", "Metadata_Origin"]}})
+    again = run(None, tmp_path / "x", data=tmp_path / "out" / "wells.csv", settings=apart)
+    assert {"drug real", "drug predicted"} <= set(again.hits["name"])
+
+
 def test_fields_without_nuclei_are_told_apart_by_their_light():
     fields = pd.DataFrame({
         "Metadata_Plate": ["p1"] * 5 + ["p2"] * 2,
@@ -629,7 +667,7 @@ def test_a_plate_of_which_every_field_failed_is_named(tmp_path):
 
     result = run(changed_plate(tmp_path, gone), tmp_path / "out")
     assert len(result.failures) == len(result.wells) == 12
-    beyond, lost = result.notes
+    beyond, lost = result.notes[-2:]
     assert beyond.startswith("nothing could be called: ")  # two replicates beside six controls
     assert lost == "1 plate of which every field failed, in no table: ['p2']"
 
@@ -895,6 +933,25 @@ def test_wells_of_one_dose_are_no_replicates_where_the_compound_is_not_said(fini
             measured_again(finished, tmp_path, unnamed)
 
 
+def test_readouts_without_spread_are_noted(finished, tmp_path):
+    def flat(wells):
+        negative = wells["Metadata_Control"] == "negative"
+        return wells.assign(Nuclei_A=0, Nuclei_B=(~negative).astype(int), Nuclei_C=range(len(wells)))
+
+    wells = flat(pd.read_csv(finished[0] / "wells.csv", dtype=str))
+    wells.to_csv(tmp_path / "wells.csv", index=False)
+    settings = ScreenSettings.model_validate({"call": {"readouts": ["Nuclei_A", "Nuclei_B", "Nuclei_C"]}})
+    result = run(None, tmp_path / "out", data=tmp_path / "wells.csv", settings=settings)
+    assert result.notes[:2] == [
+        "1 plate without scores in Nuclei_A, as it is the same in all wells there: p1",
+        "1 plate whose control wells are all equal in Nuclei_B (or a single one), where robust z is in units of the "
+        "spread of all wells: p1",
+    ]
+    assert not any("Nuclei_C" in note for note in result.notes)
+    page = screen_report(tmp_path / "r.html", result, settings.call, title="t", command="c").read_text()
+    assert result.notes[0] in page
+
+
 def test_wells_without_a_name_are_noted(finished, tmp_path):
     def merged(wells):
         return wells.assign(
@@ -903,7 +960,7 @@ def test_wells_without_a_name_are_noted(finished, tmp_path):
         )
 
     result = measured_again(finished, tmp_path, merged)
-    assert "1 well with nothing in Metadata_Perturbation, such as p1/B04" in result.notes[0]
+    assert any("1 well with nothing in Metadata_Perturbation, such as p1/B04" in n for n in result.notes)
     assert (result.hits["name"] == "no name").sum() == 3
 
 
@@ -966,6 +1023,11 @@ def test_genes_in_single_wells_and_positive_controls_are_no_background_of_pathwa
     assert "killer" in set(all_of.genes.loc[all_of.genes["hit"], "Metadata_Gene"])
     (half,) = all_of.pathways.to_dict("records")
     assert (half["n_hits"], half["n_tested"], half["expected"]) == (3, 6, 3 * 6 / 12)
+    # The gene of a positive control that is in the library, too, is judged by its reagents there.
+    both = wells["Metadata_Gene"].mask(wells["Metadata_Perturbation"].eq("killer"), "g5")
+    wells.assign(Metadata_Gene=both).to_csv(tmp_path / "wells.csv", index=False)
+    of_both = screened("both", control="DMSO", positive="killer").genes.set_index("Metadata_Gene").loc["g5"]
+    assert (of_both["n_reagents"], of_both["hit"]) == (1, False)
     single = wells["Metadata_Perturbation"].str.startswith(("DMSO", "once"))
     wells[single].to_csv(tmp_path / "wells.csv", index=False)
     alone = screened("alone", control="DMSO")

@@ -60,6 +60,7 @@ def test_a_well_twice_is_refused():
     [
         ('Metadata_Drug == "DMSO"', [1, 0, 0, 1, 0]),
         ("Metadata_Drug != 'DMSO'", [0, 1, 1, 0, 1]),
+        ("Drug != 'DMSO' and Dose_uM == 3", [0, 0, 0, 0, 1]),
         ("Metadata_Drug == \"it's\"", [0, 0, 1, 0, 0]),
         ("Metadata_Dose_uM == 3", [0, 0, 0, 0, 1]),
         ("Metadata_Dose_uM >= 1 and Metadata_Dose_uM < 10", [0, 1, 0, 0, 1]),
@@ -94,6 +95,9 @@ def test_any_text_is_explained(text):
 def test_a_query_of_what_is_not_there():
     with pytest.raises(DataError, match="no column 'Metadata_Compound'; there are"):
         select_rows(FRAME, "Metadata_Compound == 'A'")
+    for query in ("Control type == 'neg'", "Metadata_Control type == 'neg'"):
+        with pytest.raises(DataError, match="cannot name 'Metadata_Control type': rename that column"):
+            select_rows(FRAME.assign(**{"Metadata_Control type": "neg"}), query)
     with pytest.raises(DataError, match="holds 'DMSO', which is no number"):
         select_rows(FRAME, "Metadata_Drug > 3")
 
@@ -168,8 +172,8 @@ def test_a_layout_is_read_as_spreadsheets_leave_it(tmp_path, text):
     [
         ("Well,Control\nA01,x\n,y\n", "layout.csv: well '' is none"),
         (
-            "well,Control\nA01,x\n",
-            r"layout.csv: no column Well \(or Metadata_Well\); there are \['Metadata_well'",
+            "Place,Control\nA01,x\n",
+            r"layout.csv: no column Well \(or Metadata_Well\); there are \['Metadata_Place'",
         ),
         ("Well,Drug, Drug\nA01,x,y\n", r"columns \['Metadata_Drug'\] appear more than once"),
         (
@@ -185,6 +189,17 @@ def test_a_layout_that_does_not_fit_is_explained(tmp_path, text, message):
         with_layout(WELLS, tmp_path / "layout.csv")
 
 
+def test_small_letters_in_the_head_of_a_layout_are_plate_and_well(tmp_path):
+    two = pd.concat([WELLS.assign(Metadata_Plate=plate) for plate in ("p1", "p2")])
+    rows = [
+        f"{plate},{well},drug of {plate}"
+        for plate, well in two[["Metadata_Plate", "Metadata_Well"]].to_numpy()
+    ]
+    (tmp_path / "layout.csv").write_text("\n".join(["plate,WELL,compound", *rows]))
+    frame = with_layout(two, tmp_path / "layout.csv")
+    assert frame["Metadata_compound"].tolist() == ["drug of " + plate for plate in frame["Metadata_Plate"]]
+
+
 def test_a_layout_knows_a_plate_by_its_folder_and_its_wells_without_images_are_noted(tmp_path):
     (tmp_path / "plate7").mkdir()
     for well in ("A01", "A02"):
@@ -194,6 +209,42 @@ def test_a_layout_knows_a_plate_by_its_folder_and_its_wells_without_images_are_n
     opened = open_screen(tmp_path / "plate7", channels=["DNA"], layout=tmp_path / "layout.csv")
     assert opened.frame["Metadata_Perturbation"].tolist() == ["a", "a"]
     assert opened.notes == ("layout.csv: 1 well without an image, such as B01",)
+
+
+def predicted(source):
+    about = {"model": "m 1.0", "predicted_from": source}
+    return Image(np.zeros((1, 8, 9), np.uint8), "CYX", channels=("DNA",), annotations=about)
+
+
+@pytest.mark.parametrize(
+    ("plates", "layout", "found"),
+    [
+        ({"pred": "plate7"}, ["plate7"], {"plate7": "plate7"}),
+        ({"pred": "bf"}, ["pred"], {"pred": "pred"}),  # the name that was given on purpose
+        ({"pred": "plate7", "plate8": ""}, ["plate7", "plate8"], {"plate7": "plate7", "plate8": "plate8"}),
+        ({"pred": "plate7", "plate7": ""}, ["plate7"], {"pred": "plate7", "plate7": "plate7"}),
+        ({"a": "plate7", "b": "plate7"}, ["plate7"], {"a": "plate7", "b": "plate7"}),
+    ],
+)
+def test_a_predicted_plate_is_known_by_the_plate_it_was_predicted_from(tmp_path, plates, layout, found):
+    for form in ("folder", "ome-zarr"):
+        root = tmp_path / form
+        for plate, source in plates.items():
+            if form == "folder":
+                predicted(source).write(root / plate / "A01_s1_DNA.ome.tif")
+                (root / plate / "A01_s0_DNA.ome.tif").write_bytes(b"II*")  # a broken one decides nothing
+            else:
+                write_plate(root / f"{plate}.ome.zarr", {("A/1", "0"): predicted(source)})
+        text = "".join(f"{plate},A1,drug of {plate}\n" for plate in layout)
+        (tmp_path / "layout.csv").write_text(f"Plate,Well,Perturbation\n{text}")
+        opened = open_screen(root, channels=["DNA"], layout=tmp_path / "layout.csv")
+        seen = dict(zip(opened.frame["Metadata_Plate"], opened.frame["Metadata_Perturbation"], strict=True))
+        assert seen == {plate: f"drug of {of}" for plate, of in found.items()}
+        assert len(opened.notes) == sum(source not in ("", "bf") for source in plates.values())
+        if len(plates) == 1:  # the plate itself instead of a folder that holds it
+            (alone,) = root.iterdir()
+            opened = open_screen(alone, channels=["DNA"], layout=tmp_path / "layout.csv")
+            assert set(opened.frame["Metadata_Plate"]) == set(found)
 
 
 def test_a_folder_of_links_may_have_a_layout(tmp_path):

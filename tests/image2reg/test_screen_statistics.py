@@ -138,6 +138,12 @@ def test_ssmd_without_enough_wells_is_undefined():
         ssmd([1, 2], [3, 4], estimator="best")
 
 
+@pytest.mark.parametrize("estimator", ["mm", "umvue"])
+def test_ssmd_of_wells_that_do_not_differ_is_undefined(estimator):
+    assert np.isnan(ssmd([-2.7] * 3, [0.1] * 7, estimator=estimator))
+    assert np.isfinite(ssmd([1e9, 1e9 + 1], [0.0, 0.0], estimator=estimator))
+
+
 def test_z_prime_by_definition():
     assert z_prime([10, 12], [0, 2]) == pytest.approx(1 - 3 * 2 * math.sqrt(2) / 10)
     assert math.isnan(z_prime([1.0], [0.0, 1.0]))

@@ -46,6 +46,24 @@ def test_a_plate_becomes_a_plate_and_a_bad_field_is_listed(make_model: Factory, 
     assert "constant image" in (tmp_path / "out.failures.csv").read_text()
 
 
+def test_a_prediction_says_which_plate_or_folder_it_was_made_of(
+    make_model: Factory, folder: Path, tmp_path: Path
+) -> None:
+    write_plate(tmp_path / "plate7.ome.zarr", {("A/1", "0"): plane(0)})
+    model = make_model()
+    predict_many([tmp_path / "plate7.ome.zarr"], tmp_path / "out.ome.zarr", model=model)
+    predict_many([tmp_path / "out.ome.zarr"], tmp_path / "twice.ome.zarr", model=model, channels=["Mito"])
+    predict_many([folder], tmp_path / "out", model=model)
+    predict_many([folder / "cell0.ome.tif"], tmp_path / "streamed.ome.zarr", model=model)
+    made = {
+        "out.ome.zarr/A/1/0": "plate7",
+        "twice.ome.zarr/A/1/0": "plate7",
+        "out/cell1.ome.tif": "in",
+        "streamed.ome.zarr": "in",
+    }
+    assert {name: read(tmp_path / name).annotations["predicted_from"] for name in made} == made
+
+
 def test_what_holds_for_many_fields_is_said_once(make_model: Factory, tmp_path: Path) -> None:
     write_plate(tmp_path / "plate.ome.zarr", {("A/1", str(k)): plane(k) for k in range(3)})
     done = predict_many(
