@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,7 @@ def link(
     n_best: int = 50,
     seed: int = 0,
     device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> LinkResult:
     """Predict gene embeddings from profiles, and rank genes.
 
@@ -109,6 +110,8 @@ def link(
     seed : int
     device : str
         Where kernels of ``by_row`` are computed.
+    progress : callable, optional
+        Told the shuffles done, and how many there are; origin after origin.
 
     Returns
     -------
@@ -166,6 +169,7 @@ def link(
         done = evaluate(
             scale.apply(trained.values), _positions(genes, trained.column(gene)), table, settings,
             allowed=allowed, exclude_training=exclude_training, n_permutations=n_permutations, seed=seed, device=device,
+            progress=progress,
         )  # fmt: skip
         parts["table"].append(done.table)
         parts["curves"].append(done.curves)

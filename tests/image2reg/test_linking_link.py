@@ -48,6 +48,12 @@ def test_planted_map_without_noise_is_found(found: LinkResult) -> None:
     assert main["p"] == pytest.approx(1 / 21)
 
 
+def test_progress_is_told_of_every_shuffle() -> None:
+    told: list[tuple[int, int]] = []
+    i2r.link(*planted(), n_permutations=3, progress=lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_shuffled_labels_are_at_chance(found: LinkResult) -> None:
     assert found.table.iloc[0]["permuted"] == pytest.approx(0.5, abs=0.05)
 
