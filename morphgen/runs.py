@@ -10,14 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from image2reg.atomic import atomic_file, make_folder, refuse_existing, refuse_unmakeable
 from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError, ProjectError
-from image2reg.expression.labels import listed
 from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
 from image2reg.models.bundle import Bundle, bundle_of_run
 from image2reg.models.devices import refuse_device
@@ -25,12 +22,11 @@ from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
 from image2reg.nuclei.crops import Crops
 from image2reg.provenance import run_record, write_run
-from image2reg.randomness import generator
 from image2reg.tables.profiles import Profiles
-from morphgen.agreement import LEAST_CELLS
 from morphgen.bundling import DIFFUSION_KIND, VAE, VAE_KIND, Facts, refuse_kind
 from morphgen.crop_loading import crop_set, open_crops, refuse_unlike, split_crops
 from morphgen.fidelity import evaluate, floors, measure_cells, one_each, shuffled
+from morphgen.halves import comparable, halves
 from morphgen.presets import diffusion_recipe, vae_recipe
 from morphgen.report import arm_lines, arm_rows, write_report
 from morphgen.sample import roots
@@ -229,58 +225,13 @@ def _named(out: Path, overrides: list[str]) -> list[str]:
     return [f"name={slug}"]
 
 
-def _comparable(real: NDArray[Any], drawn: NDArray[Any]) -> tuple[list[str], list[str]]:
-    """Give the perturbations with enough crops on both sides, and notes on the others."""
-    counts = pd.DataFrame({"real": pd.Series(real).value_counts(), "drawn": pd.Series(drawn).value_counts()})
-    counts = counts.fillna(0).astype(int)
-    least = {"real": 2 * LEAST_CELLS, "drawn": LEAST_CELLS}
-    enough = (counts >= pd.Series(least)).all(axis=1)
-    sides = (
-        (counts["real"] == 0, "generated only"),
-        (counts["drawn"] == 0, "real only"),
-        (
-            ~enough & (counts > 0).all(axis=1),
-            f"fewer than {least['real']} real or {least['drawn']} generated",
-        ),
-    )
-    notes = [
-        f"{int(rows.sum())} of {len(counts)} perturbations left out ({what}): {listed(counts.index[rows], most=3)}"
-        for rows, what in sides
-        if rows.any()
-    ]
-    if not enough.any():
-        raise DataError(
-            f"no perturbation has {least['real']} real crops and {least['drawn']} generated ones: {'; '.join(notes)}. "
-            "Name perturbations alike on both sides (--match), or give more crops (morphgen generate --n)."
-        )
-    return sorted(counts.index[enough]), notes
-
-
-def _as_many(
-    real: NDArray[Any], drawn: NDArray[Any], names: list[str]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of both, at random, so that of each perturbation half of the real ones are as many as the drawn ones.
-
-    Fewer nuclei tell less apart: an arm of few would look better than the ceiling of many.
-    """
-    rng = generator(0, "as many")
-    chosen: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
-    for name in names:
-        places = [rng.permutation(np.flatnonzero(groups == name)) for groups in (real, drawn)]
-        n = min(len(places[0]) // 2, len(places[1]))
-        chosen[0].append(places[0][: 2 * n])
-        chosen[1].append(places[1][:n])
-    first, second = (np.sort(np.concatenate(rows)) for rows in chosen)
-    return first, second
-
-
 def evaluate_files(
     real: Path, generated: Path, *, signatures: Path | None, training: Path | None, match: str, out: Path | None,
     overwrite: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Score generated crops against half of the real ones of the same perturbations; the other half is the ceiling.
 
-    Every arm has the same number of nuclei of each perturbation.
+    Every arm has the same number of nuclei of each perturbation. The halves share no well where `halves` finds several.
     Generated crops without the column `match` are named by their signature's own id, as `open_signatures` does it.
     Genes that the signatures lack are equal in all of them, and change nothing.
 
@@ -306,30 +257,25 @@ def evaluate_files(
         refuse_unlike(crops, channels=truth.channels, size_px=size, voxel_um=voxel, of="the real ones")
     groups = truth.column(match)
     drawn = made.column(match if match in made.metadata or SIGNATURE not in made.metadata else SIGNATURE)
-    names, notes = _comparable(groups, drawn)
-    kept, own_kept = _as_many(groups, drawn, names)
-    truth, made = truth.rows(kept), made.rows(own_kept)
-    groups, drawn = groups[kept], drawn[own_kept]
+    names, notes = comparable(groups, drawn)
+    chosen = halves(truth.metadata, groups, drawn, names)
     table = None
     if signatures is not None:
         found = open_signatures(signatures, fill=True, key=match)
         table = pd.DataFrame(found.profiles.values, index=found.profiles.column(match))
         one_each(table, names)  # refused before anything is measured
         notes += found.notes
-    notes.append(
-        f"{int(np.median(np.unique(drawn, return_counts=True)[1]))} nuclei of each perturbation in every arm (median): "
-        "half of the real ones, or as many as were generated where those are fewer"
-    )
-    first = pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0
-    halves = truth.rows(first), truth.rows(~first)
+    notes += chosen.notes
     reference, second, own = (
-        measure_cells(crops.images, names, channels=crops.channels)
-        for crops, names in ((halves[0], groups[first]), (halves[1], groups[~first]), (made, drawn))
-    )
+        measure_cells(crops.rows(rows).images, called[rows], channels=crops.channels)
+        for crops, called, rows in (
+            (truth, groups, chosen.first), (truth, groups, chosen.second), (made, drawn, chosen.drawn),
+        )
+    )  # fmt: skip
     arms = {"second real sample (ceiling)": second, "generated": own}
     trained = None
     if known is None:
-        arms |= {"shuffled signatures": shuffled(own)} if len(set(drawn)) > 1 else {}
+        arms |= {"shuffled signatures": shuffled(own)} if len(names) > 1 else {}
     else:
         trained = measure_cells(known.images, known.column(match), channels=known.channels)
         arms |= floors(own, reference, trained, known.images, signatures=table, training_signatures=table)
