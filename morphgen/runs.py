@@ -20,6 +20,7 @@ from image2reg.models.bundle import Bundle, bundle_of_run
 from image2reg.models.devices import refuse_device
 from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
+from image2reg.models.train import refuse_other_settings
 from image2reg.nuclei.crops import Crops
 from image2reg.provenance import run_record, write_run
 from image2reg.tables.profiles import Profiles
@@ -28,6 +29,7 @@ from morphgen.crop_loading import crop_set, open_crops, refuse_unlike, split_cro
 from morphgen.fidelity import evaluate, floors, measure_cells, one_each, shuffled
 from morphgen.halves import comparable, halves
 from morphgen.presets import diffusion_recipe, vae_recipe
+from morphgen.recipe import DiffusionRecipe
 from morphgen.report import arm_lines, arm_rows, write_report
 from morphgen.sample import roots
 
@@ -80,28 +82,34 @@ def _facts(data: Path, command: str, split: str, notes: tuple[str, ...] = ()) ->
     )
 
 
-def _refuse_run(out: Path, *, resume: bool) -> None:
+def _refuse_run(out: Path, recipe: Any, *, resume: bool, inputs: Mapping[str, Path]) -> None:
+    """Refuse, before any crop is read, what cannot become or continue a run of this recipe.
+
+    Raises
+    ------
+    DataError
+        There is a run, or a complete one, where none may be.
+    ConfigurationError
+        The run to be resumed began with another recipe, other inputs, or other settings of training.
+    """
     if out.exists() and not resume:
         raise DataError(
             f"{out}: already exists. Pass --resume to continue the run in it, or choose another --out."
         )
     bundle_of_run(out, resume=resume)
+    if (out / "config.yaml").is_file():
+        _refuse_other(out, recipe, run_record(seed=recipe.training.seed, inputs=inputs)["inputs"])
+    refuse_other_settings(out, recipe.training, {})
+    if isinstance(recipe, DiffusionRecipe):
+        refuse_other_settings(out / "prior", recipe.prior.training, {})
 
 
 @contextlib.contextmanager
 def _run_folder(out: Path, recipe: Any, *, resume: bool, inputs: Mapping[str, Path]) -> Iterator[None]:
-    """Make the folder of a run and say in it what is trained; what is refused before the first step leaves none.
-
-    Raises
-    ------
-    ConfigurationError
-        The run to be resumed began with another recipe or other inputs.
-    """
+    """Make the folder of a run and say in it what is trained; what is refused before the first step leaves none."""
     made, continued = not out.exists(), resume and (out / "config.yaml").is_file()
     record = run_record(seed=recipe.training.seed, configuration=recipe, inputs=inputs)
-    if continued:
-        _refuse_other(out, recipe, record["inputs"])
-    else:
+    if not continued:
         _describe(out, recipe, record)
     try:
         yield
@@ -160,8 +168,8 @@ def train_vae_from(
     from morphgen.perceptual import perceptual_of
     from morphgen.train import train_vae
 
-    _refuse_run(out, resume=resume)
     recipe = vae_recipe(config, [*overrides, *_named(out, overrides)])
+    _refuse_run(out, recipe, resume=resume, inputs={})
     refuse_device(recipe.training, device)
     crops = open_crops(data)
     perceptual = perceptual_of(recipe.loss)
@@ -181,11 +189,12 @@ def train_diffusion_from(
     """Train a generator on files; a tenth of the perturbations validates."""
     from morphgen.train import train_diffusion
 
-    _refuse_run(out, resume=resume)
     recipe = diffusion_recipe(config, [*overrides, *_named(out, overrides)])
-    refuse_device(recipe.training, device)
     bundle = find_bundle(vae, roots())
     refuse_kind(bundle, VAE_KIND, DIFFUSION_KIND)
+    inputs = {"vae": bundle.file(VAE)}
+    _refuse_run(out, recipe, resume=resume, inputs=inputs)
+    refuse_device(recipe.training, device)
     crops, found = open_crops(data), open_signatures(signatures, fill=fill, key=match)
     table = found.profiles
     joined = crop_set(crops, table, key=match)
@@ -195,7 +204,7 @@ def train_diffusion_from(
         f"by {hold_out or match}: {len(training)} crops trained on, {len(validation or ())} for validation"
     )
     facts = _facts(data, command, split, found.notes)
-    with _run_folder(out, recipe, resume=resume, inputs={"vae": bundle.file(VAE)}):
+    with _run_folder(out, recipe, resume=resume, inputs=inputs):
         return train_diffusion(
             training, validation, bundle, recipe, out, facts=facts, resume=resume, device=device
         )
