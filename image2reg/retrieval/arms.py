@@ -13,7 +13,14 @@ from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.retrieval.activity import activity_p_values
 from image2reg.retrieval.fusion import aligned_arms, early_fusion
 from image2reg.retrieval.labels import incidence, normalised
-from image2reg.retrieval.notes import activity_note, control_note, label_notes, row_notes, scale_note
+from image2reg.retrieval.notes import (
+    activity_note,
+    control_note,
+    label_notes,
+    plate_note,
+    row_notes,
+    scale_note,
+)
 from image2reg.retrieval.scores import Gallery
 from image2reg.retrieval.similarity import local_scaling, unit_rows
 from image2reg.tables.disguise import refuse_disguised
@@ -118,7 +125,8 @@ def prepared_arms(
         _refuse_unclear(compared, label, different, by)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
-        extra += scale_note(name, profiles if mask is None else profiles.rows(mask))
+        untreated = profiles if mask is None else profiles.rows(mask)
+        extra += scale_note(name, untreated) + plate_note(name, untreated, PLATE if mask is not None else "")
         ready[name] = _processed(profiles, mask, by, settings)
         plain[name] = _merged(compared, by)
         tested[name] = _tested(profiles, mask, plain[name], by, settings, seed)

@@ -20,7 +20,8 @@ from image2reg.retrieval.calibration import (
 )
 from image2reg.retrieval.fusion import aligned_arms
 from image2reg.retrieval.scores import Gallery, group_out_ridge, neighbour_scores
-from image2reg.tables import Profiles
+from image2reg.tables import Profiles, controls_of
+from image2reg.tables.normalise import normalise
 
 QUICK = CallSettings(methods=("neighbours", "linear"), n_folds=4, n_null=499)
 TREATMENT = ["Metadata_Compound", "Metadata_Dose"]
@@ -423,6 +424,18 @@ def test_features_as_they_were_measured_are_told(controls: str) -> None:
     measured = wells.with_values(wells.values * units + 20 * units)
     assert [note for note in called(measured, controls=controls).notes if "not on one scale" in note]
     assert not [note for note in called(wells, controls=controls).notes if "not on one scale" in note]
+
+
+def test_controls_that_lie_apart_by_plate_are_told_until_they_are_normalised() -> None:
+    wells = planted()
+    shift = 3.0 * (wells.column("Metadata_Plate") == "plate 1")[:, None]
+    measured = wells.with_values(wells.values + shift)
+    controls = "Metadata_Compound=DMSO"
+    (note,) = [note for note in called(measured, controls=controls).notes if "lie apart" in note]
+    assert note.startswith("profiles: controls of the 2 plates lie apart by ")
+    assert "image2reg.tables.normalise.normalise with by=['Metadata_Plate']" in note
+    ready = normalise(measured, controls=controls_of(measured, controls), by=["Metadata_Plate"]).profiles
+    assert not [note for note in called(ready, controls=controls).notes if "lie apart" in note]
 
 
 def test_without_controls_nothing_is_sphered_and_the_reader_is_told() -> None:
