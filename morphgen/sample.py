@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.expression.signatures import SIGNATURE
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
 from image2reg.nuclei.crops import Crops
@@ -190,7 +191,8 @@ class MorphologyGenerator:
         condition = condition_of(signatures, self.genes, self.denoiser.condition.cell_lines)
         distances = self.outside(signatures)
         names = signature_names(signatures)
-        self._warn(distances, names, strict=strict)
+        called = signatures.column(SIGNATURE).tolist() if SIGNATURE in signatures.frame else names
+        self._warn(distances, called, strict=strict)
         start = None if control is None else self._controls(control)
         for row, name in enumerate(names):
             for first in range(0, n, options["batch"]):

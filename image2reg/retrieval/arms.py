@@ -107,7 +107,8 @@ def prepared_arms(
     plain: dict[str, Profiles] = {}
     reference, extra, tested = None, [], {}
     for name, table in given.items():
-        profiles = _spelled(table, label) if settings.normalise_labels else table
+        profiles = _with_columns(table, (label, different, batch)) if ready else table
+        profiles = _spelled(profiles, label) if settings.normalise_labels else profiles
         for column in filter(None, (label, different, batch, *by)):
             profiles.column(column)
         mask = _controls(profiles, controls, first=not ready)
@@ -165,6 +166,12 @@ def prepared_arms(
             found = 2 * found - hub[:, None] - hub[None]
         arms.append(Arm(name, Gallery(found, members > 0, compounds, names), units))
     return arms, first, reference or first, activity, notes
+
+
+def _with_columns(profiles: Profiles, names: Sequence[str]) -> Profiles:
+    """Leave empty what only the first arm is asked for: a table of signatures or fingerprints names no mechanism."""
+    absent = {name: "" for name in names if name and name not in profiles.frame}
+    return profiles.replace(profiles.frame.assign(**absent)) if absent else profiles
 
 
 def _controls(profiles: Profiles, controls: str, *, first: bool) -> NDArray[np.bool_] | None:
