@@ -148,10 +148,11 @@ def link(
         rows = source.rows(origins == origin)
         known = np.isin(rows.column(gene), genes)
         if (n := len(set(rows.column(gene)[known]))) < _MIN_GENES:
+            lost = f" Absent are {len(absent)}, such as {list(absent[:5])}." if absent else ""
             raise DataError(
                 f"{source.source}: {n} gene{'' if n == 1 else 's'} of origin {str(origin)!r} "
-                f"{'is' if n == 1 else 'are'} in the embedding; leaving one out needs at least {_MIN_GENES}. "
-                f"Absent are {len(absent)}, such as {list(absent[:5])}.{other_case(absent, genes)}"
+                f"{'is' if n == 1 else 'are'} in the embedding; leaving one out needs at least {_MIN_GENES}.{lost}"
+                f"{other_case(absent, genes)}"
             )
         trained = rows.rows(known)
         if PLATE in trained.frame:

@@ -175,6 +175,12 @@ def test_origins_are_reported_apart_and_queries_ranked() -> None:
     assert best["candidate"].tolist() == ["G007"]  # its gene was never told
 
 
+def test_too_few_genes_are_refused_and_nothing_is_called_absent_that_is_there() -> None:
+    source, target = planted()
+    with pytest.raises(DataError, match=r"2 genes of origin 'real' .* leaving one out needs at least 3\.$"):
+        i2r.link(source.rows(np.arange(2)), target)
+
+
 def test_the_gene_may_stand_in_another_column() -> None:
     source, target = planted()
     renamed = source.replace(source.frame.rename(columns={"Metadata_Gene": "Metadata_Perturbation"}))

@@ -179,6 +179,9 @@ def test_a_signature_far_outside_warns_and_is_refused_when_strict(model) -> None
         list(model.stream(far, n=1))
     with pytest.raises(DataError, match=r"the farthest is .*generate without --strict"):
         list(model.stream(far, n=1, strict=True))
+    named = far.replace(far.frame.assign(Metadata_Signature=["one", "two", "three"], Metadata_Plate="7"))
+    with pytest.raises(DataError, match=r"the farthest is '(one|two|three)' at"):
+        list(model.stream(named, n=1, strict=True))
     assert model.outside(small_crops().signatures).max() < 0.2
 
 
