@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["counted", "counted_level", "in_other_case", "other_case"]
+__all__ = ["counted", "counted_level", "in_other_case", "other_case", "several_cases"]
 
 _PLURALS = {"nucleus": "nuclei", "field in group": "fields in groups"}
 
@@ -36,3 +36,15 @@ def other_case(names: Iterable[str], known: Iterable[str]) -> str:
     found = [f"{name!r} (here {here!r})" for name, here in in_other_case(names, known).items()]
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return f" Written in other capitals: {', '.join(found[:5])}{more}." if found else ""
+
+
+def several_cases(names: Iterable[str]) -> list[list[str]]:
+    """Group the names that differ in capitals alone; nothing where none do.
+
+    >>> several_cases(["TP53", "BRAF", "braf"])
+    [['BRAF', 'braf']]
+    """
+    found: dict[str, set[str]] = {}
+    for name in map(str, names):
+        found.setdefault(name.lower(), set()).add(name)
+    return [sorted(same) for _, same in sorted(found.items()) if len(same) > 1]

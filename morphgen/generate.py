@@ -17,7 +17,8 @@ from image2reg.nuclei.crops import Crops, write_crops
 from image2reg.tables.profiles import Profiles
 from morphgen.controls import fitting_controls
 from morphgen.crop_features import crop_features
-from morphgen.sample import MorphologyGenerator, signature_names
+from morphgen.sample import MorphologyGenerator
+from morphgen.signature_condition import signature_names
 
 __all__ = ["generate_to", "shard_name"]
 

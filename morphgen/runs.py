@@ -10,28 +10,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from image2reg.atomic import atomic_file, make_folder, refuse_existing, refuse_unmakeable
 from image2reg.config import changed_settings, dump_config, load_config
 from image2reg.errors import ConfigurationError, DataError, ProjectError
-from image2reg.expression.labels import listed
 from image2reg.expression.signatures import SIGNATURE, Signatures, read_signatures
 from image2reg.models.bundle import Bundle, bundle_of_run
 from image2reg.models.devices import refuse_device
 from image2reg.models.registry import find_bundle
 from image2reg.models.spec import DataSource
+from image2reg.models.train import refuse_other_settings
 from image2reg.nuclei.crops import Crops
 from image2reg.provenance import run_record, write_run
-from image2reg.randomness import generator
 from image2reg.tables.profiles import Profiles
-from morphgen.agreement import LEAST_CELLS
 from morphgen.bundling import DIFFUSION_KIND, VAE, VAE_KIND, Facts, refuse_kind
 from morphgen.crop_loading import crop_set, open_crops, refuse_unlike, split_crops
 from morphgen.fidelity import evaluate, floors, measure_cells, one_each, shuffled
+from morphgen.halves import comparable, halves
 from morphgen.presets import diffusion_recipe, vae_recipe
+from morphgen.recipe import DiffusionRecipe
 from morphgen.report import arm_lines, arm_rows, write_report
 from morphgen.sample import roots
 
@@ -84,28 +82,34 @@ def _facts(data: Path, command: str, split: str, notes: tuple[str, ...] = ()) ->
     )
 
 
-def _refuse_run(out: Path, *, resume: bool) -> None:
+def _refuse_run(out: Path, recipe: Any, *, resume: bool, inputs: Mapping[str, Path]) -> None:
+    """Refuse, before any crop is read, what cannot become or continue a run of this recipe.
+
+    Raises
+    ------
+    DataError
+        There is a run, or a complete one, where none may be.
+    ConfigurationError
+        The run to be resumed began with another recipe, other inputs, or other settings of training.
+    """
     if out.exists() and not resume:
         raise DataError(
             f"{out}: already exists. Pass --resume to continue the run in it, or choose another --out."
         )
     bundle_of_run(out, resume=resume)
+    if (out / "config.yaml").is_file():
+        _refuse_other(out, recipe, run_record(seed=recipe.training.seed, inputs=inputs)["inputs"])
+    refuse_other_settings(out, recipe.training, {})
+    if isinstance(recipe, DiffusionRecipe):
+        refuse_other_settings(out / "prior", recipe.prior.training, {})
 
 
 @contextlib.contextmanager
 def _run_folder(out: Path, recipe: Any, *, resume: bool, inputs: Mapping[str, Path]) -> Iterator[None]:
-    """Make the folder of a run and say in it what is trained; what is refused before the first step leaves none.
-
-    Raises
-    ------
-    ConfigurationError
-        The run to be resumed began with another recipe or other inputs.
-    """
+    """Make the folder of a run and say in it what is trained; what is refused before the first step leaves none."""
     made, continued = not out.exists(), resume and (out / "config.yaml").is_file()
     record = run_record(seed=recipe.training.seed, configuration=recipe, inputs=inputs)
-    if continued:
-        _refuse_other(out, recipe, record["inputs"])
-    else:
+    if not continued:
         _describe(out, recipe, record)
     try:
         yield
@@ -164,8 +168,8 @@ def train_vae_from(
     from morphgen.perceptual import perceptual_of
     from morphgen.train import train_vae
 
-    _refuse_run(out, resume=resume)
     recipe = vae_recipe(config, [*overrides, *_named(out, overrides)])
+    _refuse_run(out, recipe, resume=resume, inputs={})
     refuse_device(recipe.training, device)
     crops = open_crops(data)
     perceptual = perceptual_of(recipe.loss)
@@ -185,11 +189,12 @@ def train_diffusion_from(
     """Train a generator on files; a tenth of the perturbations validates."""
     from morphgen.train import train_diffusion
 
-    _refuse_run(out, resume=resume)
     recipe = diffusion_recipe(config, [*overrides, *_named(out, overrides)])
-    refuse_device(recipe.training, device)
     bundle = find_bundle(vae, roots())
     refuse_kind(bundle, VAE_KIND, DIFFUSION_KIND)
+    inputs = {"vae": bundle.file(VAE)}
+    _refuse_run(out, recipe, resume=resume, inputs=inputs)
+    refuse_device(recipe.training, device)
     crops, found = open_crops(data), open_signatures(signatures, fill=fill, key=match)
     table = found.profiles
     joined = crop_set(crops, table, key=match)
@@ -199,7 +204,7 @@ def train_diffusion_from(
         f"by {hold_out or match}: {len(training)} crops trained on, {len(validation or ())} for validation"
     )
     facts = _facts(data, command, split, found.notes)
-    with _run_folder(out, recipe, resume=resume, inputs={"vae": bundle.file(VAE)}):
+    with _run_folder(out, recipe, resume=resume, inputs=inputs):
         return train_diffusion(
             training, validation, bundle, recipe, out, facts=facts, resume=resume, device=device
         )
@@ -229,58 +234,13 @@ def _named(out: Path, overrides: list[str]) -> list[str]:
     return [f"name={slug}"]
 
 
-def _comparable(real: NDArray[Any], drawn: NDArray[Any]) -> tuple[list[str], list[str]]:
-    """Give the perturbations with enough crops on both sides, and notes on the others."""
-    counts = pd.DataFrame({"real": pd.Series(real).value_counts(), "drawn": pd.Series(drawn).value_counts()})
-    counts = counts.fillna(0).astype(int)
-    least = {"real": 2 * LEAST_CELLS, "drawn": LEAST_CELLS}
-    enough = (counts >= pd.Series(least)).all(axis=1)
-    sides = (
-        (counts["real"] == 0, "generated only"),
-        (counts["drawn"] == 0, "real only"),
-        (
-            ~enough & (counts > 0).all(axis=1),
-            f"fewer than {least['real']} real or {least['drawn']} generated",
-        ),
-    )
-    notes = [
-        f"{int(rows.sum())} of {len(counts)} perturbations left out ({what}): {listed(counts.index[rows], most=3)}"
-        for rows, what in sides
-        if rows.any()
-    ]
-    if not enough.any():
-        raise DataError(
-            f"no perturbation has {least['real']} real crops and {least['drawn']} generated ones: {'; '.join(notes)}. "
-            "Name perturbations alike on both sides (--match), or give more crops (morphgen generate --n)."
-        )
-    return sorted(counts.index[enough]), notes
-
-
-def _as_many(
-    real: NDArray[Any], drawn: NDArray[Any], names: list[str]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of both, at random, so that of each perturbation half of the real ones are as many as the drawn ones.
-
-    Fewer nuclei tell less apart: an arm of few would look better than the ceiling of many.
-    """
-    rng = generator(0, "as many")
-    chosen: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
-    for name in names:
-        places = [rng.permutation(np.flatnonzero(groups == name)) for groups in (real, drawn)]
-        n = min(len(places[0]) // 2, len(places[1]))
-        chosen[0].append(places[0][: 2 * n])
-        chosen[1].append(places[1][:n])
-    first, second = (np.sort(np.concatenate(rows)) for rows in chosen)
-    return first, second
-
-
 def evaluate_files(
     real: Path, generated: Path, *, signatures: Path | None, training: Path | None, match: str, out: Path | None,
     overwrite: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Score generated crops against half of the real ones of the same perturbations; the other half is the ceiling.
 
-    Every arm has the same number of nuclei of each perturbation.
+    Every arm has the same number of nuclei of each perturbation. The halves share no well where `halves` finds several.
     Generated crops without the column `match` are named by their signature's own id, as `open_signatures` does it.
     Genes that the signatures lack are equal in all of them, and change nothing.
 
@@ -306,30 +266,25 @@ def evaluate_files(
         refuse_unlike(crops, channels=truth.channels, size_px=size, voxel_um=voxel, of="the real ones")
     groups = truth.column(match)
     drawn = made.column(match if match in made.metadata or SIGNATURE not in made.metadata else SIGNATURE)
-    names, notes = _comparable(groups, drawn)
-    kept, own_kept = _as_many(groups, drawn, names)
-    truth, made = truth.rows(kept), made.rows(own_kept)
-    groups, drawn = groups[kept], drawn[own_kept]
+    names, notes = comparable(groups, drawn)
+    chosen = halves(truth.metadata, groups, drawn, names)
     table = None
     if signatures is not None:
         found = open_signatures(signatures, fill=True, key=match)
         table = pd.DataFrame(found.profiles.values, index=found.profiles.column(match))
         one_each(table, names)  # refused before anything is measured
         notes += found.notes
-    notes.append(
-        f"{int(np.median(np.unique(drawn, return_counts=True)[1]))} nuclei of each perturbation in every arm (median): "
-        "half of the real ones, or as many as were generated where those are fewer"
-    )
-    first = pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0
-    halves = truth.rows(first), truth.rows(~first)
+    notes += chosen.notes
     reference, second, own = (
-        measure_cells(crops.images, names, channels=crops.channels)
-        for crops, names in ((halves[0], groups[first]), (halves[1], groups[~first]), (made, drawn))
-    )
+        measure_cells(crops.rows(rows).images, called[rows], channels=crops.channels)
+        for crops, called, rows in (
+            (truth, groups, chosen.first), (truth, groups, chosen.second), (made, drawn, chosen.drawn),
+        )
+    )  # fmt: skip
     arms = {"second real sample (ceiling)": second, "generated": own}
     trained = None
     if known is None:
-        arms |= {"shuffled signatures": shuffled(own)} if len(set(drawn)) > 1 else {}
+        arms |= {"shuffled signatures": shuffled(own)} if len(names) > 1 else {}
     else:
         trained = measure_cells(known.images, known.column(match), channels=known.channels)
         arms |= floors(own, reference, trained, known.images, signatures=table, training_signatures=table)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.expression.labels import listed
+from image2reg.expression.signatures import SIGNATURE
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
 from image2reg.nuclei.crops import Crops
@@ -31,9 +31,9 @@ from morphgen.recipe import DiffusionRecipe
 from morphgen.residual import ResidualTexture
 from morphgen.samplers import denoise, flow, invert, noise_to
 from morphgen.sampling import Sampling, settled
-from morphgen.signature_condition import condition_of
+from morphgen.signature_condition import condition_of, signature_names
 
-__all__ = ["MorphologyGenerator", "load", "roots", "signature_names"]
+__all__ = ["MorphologyGenerator", "load", "roots"]
 
 _SAMPLED = (
     "process", "source", "source_noise", "sampler", "steps", "guidance", "strength", "residual", "corrections",
@@ -191,7 +191,8 @@ class MorphologyGenerator:
         condition = condition_of(signatures, self.genes, self.denoiser.condition.cell_lines)
         distances = self.outside(signatures)
         names = signature_names(signatures)
-        self._warn(distances, names, strict=strict)
+        called = signatures.column(SIGNATURE).tolist() if SIGNATURE in signatures.frame else names
+        self._warn(distances, called, strict=strict)
         start = None if control is None else self._controls(control)
         for row, name in enumerate(names):
             for first in range(0, n, options["batch"]):
@@ -307,23 +308,3 @@ class MorphologyGenerator:
 def _noise(shape: tuple[int, ...], seed: int, name: str, number: int) -> Tensor:
     own = torch.Generator().manual_seed(integer_seed(seed, "image", name, number))
     return torch.randn(shape, generator=own)
-
-
-def signature_names(signatures: Profiles) -> list[str]:
-    """Give what tells signatures apart, and seeds their images: all their metadata.
-
-    Raises
-    ------
-    DataError
-        Nothing tells some of them apart.
-    """
-    columns = len(signatures.metadata.columns)
-    names = signatures.metadata.agg("/".join, axis=1) if columns else pd.Series([""] * len(signatures))
-    same = names[names.duplicated()].unique()
-    if len(same):
-        raise DataError(
-            f"{signatures.source}: nothing tells {int(names.isin(same).sum())} of {len(names)} signatures apart, which "
-            f"are called {listed(same)}: their images would be taken for those of one. Give each a Metadata_Signature "
-            "of its own, or make a consensus."
-        )
-    return names.tolist()

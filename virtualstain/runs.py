@@ -103,18 +103,23 @@ def train_from(
     ):
         overrides.append("split.group=auto")  # a shipped recipe names the groups of its own data
     recipe = load_config(Recipe, found, overrides=overrides)
-    bundle_of_run(out, resume=resume, parts=member_folders(recipe))  # refused before the images are read
+    # Refused before the images are read.
+    bundle_of_run(out, resume=resume, parts=member_folders(recipe))
     refuse_device(recipe.training, device)
+    if resume:
+        _refuse_another_recipe(out, recipe, *([] if config else _of_stacks(out, overrides)))
     manifest = open_manifest(data, inputs=inputs or recipe.inputs, targets=targets or recipe.targets)
     manifest, group = with_split(manifest, recipe.split)
+    rows = manifest.frame.to_csv(index=False)
+    if resume:
+        _refuse_other_data(out, rows)
     fields = split_fields(manifest, recipe, group=group)
     if not config and any(f.targets.shape[1] > 1 for f in fields["train"]):
         thinnest = min(int(f.inputs.shape[1]) for f in fields["train"])
         recipe = load_config(Recipe, None, overrides=[*stack_defaults(thinnest), *overrides])
     refuse_misfits(fields, recipe)
-    rows = manifest.frame.to_csv(index=False)
     if resume:
-        _refuse_another_run(out, recipe, rows)
+        _refuse_another_recipe(out, recipe)
     make_folder(out)
     with atomic_file(out / "manifest.csv", overwrite=True) as partial:
         partial.write_text(rows, encoding="utf-8")
@@ -145,16 +150,31 @@ def train_from(
     return done
 
 
-def _refuse_another_run(out: Path, recipe: Recipe, rows: str) -> None:
-    """Refuse to continue a run with other settings or data than it began with; what it has on record stays."""
-    if (out / "config.yaml").is_file():
-        told = changed_settings(load_config(Recipe, out / "config.yaml"), recipe)
+def _of_stacks(out: Path, overrides: Sequence[str]) -> list[Recipe]:
+    """Give the defaults of a run on stacks as thin as those `out` began with: its images are not read yet."""
+    if not (out / "config.yaml").is_file():
+        return []
+    depth = load_config(Recipe, out / "config.yaml").patch[0]
+    return [load_config(Recipe, None, overrides=[*stack_defaults(depth), *overrides])]
+
+
+def _refuse_another_recipe(out: Path, *recipes: Recipe) -> None:
+    """Refuse to continue a run with settings that none of `recipes` shares; what it has on record stays."""
+    if not (out / "config.yaml").is_file():
+        return
+    began = load_config(Recipe, out / "config.yaml")
+    changes = []
+    for recipe in recipes:
         free = _FREE | {f"training.{name}" for name in free_settings(recipe.training)}
-        if changed := [text for name, text in told.items() if name not in free]:
-            raise ConfigurationError(
-                f"{out}: was begun with another recipe ({'; '.join(changed[:5])}). Repeat --config, --set, --input and "
-                f"--target of the first call (--config {out / 'config.yaml'} has them all), or choose another --out."
-            )
+        changes.append([text for name, text in changed_settings(began, recipe).items() if name not in free])
+    if changed := min(changes, key=len):
+        raise ConfigurationError(
+            f"{out}: was begun with another recipe ({'; '.join(changed[:5])}). Repeat --config, --set, --input and "
+            f"--target of the first call (--config {out / 'config.yaml'} has them all), or choose another --out."
+        )
+
+
+def _refuse_other_data(out: Path, rows: str) -> None:
     if (out / "manifest.csv").is_file() and (out / "manifest.csv").read_text(encoding="utf-8") != rows:
         raise ConfigurationError(
             f"{out}: was begun with other images or another split (its manifest.csv is not what --data and the split "

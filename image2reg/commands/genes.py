@@ -49,7 +49,7 @@ def network(
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import emit
     from image2reg.genes.building import build_network
-    from image2reg.wording import other_case
+    from image2reg.wording import counted, other_case
 
     refuse_inputs([out], [path for path in (interactions, targets, expression, names) if path is not None])
     refuse_existing(out, overwrite=overwrite)
@@ -65,10 +65,16 @@ def network(
     }
     lines = [f"{words}: {_named(facts[key])}" for key, words in told.items() if facts[key]]
     hint = other_case(facts["in_other_case"], facts["in_other_case"].values())
+    if apart := facts["several_cases"]:
+        lines.append(
+            f"{counted(len(apart), 'protein')} written in several capitals, each a protein of its own: "
+            f"{_named([' and '.join(names) for names in apart])}. If these are one species, write one spelling: their "
+            "interactions are divided among them"
+        )
     emit(
         {"written": str(out), "genes": len(steiner.graph.names), "interactions": steiner.graph.n_edges,
          "targets": len(steiner.terminals), "lost": list(steiner.lost), "method": steiner.method,
-         **{key: facts[key] for key in (*told, "in_other_case")}},
+         **{key: facts[key] for key in (*told, "in_other_case", "several_cases")}},
         "\n".join([steiner.summary(), *lines, *([hint.strip()] if hint else []), f"written: {out}"]),
         as_json=as_json,
     )  # fmt: skip

@@ -48,7 +48,7 @@ def link(
 ) -> None:
     """Rank genes for profiles, and score it on genes held out, beside every baseline."""
     from image2reg.atomic import atomic_directory, refuse_existing, refuse_inputs
-    from image2reg.console import command_line, emit
+    from image2reg.console import command_line, emit, progress_bar
     from image2reg.errors import ConfigurationError
     from image2reg.genes.building import read_targets
     from image2reg.linking.kernels import kernel_device
@@ -71,11 +71,13 @@ def link(
         selected = [f"{n_before - len(profiles.features)} features left out, {len(profiles.features)} kept"]
     if replicate is not None:
         profiles = replicate_whitened(profiles, replicate, batch=batch)
-    result = link_profiles(
-        profiles, Profiles.read(target), gene=gene, kernel=kernel, depth=depth, ridge=ridge, nested=nested,
-        candidates=None if candidates is None else read_targets(candidates), exclude_training=exclude_training,
-        by_row=by_row, n_permutations=permutations, seed=seed, device=str(kernel_device(device)),
-    )  # fmt: skip
+    with progress_bar("shuffling", silent=as_json, unit="shuffle") as progress:
+        result = link_profiles(
+            profiles, Profiles.read(target), gene=gene, kernel=kernel, depth=depth, ridge=ridge, nested=nested,
+            candidates=None if candidates is None else read_targets(candidates), exclude_training=exclude_training,
+            by_row=by_row, n_permutations=permutations, seed=seed, device=str(kernel_device(device)),
+            progress=progress,
+        )  # fmt: skip
     inputs = {"source": source, "target": target} | ({"candidates": candidates} if candidates else {})
     record = run_record(seed=seed, inputs=inputs)
     with atomic_directory(out, overwrite=overwrite) as made:

@@ -11,7 +11,7 @@ from image2reg.genes.interactions import read_interactions
 from image2reg.genes.network import GeneNetwork
 from image2reg.genes.steiner import prize_collecting, steiner_tree
 from image2reg.provenance import file_sha256
-from image2reg.wording import in_other_case, other_case
+from image2reg.wording import in_other_case, other_case, several_cases
 
 __all__ = ["build_network", "read_targets"]
 
@@ -52,7 +52,8 @@ def build_network(
     GeneNetwork
         Its facts name the targets that are ``absent`` from the table (``in_other_case``: there in other capitals),
         those ``unreached`` (no interaction up to `max_cost` leads to them from the others), and those that are hubs
-        and were kept (``hub_targets``).
+        and were kept (``hub_targets``); and the proteins of the table that differ in capitals alone
+        (``several_cases``): they stay apart, since mouse Trp53 is not human TP53.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def build_network(
     absent = sorted(set(steiner.lost) - set(whole.names))
     facts |= {
         "absent": absent, "unreached": sorted(set(steiner.lost) - set(absent)),
-        "in_other_case": in_other_case(absent, whole.names),
+        "in_other_case": in_other_case(absent, whole.names), "several_cases": several_cases(whole.names),
     }  # fmt: skip
     return GeneNetwork(wide, steiner, facts)
 

@@ -14,8 +14,9 @@ from image2reg.linking.kernels import kernel_matrix
 from image2reg.linking.nystrom import EXACT_ROWS, Nystrom, blocks_of, choose_centres
 from image2reg.linking.regression import held_out, predict
 from image2reg.linking.scores import HIT_AT, LinkScores, candidate_scores, link_scores, permutation_p
-from image2reg.linking.selection import held_out_from_inverse, inverses, nested_scores
+from image2reg.linking.selection import inverses, nested_scores
 from image2reg.linking.settings import Setting
+from image2reg.linking.shuffles import Shuffles
 from image2reg.randomness import generator
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def evaluate(
     n_permutations: int = 100,
     seed: int = 0,
     device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Leave each gene out, rank it, and do the same for every baseline.
 
@@ -71,6 +73,8 @@ def evaluate(
     n_permutations, seed
     device : str
         For kernels of single rows.
+    progress : callable, optional
+        Told the shuffles done, and how many there are.
     """
     import pandas as pd
 
@@ -108,7 +112,11 @@ def evaluate(
 
     main = link_scores(scores, own, allowed=competing, seed=seed)
     orders = [generator(seed, "permutation", i).permutation(len(own)) for i in range(n_permutations)]
-    permuted = [link_scores(scored(order), own, allowed=competing) for order in orders]
+    permuted = []
+    for order in orders:
+        permuted.append(link_scores(scored(order), own, allowed=competing))
+        if progress is not None:
+            progress(len(permuted), n_permutations)
     null = [float(s.areas.mean()) for s in permuted]
     linear = replace(chosen, kernel="linear")
     mean = fit.means()
@@ -174,7 +182,7 @@ class _Fits:
         self.x = torch.from_numpy(x if self.by_row else x[np.argsort(codes)]).to(device)
         self.y = torch.from_numpy(table[own][self.codes]).to(device)
         self.table, self.own, self.seed = table, own, seed
-        self._inverse: tuple[Setting, Floats] | None = None
+        self._shuffles: tuple[Setting, Shuffles] | None = None
 
     def scores(self, setting: Setting) -> Floats:
         predicted, mean = self._held_out(setting)
@@ -185,17 +193,16 @@ class _Fits:
         return (targets.sum(axis=0) - targets) / (len(targets) - 1)
 
     def permuted(self, setting: Setting, scores: Floats, order: NDArray[np.intp] | None) -> Floats:
-        """Scores when gene labels are shuffled; the whole fit is repeated where a gene is one row."""
+        """Scores to rank by when gene labels are shuffled; the whole fit is repeated where a gene is one row."""
         if order is None:
             return scores
         if self.by_row:
             return scores[order]
-        if self._inverse is None or self._inverse[0] != setting:
+        if self._shuffles is None or self._shuffles[0] != setting:
             key = replace(setting, source="source")
-            self._inverse = setting, next(iter(inverses([key], {"source": self.x.cpu().numpy()}).values()))
-        b = self._inverse[1][np.ix_(order, order)]
-        made = held_out_from_inverse(b, self.table[self.own], centre=setting.centre)
-        return candidate_scores(*made, self.table, rule=setting.rule)
+            b = next(iter(inverses([key], {"source": self.x.cpu().numpy()}).values()))
+            self._shuffles = setting, Shuffles(b, self.table, self.own, setting)
+        return self._shuffles[1].scores(order)
 
     def query(self, setting: Setting, x: Floats, codes: NDArray[np.intp] | None = None) -> Floats:
         """Scores of new rows under a model of all genes; directions start at the mean of genes, as held-out ones do.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,7 @@ def link(
     n_best: int = 50,
     seed: int = 0,
     device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> LinkResult:
     """Predict gene embeddings from profiles, and rank genes.
 
@@ -109,6 +110,8 @@ def link(
     seed : int
     device : str
         Where kernels of ``by_row`` are computed.
+    progress : callable, optional
+        Told the shuffles done, and how many there are; origin after origin.
 
     Returns
     -------
@@ -145,10 +148,11 @@ def link(
         rows = source.rows(origins == origin)
         known = np.isin(rows.column(gene), genes)
         if (n := len(set(rows.column(gene)[known]))) < _MIN_GENES:
+            lost = f" Absent are {len(absent)}, such as {list(absent[:5])}." if absent else ""
             raise DataError(
                 f"{source.source}: {n} gene{'' if n == 1 else 's'} of origin {str(origin)!r} "
-                f"{'is' if n == 1 else 'are'} in the embedding; leaving one out needs at least {_MIN_GENES}. "
-                f"Absent are {len(absent)}, such as {list(absent[:5])}.{other_case(absent, genes)}"
+                f"{'is' if n == 1 else 'are'} in the embedding; leaving one out needs at least {_MIN_GENES}.{lost}"
+                f"{other_case(absent, genes)}"
             )
         trained = rows.rows(known)
         if PLATE in trained.frame:
@@ -166,6 +170,7 @@ def link(
         done = evaluate(
             scale.apply(trained.values), _positions(genes, trained.column(gene)), table, settings,
             allowed=allowed, exclude_training=exclude_training, n_permutations=n_permutations, seed=seed, device=device,
+            progress=progress,
         )  # fmt: skip
         parts["table"].append(done.table)
         parts["curves"].append(done.curves)

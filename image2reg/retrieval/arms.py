@@ -13,7 +13,14 @@ from image2reg.errors import ConfigurationError, DataError, ResourceError
 from image2reg.retrieval.activity import activity_p_values
 from image2reg.retrieval.fusion import aligned_arms, early_fusion
 from image2reg.retrieval.labels import incidence, normalised
-from image2reg.retrieval.notes import activity_note, control_note, label_notes, row_notes, scale_note
+from image2reg.retrieval.notes import (
+    activity_note,
+    control_note,
+    label_notes,
+    plate_note,
+    row_notes,
+    scale_note,
+)
 from image2reg.retrieval.scores import Gallery
 from image2reg.retrieval.similarity import local_scaling, unit_rows
 from image2reg.tables.disguise import refuse_disguised
@@ -100,7 +107,8 @@ def prepared_arms(
     plain: dict[str, Profiles] = {}
     reference, extra, tested = None, [], {}
     for name, table in given.items():
-        profiles = _spelled(table, label) if settings.normalise_labels else table
+        profiles = _with_columns(table, (label, different, batch)) if ready else table
+        profiles = _spelled(profiles, label) if settings.normalise_labels else profiles
         for column in filter(None, (label, different, batch, *by)):
             profiles.column(column)
         mask = _controls(profiles, controls, first=not ready)
@@ -118,7 +126,8 @@ def prepared_arms(
         _refuse_unclear(compared, label, different, by)
         if mask is None and settings.processing is not None and settings.processing.sphering:
             extra.append(f"{name}: no controls were named, so these profiles are not sphered.")
-        extra += scale_note(name, profiles if mask is None else profiles.rows(mask))
+        untreated = profiles if mask is None else profiles.rows(mask)
+        extra += scale_note(name, untreated) + plate_note(name, untreated, PLATE if mask is not None else "")
         ready[name] = _processed(profiles, mask, by, settings)
         plain[name] = _merged(compared, by)
         tested[name] = _tested(profiles, mask, plain[name], by, settings, seed)
@@ -157,6 +166,12 @@ def prepared_arms(
             found = 2 * found - hub[:, None] - hub[None]
         arms.append(Arm(name, Gallery(found, members > 0, compounds, names), units))
     return arms, first, reference or first, activity, notes
+
+
+def _with_columns(profiles: Profiles, names: Sequence[str]) -> Profiles:
+    """Leave empty what only the first arm is asked for: a table of signatures or fingerprints names no mechanism."""
+    absent = {name: "" for name in names if name and name not in profiles.frame}
+    return profiles.replace(profiles.frame.assign(**absent)) if absent else profiles
 
 
 def _controls(profiles: Profiles, controls: str, *, first: bool) -> NDArray[np.bool_] | None:

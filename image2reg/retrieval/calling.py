@@ -102,7 +102,8 @@ def retrieve(
     ----------
     profiles : Profiles, or mapping of arm name to Profiles
         Replicates or treatments. Rows without a label are called from all labelled ones; rows with one are called
-        as if their compound were unknown. Several arms (real, generated, expression) are fused.
+        as if their compound were unknown. Several arms (real, generated, expression) are fused;
+        mechanisms, compounds and batches are read in the first.
     label : str
         Column of mechanisms, several per compound separated by ``|``.
     different : str, optional

@@ -22,6 +22,7 @@ __all__ = [
     "control_note",
     "label_notes",
     "place_notes",
+    "plate_note",
     "row_notes",
     "scale_note",
 ]
@@ -34,6 +35,13 @@ _CONTROL = re.compile(
 )
 # Standard deviations of normalised features differ by a few times, of measured ones by powers of ten.
 _ONE_SCALE = 100.0
+# Levels of the controls on two plates, in units of their spread on one: normalised controls differ by less.
+_ONE_LEVEL = 1.0
+_NORMALISE = (
+    "Normalise them to the controls of each plate first (image2reg.tables.normalise.normalise with "
+    "by=['Metadata_Plate'], as README shows; or pycytominer)."
+)
+_LEAST_CONTROLS = 3
 _SEPARATORS = re.compile(r"[\s_-]+")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -83,8 +91,33 @@ def scale_note(name: str, unchanged: Profiles) -> list[str]:
         return []
     return [
         f"{name}: the features are not on one scale, their standard deviations go from {low:.2g} to {high:.2g} (5th to "
-        f"95th percentile of {len(spread)}): those of large numbers decide what is alike. Normalise them to the "
-        "controls of each plate first (image2reg.tables.normalise, pycytominer)."
+        f"95th percentile of {len(spread)}): those of large numbers decide what is alike. {_NORMALISE}"
+    ]
+
+
+def plate_note(name: str, controls: Profiles, plate: str) -> list[str]:
+    """Say that an arm's controls differ between plates more than on one: what is alike is then the plate."""
+    from image2reg.tables.normalise import FLAT
+
+    if plate not in controls.frame:
+        return []
+    _, codes, counts = np.unique(controls.column(plate).astype(str), return_inverse=True, return_counts=True)
+    several = np.flatnonzero(counts >= _LEAST_CONTROLS)
+    if len(several) < 2:
+        return []
+    values = [controls.values[codes == plate] for plate in several]
+    level = np.array([rows.mean(axis=0) for rows in values])
+    within = np.array([rows.var(axis=0, ddof=1) for rows in values])
+    # Means of few wells differ by chance, too: that much is no difference of the plates.
+    between = level.var(axis=0, ddof=1) - (within / counts[several, None]).mean(axis=0)
+    spread = within.mean(axis=0)
+    varying = spread > (FLAT * np.abs(level).max(axis=0)) ** 2
+    apart = np.sqrt(np.maximum(between, 0.0)[varying] / spread[varying])
+    if not len(apart) or (typical := float(np.median(apart))) <= _ONE_LEVEL:
+        return []
+    return [
+        f"{name}: controls of the {len(several)} plates lie apart by {typical:.2g} times their spread on one plate "
+        f"(median of {len(apart)} features): profiles of one plate look alike whatever was done to them. {_NORMALISE}"
     ]
 
 

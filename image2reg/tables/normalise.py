@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.wording import other_case
 
 if TYPE_CHECKING:
     from image2reg.tables.profiles import Profiles
@@ -69,7 +70,8 @@ def controls_of(profiles: Profiles, query: str, *, every: bool = True) -> NDArra
     absent = [value for value in wanted if value not in stripped]
     if absent and (every or not found.any()):
         seen = sorted(set(cells))[:8]
-        raise DataError(f"{profiles.source}: no row has {column} in {absent}; there are {seen}.")
+        hint = other_case(absent, stripped)
+        raise DataError(f"{profiles.source}: no row has {column} in {absent}; there are {seen}.{hint}")
     return found
 
 

@@ -116,9 +116,11 @@ class Profiles:
             No such column; those there are are named.
         """
         if name not in self.frame or not name.startswith(METADATA):
-            raise DataError(
-                f"{self.source}: no metadata column {name!r}; there are {list(self.metadata.columns)}."
-            )
+            there = list(self.metadata.columns)
+            plain = name.lower().removeprefix(METADATA.lower())
+            meant = [known for known in there if known.lower().removeprefix(METADATA.lower()) == plain]
+            guess = f" (did you mean {meant[0]!r}?)" if meant else ""
+            raise DataError(f"{self.source}: no metadata column {name!r}{guess}; there are {there}.")
         return self.frame[name].to_numpy(object)
 
     def numbers(self, name: str) -> NDArray[np.float64]:

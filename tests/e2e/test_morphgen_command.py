@@ -209,9 +209,13 @@ def test_crops_and_signatures_become_a_generator_as_the_readme_types_it(
         "train", "vae", "--data", cells, "--out", tmp_path / "vae2", *settings(TINY_VAE), "--seed", 1
     )
     assert other.code == 0, other.err
-    done = morphgen(*diffusion, "--vae", tmp_path / "vae2" / "bundle", "--resume")
+    unread = ("--data", tmp_path / "none.zarr", "--resume")  # refused before any crop is read
+    done = morphgen(*diffusion, "--vae", tmp_path / "vae2" / "bundle", *unread)
     assert done.code == 2
     assert f"vae: {made['bundle']}" in done.err
+    for part in ("", "prior."):
+        done = morphgen(*diffusion, "--set", f"{part}training.learning_rate=0.5", *unread)
+        assert "-> 0.5). Restore them" in done.err
     done = morphgen(*diffusion, "--resume")
     assert done.code == 0, done.err
     assert weights.read_bytes() == before
@@ -352,6 +356,9 @@ def test_a_refused_training_leaves_nothing_and_no_run_goes_on_under_another_reci
     assert "device 'tpu' is unknown" in morphgen(*absent, "--device", "tpu").err  # known before any data
 
     before = (tmp_path / "vae" / "config.yaml").read_bytes()
+    words = tuple(
+        tmp_path / "none.zarr" if word == cells else word for word in words
+    )  # known before any data
     for change, said in (
         ("loss.kl=0.5", "loss.kl: 1e-07 -> 0.5"),
         ("training.learning_rate=0.5", "-> 0.5"),
@@ -361,6 +368,7 @@ def test_a_refused_training_leaves_nothing_and_no_run_goes_on_under_another_reci
         assert done.code == 2
         assert said in done.err
         assert (tmp_path / "vae" / "config.yaml").read_bytes() == before
+    words = tuple(cells if word == tmp_path / "none.zarr" else word for word in words)
     done = morphgen(*words, "--set", "training.patience=4", "--resume")
     assert done.code == 0, done.err
     assert "patience: 4" in (tmp_path / "vae" / "config.yaml").read_text("utf-8")

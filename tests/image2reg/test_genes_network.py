@@ -343,6 +343,20 @@ def test_targets_that_are_hubs_stay_and_each_loss_has_its_reason(tmp_path: Path)
         build_network(table, targets, max_cost=0.5)
 
 
+def test_one_protein_in_two_spellings_is_told_and_stays_two(tmp_path: Path) -> None:
+    rows = ["BRAF,KRAS,0.1", "braf,MAP2K1,0.2", "KRAS,MAP2K1,0.3", "Trp53,MAP2K1,0.3", "TP53,KRAS,0.4"]
+    table = write(tmp_path / "own.csv", "protein1,protein2,cost", rows)
+    targets = write(tmp_path / "t.txt", "BRAF", ["KRAS", "MAP2K1"])
+    result = CliRunner().invoke(app, ["network", "--interactions", str(table), "--targets", str(targets), "--max-cost",
+                                      "1", "--hubs", "1", "--out", str(tmp_path / "n")])  # fmt: skip
+    assert (
+        "1 protein written in several capitals, each a protein of its own: BRAF and braf. If" in result.stdout
+    )
+    made = GeneNetwork.read(tmp_path / "n")
+    assert made.facts["several_cases"] == [["BRAF", "braf"]]
+    assert {"BRAF", "braf"} <= set(made.interactome.names)
+
+
 def test_an_edge_list_of_ones_own_is_read_with_its_blanks_and_what_is_too_dear_is_told(
     tmp_path: Path,
 ) -> None:

@@ -48,6 +48,12 @@ def test_planted_map_without_noise_is_found(found: LinkResult) -> None:
     assert main["p"] == pytest.approx(1 / 21)
 
 
+def test_progress_is_told_of_every_shuffle() -> None:
+    told: list[tuple[int, int]] = []
+    i2r.link(*planted(), n_permutations=3, progress=lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_shuffled_labels_are_at_chance(found: LinkResult) -> None:
     assert found.table.iloc[0]["permuted"] == pytest.approx(0.5, abs=0.05)
 
@@ -167,6 +173,12 @@ def test_origins_are_reported_apart_and_queries_ranked() -> None:
     best = result.queries[(result.queries["origin"] == "real") & (result.queries["rank"] == 1)]
     assert best["Metadata_Compound"].tolist() == ["drug"]
     assert best["candidate"].tolist() == ["G007"]  # its gene was never told
+
+
+def test_too_few_genes_are_refused_and_nothing_is_called_absent_that_is_there() -> None:
+    source, target = planted()
+    with pytest.raises(DataError, match=r"2 genes of origin 'real' .* leaving one out needs at least 3\.$"):
+        i2r.link(source.rows(np.arange(2)), target)
 
 
 def test_the_gene_may_stand_in_another_column() -> None:

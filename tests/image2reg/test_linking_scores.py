@@ -10,6 +10,7 @@ from image2reg.errors import ConfigurationError, DataError
 from image2reg.linking.scores import candidate_scores, k_auc, link_scores, permutation_p, ranks_of
 from image2reg.linking.selection import held_out_from_inverse, inverses, nested_scores
 from image2reg.linking.settings import Setting, grid
+from image2reg.linking.shuffles import Shuffles
 from image2reg.linking.sources import Scale, gene_means, replicate_whitened, scaled
 from image2reg.tables import Profiles
 
@@ -91,6 +92,28 @@ def test_nested_inner_loop_equals_refitting_without_the_fold() -> None:
     direct = candidate_scores(*held_out_from_inverse(b, table[own]), table)
     assert np.allclose(nested.scores, direct)
     assert set(nested.chosen) == {setting}
+
+
+@pytest.mark.parametrize("columns", [3, 60], ids=["few columns", "more columns than candidates"])
+@pytest.mark.parametrize("setting", [Setting(), Setting(centre="none", rule="euclidean")], ids=str)
+def test_a_shuffle_ranks_as_a_fit_of_the_shuffled_sources_does(setting: Setting, columns: int) -> None:
+    rng = np.random.default_rng(1)
+    x, table, own = rng.normal(size=(30, 8)) / 3, rng.normal(size=(45, columns)), rng.permutation(45)[:30]
+    table[7] = table[8]  # candidates that nothing tells apart
+    shuffles = Shuffles(inverses([setting], {"source": x}).popitem()[1], table, own, setting)
+    for _ in range(3):
+        order = rng.permutation(30)
+        refitted = inverses([setting], {"source": x[order]}).popitem()[1]
+        fitted = held_out_from_inverse(refitted, table[own], centre=setting.centre)
+        expected = ranks_of(candidate_scores(*fitted, table, rule=setting.rule), own)
+        assert np.array_equal(ranks_of(shuffles.scores(order), own), expected)
+
+
+@pytest.mark.parametrize("columns", [3, 60])
+def test_a_shuffle_that_predicts_the_mean_ranks_nobody(columns: int) -> None:
+    table = np.random.default_rng(0).normal(size=(12, columns))
+    shuffles = Shuffles(np.eye(10), table, np.arange(10), Setting())  # rows that have nothing in common
+    assert not shuffles.scores(np.arange(10)[::-1]).any()
 
 
 def test_nested_selection_needs_genes_and_settings() -> None:

@@ -20,7 +20,8 @@ from image2reg.retrieval.calibration import (
 )
 from image2reg.retrieval.fusion import aligned_arms
 from image2reg.retrieval.scores import Gallery, group_out_ridge, neighbour_scores
-from image2reg.tables import Profiles
+from image2reg.tables import Profiles, controls_of
+from image2reg.tables.normalise import normalise
 
 QUICK = CallSettings(methods=("neighbours", "linear"), n_folds=4, n_null=499)
 TREATMENT = ["Metadata_Compound", "Metadata_Dose"]
@@ -306,6 +307,20 @@ def test_arms_are_matched_by_key_and_fused(fusion: str) -> None:
         called({"image": image, "gene": gene}, steps, by=[])  # type: ignore[arg-type]
 
 
+def test_an_arm_of_compound_vectors_needs_no_mechanisms_of_its_own() -> None:
+    wells, vectors = planted(), planted(n_wells=1, n_controls=0, seed=1)
+    bare = vectors.replace(vectors.frame.drop(columns=["Metadata_moa", "Metadata_Plate", "Metadata_Batch"]))
+    options = {"different": "Metadata_Compound", "batch": "Metadata_Batch", "seed": 0}
+    made = [
+        retrieve(
+            {"profiles": wells, "vectors": table}, label="Metadata_moa", by=TREATMENT,
+            controls="Metadata_Compound=DMSO", settings=QUICK, **options,
+        )
+        for table in (vectors, bare)
+    ]  # fmt: skip
+    pd.testing.assert_frame_equal(made[0].calls, made[1].calls)
+
+
 def test_treatments_that_an_arm_lacks_are_counted_and_a_dose_of_1_0_is_1() -> None:
     image, gene = planted(seed=1), planted(seed=2)
     gene = gene.replace(gene.frame.assign(Metadata_Dose=gene.column("Metadata_Dose") + ".0"))
@@ -361,7 +376,9 @@ def test_rows_that_are_there_twice_are_refused() -> None:
     [
         ({"Metadata_moa": "one"}, {}, r"1 mechanism\(s\)"),
         ({"Metadata_moa": ""}, {}, "no row has a value in 'Metadata_moa'"),
-        ({}, {"label": "Metadata_Mechanism"}, "no metadata column 'Metadata_Mechanism'"),
+        ({}, {"label": "Metadata_Mechanism"}, "no metadata column 'Metadata_Mechanism'; there are"),
+        ({}, {"label": "MOA"}, r"no metadata column 'MOA' \(did you mean 'Metadata_moa'\?\)"),
+        ({}, {"controls": "Metadata_Compound=dmso"}, r"Written in other capitals: 'dmso' \(here 'DMSO'\)"),
         ({}, {"controls": "Metadata_Compound=water"}, r"no row has Metadata_Compound in \['water'\]"),
     ],
 )  # fmt: skip
@@ -423,6 +440,18 @@ def test_features_as_they_were_measured_are_told(controls: str) -> None:
     measured = wells.with_values(wells.values * units + 20 * units)
     assert [note for note in called(measured, controls=controls).notes if "not on one scale" in note]
     assert not [note for note in called(wells, controls=controls).notes if "not on one scale" in note]
+
+
+def test_controls_that_lie_apart_by_plate_are_told_until_they_are_normalised() -> None:
+    wells = planted()
+    shift = 3.0 * (wells.column("Metadata_Plate") == "plate 1")[:, None]
+    measured = wells.with_values(wells.values + shift)
+    controls = "Metadata_Compound=DMSO"
+    (note,) = [note for note in called(measured, controls=controls).notes if "lie apart" in note]
+    assert note.startswith("profiles: controls of the 2 plates lie apart by ")
+    assert "image2reg.tables.normalise.normalise with by=['Metadata_Plate']" in note
+    ready = normalise(measured, controls=controls_of(measured, controls), by=["Metadata_Plate"]).profiles
+    assert not [note for note in called(ready, controls=controls).notes if "lie apart" in note]
 
 
 def test_without_controls_nothing_is_sphered_and_the_reader_is_told() -> None:

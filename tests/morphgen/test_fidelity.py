@@ -15,6 +15,7 @@ from morphgen.agreement import compare_features, ks_statistics
 from morphgen.closeness import closeness, density_coverage, frechet, kernel_distance, memorisation
 from morphgen.fidelity import Cells, evaluate, floors, measure_cells, shuffled
 from morphgen.follow import follow_test
+from morphgen.halves import halves
 
 RNG = np.random.default_rng(0)
 
@@ -265,3 +266,29 @@ def test_a_channel_whose_name_begins_anothers_keeps_its_own_features():
     assert own.to_dict() == {f"Nuclei_Intensity_MeanIntensity_{name}": name for name in channels}
     counts = made["channel"].value_counts()
     assert counts["D"] == counts["DNA"] == counts["DNA_2"]
+
+
+def test_the_ceiling_is_of_other_wells_where_a_perturbation_has_several() -> None:
+    rows = [("A", "1", "B02")] * 20 + [("A", "1", "B03")] * 12 + [("A", "2", "B02")] * 9  # B02 of two plates
+    rows += [("B", "1", "C02")] * 24 + [("C", "1", "D02")] * 30 + [("C", "1", "D03")] * 3
+    metadata = pd.DataFrame(rows, columns=["Metadata_Perturbation", "Metadata_Plate", "Metadata_Well"])
+    real, drawn = metadata["Metadata_Perturbation"].to_numpy(), np.repeat(["C", "B", "A"], 10)
+    chosen = halves(metadata, real, drawn, ["A", "B", "C"])
+    wells = [
+        set(metadata.iloc[part].query("Metadata_Perturbation == 'A'").agg(tuple, axis=1))
+        for part in (chosen.first, chosen.second)
+    ]
+    assert not wells[0] & wells[1]
+    for groups, part in ((real, chosen.first), (real, chosen.second), (drawn, chosen.drawn)):
+        assert np.unique(groups[part], return_counts=True)[1].tolist() == [10, 10, 10]
+    assert not set(chosen.first) & set(chosen.second)
+    assert chosen.notes[0].startswith("both halves of the real nuclei are of the same wells for 2 of 3 ")
+    assert "'B', 'C'" in chosen.notes[0]
+    (note,) = halves(metadata, real, drawn, ["A"]).notes
+    assert note.startswith("10 nuclei of each perturbation in every arm")
+
+
+def test_without_wells_the_ceiling_is_said_to_share_them() -> None:
+    real = np.repeat(["A", "B"], 20)
+    for metadata in (pd.DataFrame(index=range(40)), pd.DataFrame({"Metadata_Well": [""] * 40})):
+        assert "for 2 of 2 perturbations" in halves(metadata, real, real, ["A", "B"]).notes[0]

@@ -25,9 +25,11 @@ from small_models import rewrite_spec
 from image2reg.config import load_config
 from image2reg.engine import Shard
 from image2reg.errors import BundleError, ConfigurationError, DataError
+from image2reg.expression import read_signatures
 from image2reg.models.bundle import load_bundle
 from image2reg.nuclei.crops import Crops
 from image2reg.tables.profiles import Profiles
+from morphgen import planted
 from morphgen.catalogue import verify_bundle
 from morphgen.crops import CropSet
 from morphgen.denoiser import ConditionalDenoiser
@@ -37,7 +39,7 @@ from morphgen.presets import PRESETS
 from morphgen.recipe import DiffusionRecipe, VaeRecipe
 from morphgen.sample import MorphologyGenerator
 from morphgen.samplers import evaluations, flow
-from morphgen.signature_condition import condition_of
+from morphgen.signature_condition import condition_of, signature_names
 from morphgen.train import train_diffusion, train_vae
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lie outside the range.*:UserWarning")
@@ -54,6 +56,32 @@ def test_exactly_n_images_of_the_bundles_size(model) -> None:
     assert crops.images.shape == (30, 1, 16, 16)
     assert crops.column("Metadata_Object").tolist() == [str(k) for k in range(1, 11)] * 3
     assert set(crops.column("Metadata_Origin")) == {"generated"}
+
+
+def test_neither_column_order_nor_the_writing_of_numbers_changes_the_images(model) -> None:
+    one = small_signatures(3, seed=7, Metadata_Plate="007", Metadata_Dose_uM="10", Metadata_Cell="A549")
+    columns = [*one.metadata.columns[::-1], *one.features[::-1]]
+    other = one.replace(one.frame[columns].assign(Metadata_Dose_uM="10.00"))
+    assert np.array_equal(images(model, signatures=one), images(model, signatures=other))
+    assert not np.array_equal(
+        images(model, signatures=one),
+        images(model, signatures=one.replace(one.frame.assign(Metadata_Plate="7"))),
+    )
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_table_without_ids_is_named_alike_whichever_column_comes_first(tmp_path, reverse: bool) -> None:
+    table = planted.signature_table("unseen").rows(np.arange(3))
+    frame = table.frame[["Metadata_Perturbation", "Metadata_Replicate", *table.features]]
+    frame = frame[frame.columns[::-1]] if reverse else frame
+    frame.to_csv(tmp_path / "signatures.csv", index=False)
+    names = signature_names(read_signatures(tmp_path / "signatures.csv").profiles)
+    assert names == [f"{name}/{name}/consensus" for name in table.column("Metadata_Perturbation")]
+
+
+def test_the_planted_tables_keep_the_names_that_seed_their_images() -> None:
+    table = planted.signature_table("unseen")
+    assert signature_names(table) == table.metadata.agg("/".join, axis=1).tolist()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -151,6 +179,9 @@ def test_a_signature_far_outside_warns_and_is_refused_when_strict(model) -> None
         list(model.stream(far, n=1))
     with pytest.raises(DataError, match=r"the farthest is .*generate without --strict"):
         list(model.stream(far, n=1, strict=True))
+    named = far.replace(far.frame.assign(Metadata_Signature=["one", "two", "three"], Metadata_Plate="7"))
+    with pytest.raises(DataError, match=r"the farthest is '(one|two|three)' at"):
+        list(model.stream(named, n=1, strict=True))
     assert model.outside(small_crops().signatures).max() < 0.2
 
 

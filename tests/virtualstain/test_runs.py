@@ -148,17 +148,21 @@ def test_a_split_by_well_over_several_plates_is_kept(folder: Path) -> None:
         with_split(drawn.replace(leaky), SplitSettings())
 
 
-def test_a_run_is_resumed_with_what_it_began_with(folder: Path, tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_what_it_began_with(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
     quick = [*QUICK, "training.schedule=constant"]
     train_from(folder, out, **CHANNELS, overrides=quick)
     record = {name: (out / name).read_bytes() for name in ("config.yaml", "manifest.csv")}
     with pytest.raises(ConfigurationError, match=r"loss.mse: 0.0 -> 3.0.*--config .*config.yaml"):
-        train_from(folder, out, **CHANNELS, overrides=[*quick, "loss.mse=3"], resume=True)
+        train_from(tmp_path / "unread", out, **CHANNELS, overrides=[*quick, "loss.mse=3"], resume=True)
     for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
         (folder / name).write_bytes((folder / name.replace("D01", "A01")).read_bytes())
-    with pytest.raises(ConfigurationError, match="begun with other images or another split"):
-        train_from(folder, out, **CHANNELS, overrides=quick, resume=True)
+    with monkeypatch.context() as unread:
+        unread.setattr("virtualstain.runs.split_fields", lambda *_, **__: pytest.fail("fields were opened"))
+        with pytest.raises(ConfigurationError, match="begun with other images or another split"):
+            train_from(folder, out, **CHANNELS, overrides=quick, resume=True)
     assert {name: (out / name).read_bytes() for name in record} == record
     for name in ("D01_s1_BF.tif", "D01_s1_DAPI.tif"):
         (folder / name).unlink()
@@ -320,6 +324,10 @@ def test_a_stacked_target_gets_a_3d_network_without_being_told(tmp_path: Path) -
     done = train_from(root, tmp_path / "run", **CHANNELS, overrides=quick)
     assert done.bundle.spec.architecture.arguments["dims"] == 3
     assert done.bundle.spec.inputs[0].n_planes is None
+    options = {**CHANNELS, "resume": True}
+    train_from(root, tmp_path / "run", overrides=quick, **options)
+    with pytest.raises(ConfigurationError, match=r"another recipe \(loss.mse: 0.0 -> 3.0\)"):
+        train_from(tmp_path / "unread", tmp_path / "run", overrides=[*quick, "loss.mse=3"], **options)
 
 
 def test_the_defaults_for_stacks_fit_thin_ones() -> None:
