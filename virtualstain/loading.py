@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.images.limits import default_max_bytes
+from image2reg.images.padding import padding_mask
 from image2reg.nuclei.voxels import common_voxels
 from image2reg.tables import ImageField, Manifest, from_folder, refuse_shared_groups, split_by_group
-from virtualstain.fields import padding_mask
 from virtualstain.model import StainModel, shown_sizes
 from virtualstain.patches import StainField
 from virtualstain.recipe import Recipe, SplitSettings

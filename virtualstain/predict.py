@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
+from image2reg.images.padding import padding_mask
 from virtualstain.admission import COARSEST, FINEST, GIVE_VOXELS, SMALL, choose_channels, resamplable
-from virtualstain.fields import padding_mask
 from virtualstain.model import FRAME, StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
 
