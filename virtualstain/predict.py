@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
-from image2reg.images.padding import padding_mask
+from image2reg.images.padding import nearest_data, padding_mask
 from virtualstain.admission import COARSEST, FINEST, GIVE_VOXELS, SMALL, choose_channels, resamplable
 from virtualstain.model import FRAME, StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
@@ -184,11 +184,10 @@ class _Prepared:
                 if input_frame
                 else f"the stain lies in the frame of {there} (--input-frame lays it on the image)"
             )
-        self.source = image
+        self.source, self.padding = image, dict[int, NDArray[np.bool_]]()
         chosen = [image.find_channel(c) for c in choose_channels(model, image, channels)]
-        parts = [image.select(channel=index) for index in chosen]
-        parts = self._match_voxels(parts, resample=resample)
-        self.parts = parts
+        self.recorded = [image.select(channel=index) for index in chosen]
+        self.parts = parts = self._match_voxels(self.recorded, resample=resample)
         self.resampled = parts[0].voxel_um != image.voxel_um
         sizes = parts[0].sizes
         if min(sizes["Y"], sizes["X"]) < SMALL:
@@ -245,13 +244,13 @@ class _Prepared:
     ) -> None:
         """Predict every time point; `hold` reads one at once, where it fits: else each tile decodes its planes."""
         for time in range(self.times):
-            stacks = [part.select(time=time) if "T" in part.axes else part for part in self.parts]
-            stack: Any = ChannelStack([s.to_axes("CZYX").data for s in stacks])
+            stack: Any = _at(time, self.parts)
             if hold and stack.nbytes <= default_max_bytes():
                 stack = np.asarray(stack)
             self._check(stack)
             padding = padding_mask(stack)
             if padding.any():
+                self.padding[time] = padding
                 self.flags.append(
                     f"{padding.mean():.1%} of the field is exactly zero at the border (registration padding): "
                     "predicted as 0"
@@ -286,7 +285,17 @@ class _Prepared:
         if self.resampled:
             from image2reg.images.resampling import resample as resample_image
 
+            for time, padding in self.padding.items():  # zeros are not to be mixed with the stain beside them
+                out[time] = out[time][..., *nearest_data(padding)]
             planes = source.sizes.get("Z", 1) if out.shape[2] > 1 else 1
             made = resample_image(made, source.voxel_um, shape=(planes, source.sizes["Y"], source.sizes["X"]))
+            for time in self.padding:
+                made.data[time][..., padding_mask(_at(time, self.recorded))] = 0
         made = made.replace(voxel_um=source.voxel_um, source=f"{self.model.name} of {self.where}")
         return made if "T" in source.axes else made.to_axes("CZYX")
+
+
+def _at(time: int, parts: Sequence[Image]) -> ChannelStack:
+    """One time point of images of one channel each."""
+    chosen = [part.select(time=time) if "T" in part.axes else part for part in parts]
+    return ChannelStack([part.to_axes("CZYX").data for part in chosen])

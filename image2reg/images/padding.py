@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["continue_data", "padding_mask"]
+__all__ = ["continue_data", "nearest_data", "padding_mask"]
 
 # Largest share of the voxels with data on all four sides that padding may have: of real padding none, of a
 # background that was subtracted more than 2 % in every field we saw.
@@ -81,7 +81,12 @@ def continue_data(plane: Any) -> tuple[Any, NDArray[np.bool_] | None]:
     padded = padding_mask(plane[None, None])
     if not 0 < padded.mean() <= _MOSTLY:
         return plane, None
+    return plane[nearest_data(padded)], padded
+
+
+def nearest_data(padded: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Give rows and columns of the pixel with data that is nearest to every pixel: of one with data, its own."""
     from scipy import ndimage
 
-    nearest = ndimage.distance_transform_edt(padded, return_distances=False, return_indices=True)
-    return plane[tuple(nearest)], padded
+    y, x = ndimage.distance_transform_edt(padded, return_distances=False, return_indices=True)
+    return y, x

@@ -212,6 +212,17 @@ def test_registration_padding_comes_back_as_zero_and_is_flagged(make_model: Fact
     assert "15.0% of the field is exactly zero" in done.flags[0]
 
 
+def test_padding_of_a_resampled_image_comes_back_as_zero_and_is_not_mixed_with_the_stain(
+    make_model: Factory,
+) -> None:
+    model, padded = make_model(), image((2, 1, 48, 40), "TCYX", voxel=1.0)
+    padded.data[0, ..., :7] = 0
+    made = predict(model, padded, resample=True).image.data
+    np.testing.assert_array_equal(made[0] == 0, np.broadcast_to(padded.data[0] == 0, made[0].shape))
+    beside, further = (float(made[0, 0, 0, :, x].mean()) for x in (7, 9))
+    assert beside == pytest.approx(further, abs=0.2 * abs(further))
+
+
 def test_saturation_is_flagged(make_model: Factory) -> None:
     cells = image((1, 20, 20), "CYX")
     data = cells.data.copy()
