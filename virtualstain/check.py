@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image
 from image2reg.images.checks import check_voxels
@@ -15,7 +17,7 @@ from image2reg.images.plates import read_plate
 from image2reg.images.readers import read
 from image2reg.tables import Manifest, from_folder
 from image2reg.wording import counted
-from virtualstain.admission import channels_called, resamplable
+from virtualstain.admission import channels_called, fluorescent, resamplable
 from virtualstain.batch import is_plate
 from virtualstain.catalogue import catalogue
 from virtualstain.loading import open_manifest, with_split
@@ -174,10 +176,37 @@ def _check_image(path: Path) -> dict[str, Any]:
         found["problems"].append(str(error))
     if image.voxel_um[1] is None or image.voxel_um[2] is None:
         found["notes"].append("no voxel size in the file: pass --voxel-um to predict, -,Y,X for a plane")
-    needs = {row["name"]: _needs(row, image) for row in catalogue() if not row["problem"]}
-    found["models"] = [name for name, options in needs.items() if options is not None]
-    found["options"] = {name: options for name, options in needs.items() if options}
+    found |= {"models": [], "options": {}}
+    for row in catalogue():
+        options = None if row["problem"] else _needs(row, image)
+        if options is None:
+            continue
+        if stains := _stains_for_light(row, image):
+            found["notes"].append(
+                f"{stains} looks like fluorescence (dark, with few bright places), and model '{row['name']}' takes "
+                f"{', '.join(row['inputs'])}"
+            )
+            continue
+        found["models"].append(row["name"])
+        if options:
+            found["options"][row["name"]] = options
     return found
+
+
+def _stains_for_light(row: dict[str, Any], image: Image) -> str:
+    """Name the channels that a model of brightfield or phase would be given, where all of them look like stains."""
+    for name in row["inputs"]:
+        channels = channels_called(name, image) or list(image.channels)
+        if all(fluorescent(name, _middle(image, channel)) for channel in channels):
+            return ", ".join(f"channel '{channel}'" for channel in channels)
+    return ""
+
+
+def _middle(image: Image, channel: str) -> Any:
+    """Read the middle of the middle plane of the first time point, up to 4096 x 4096 pixels."""
+    data = image.select(channel=channel).to_axes("TZYX").data
+    y, x = (slice(max(0, n // 2 - 2048), n // 2 + 2048) for n in data.shape[2:])
+    return np.asarray(data[0, data.shape[1] // 2, y, x])
 
 
 def _needs(row: dict[str, Any], image: Image) -> list[str] | None:

@@ -15,7 +15,15 @@ from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import Image
 from image2reg.images.limits import default_max_bytes
 from image2reg.images.padding import nearest_data, padding_mask
-from virtualstain.admission import COARSEST, FINEST, GIVE_VOXELS, SMALL, choose_channels, resamplable
+from virtualstain.admission import (
+    COARSEST,
+    FINEST,
+    GIVE_VOXELS,
+    SMALL,
+    choose_channels,
+    fluorescent,
+    resamplable,
+)
 from virtualstain.model import FRAME, StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
 
@@ -251,7 +259,7 @@ class _Prepared:
             padding = padding_mask(stack)
             if padding.any():
                 self.padding[time] = padding
-                self.flags.append(
+                self._flag(
                     f"{padding.mean():.1%} of the field is exactly zero at the border (registration padding): "
                     "predicted as 0"
                 )
@@ -268,15 +276,24 @@ class _Prepared:
             )
 
     def _check(self, stack: Any) -> None:
-        """Flag saturation: voxels at the largest value of an integer type."""
-        dtype = np.dtype(stack.dtype)
+        """Flag what the middle plane shows: light of another kind, voxels at the largest value of an integer type."""
+        middle, dtype = np.asarray(stack[:, stack.shape[1] // 2]), np.dtype(stack.dtype)
+        for name, part, plane in zip(self.model.inputs, self.recorded, middle, strict=True):
+            if fluorescent(name, plane):
+                self._flag(
+                    f"channel '{part.channels[0]}' looks like fluorescence (dark, with few bright places) and model "
+                    f"'{self.model.name}' takes {name}: check the channel (--channel)"
+                )
         if dtype.kind != "u":
             return
         top = np.iinfo(dtype).max
-        middle = np.asarray(stack[:, stack.shape[1] // 2])
         share = float((middle == top).mean())
         if share > 0.05:
-            self.flags.append(f"{share:.0%} of the middle plane is saturated ({top}): expect nothing there")
+            self._flag(f"{share:.0%} of the middle plane is saturated ({top}): expect nothing there")
+
+    def _flag(self, found: str) -> None:
+        if found not in self.flags:  # by an earlier time point
+            self.flags.append(found)
 
     def image_of(self, out: NDArray[np.float32]) -> Image:
         """Wrap the (T, K, Z, Y, X) result, back on the input's grid when it was resampled."""

@@ -223,6 +223,15 @@ def test_padding_of_a_resampled_image_comes_back_as_zero_and_is_not_mixed_with_t
     assert beside == pytest.approx(further, abs=0.2 * abs(further))
 
 
+def test_fluorescence_given_for_brightfield_is_flagged_once(make_model: Factory) -> None:
+    cells = image((2, 1, 40, 40), "TCYX", channels=("Hoechst",))
+    cells.data[..., 10:20, 10:20] += 20_000
+    (flag,) = predict(make_model(), cells).flags
+    assert "channel 'Hoechst' looks like fluorescence" in flag
+    assert "takes Brightfield" in flag
+    assert predict(make_model(), cells.replace(data=40_000 - cells.data)).flags == ()
+
+
 def test_saturation_is_flagged(make_model: Factory) -> None:
     cells = image((1, 20, 20), "CYX")
     data = cells.data.copy()

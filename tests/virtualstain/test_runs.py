@@ -79,6 +79,22 @@ def test_models_are_suggested_that_would_take_the_image(tmp_path: Path) -> None:
         assert line in check_lines(check_path(tmp_path / f"{k}.ome.tif")).splitlines()
 
 
+def test_a_stain_is_offered_to_no_model_of_brightfield(tmp_path: Path) -> None:
+    stain = np.random.default_rng(0).poisson(90, (1, 60, 60)).astype(np.uint16)
+    stain[:, 20:35, 20:40] *= 12
+    light = np.random.default_rng(1).poisson(9000, (1, 60, 60)).astype(np.uint16)
+    for data, names, fits in (
+        (stain, ("Hoechst",), False),
+        (stain, (), False),
+        (np.concatenate([light, stain]), ("BF", "Hoechst"), True),
+        (np.concatenate([stain, light]), ("C1", "C2"), True),
+    ):
+        write(Image(data, "CYX", (None, 0.3, 0.3), names), tmp_path / "x.ome.tif", overwrite=True)
+        report = check_path(tmp_path / "x.ome.tif")
+        assert report["models"] == (["brightfield-nuclei"] if fits else [])
+        assert any("looks like fluorescence" in note for note in report["notes"]) != fits
+
+
 def test_one_unreadable_image_of_a_folder_is_named_and_the_rest_described(
     folder: Path, tmp_path: Path
 ) -> None:
