@@ -80,7 +80,8 @@ def fluorescent(name: str, plane: NDArray[Any]) -> bool:
         return False
     padded = continue_data(plane)[1]
     values = plane.ravel() if padded is None else plane[~padded]
-    low, middle, high = np.percentile(values[:: max(1, values.size // _ENOUGH_PX)], (1, 50, 99))
+    seen = values[:: max(1, values.size // _ENOUGH_PX)].astype(np.float64)
+    low, middle, high = np.percentile(seen, (1, 50, 99))
     return bool(middle - low < _MIDDLE * (high - low))
 
 

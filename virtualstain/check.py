@@ -17,7 +17,7 @@ from image2reg.images.plates import read_plate
 from image2reg.images.readers import read
 from image2reg.tables import Manifest, from_folder
 from image2reg.wording import counted
-from virtualstain.admission import channels_called, fluorescent, resamplable
+from virtualstain.admission import COARSEST, FINEST, channels_called, fluorescent, resamplable
 from virtualstain.batch import is_plate
 from virtualstain.catalogue import catalogue
 from virtualstain.loading import open_manifest, with_split
@@ -176,29 +176,36 @@ def _check_image(path: Path) -> dict[str, Any]:
         found["problems"].append(str(error))
     if image.voxel_um[1] is None or image.voxel_um[2] is None:
         found["notes"].append("no voxel size in the file: pass --voxel-um to predict, -,Y,X for a plane")
-    found |= {"models": [], "options": {}}
+    found |= {"models": [], "options": {}, "unfit": {}}
     for row in catalogue():
-        options = None if row["problem"] else _needs(row, image)
-        if options is None:
+        if row["problem"]:
             continue
-        if stains := _stains_for_light(row, image):
-            found["notes"].append(
-                f"{stains} looks like fluorescence (dark, with few bright places), and model '{row['name']}' takes "
-                f"{', '.join(row['inputs'])}"
-            )
+        if reason := _unfit(row, image):
+            found["unfit"][row["name"]] = reason
             continue
         found["models"].append(row["name"])
-        if options:
+        if options := _needs(row, image):
             found["options"][row["name"]] = options
     return found
 
 
-def _stains_for_light(row: dict[str, Any], image: Image) -> str:
-    """Name the channels that a model of brightfield or phase would be given, where all of them look like stains."""
+def _unfit(row: dict[str, Any], image: Image) -> str:
+    """Say why no option of `predict` would take the image to a model of the catalogue; empty where it can be taken."""
+    planes, wanted = image.sizes.get("Z", 1), row["planes"]
+    if planes == 1 if wanted is None else wanted not in (1, planes):
+        return f"takes stacks{'' if wanted is None else f' of {wanted} planes'}"
+    if len(row["inputs"]) > len(image.channels):
+        return f"takes {len(row['inputs'])} channels: {', '.join(row['inputs'])}"
+    for axis, want, have in zip("ZYX", row["voxel_um"], image.voxel_um, strict=True):
+        if want is None or have is None or (axis == "Z" and planes == 1):
+            continue
+        if not resamplable(have / want):
+            return f"takes voxels of {want / FINEST:.2g} to {want * COARSEST:.2g} um along {axis}"
     for name in row["inputs"]:
         channels = channels_called(name, image) or list(image.channels)
         if all(fluorescent(name, _middle(image, channel)) for channel in channels):
-            return ", ".join(f"channel '{channel}'" for channel in channels)
+            shown = ", ".join(f"'{channel}'" for channel in channels)
+            return f"takes {name}; {shown} looks like fluorescence (dark, with few bright places)"
     return ""
 
 
@@ -209,14 +216,9 @@ def _middle(image: Image, channel: str) -> Any:
     return np.asarray(data[0, data.shape[1] // 2, y, x])
 
 
-def _needs(row: dict[str, Any], image: Image) -> list[str] | None:
-    """Options that `predict` needs to take the image to a model of the catalogue; None where none would help."""
-    planes = image.sizes.get("Z", 1)
-    if planes == 1 if row["planes"] is None else row["planes"] not in (1, planes):
-        return None
-    if len(row["inputs"]) > len(image.channels):
-        return None
-    needed = []
+def _needs(row: dict[str, Any], image: Image) -> list[str]:
+    """Options that `predict` needs to take the image to a model of the catalogue."""
+    planes, needed = image.sizes.get("Z", 1), []
     single = len(row["inputs"]) == len(image.channels) == 1
     if not single and any(len(channels_called(name, image)) != 1 for name in row["inputs"]):
         needed.append("--channel")
@@ -225,8 +227,6 @@ def _needs(row: dict[str, Any], image: Image) -> list[str] | None:
             continue
         if have is None:
             needed.append("--voxel-um")
-        elif not resamplable(have / want):
-            return None
         elif abs(have / want - 1) > row["voxel_tolerance"]:
             needed.append("--resample")
     return list(dict.fromkeys(needed))
@@ -267,6 +267,7 @@ def check_lines(report: dict[str, Any]) -> str:
         options = report["options"]
         named = [f"{m} (with {' '.join(options[m])})" if m in options else m for m in report["models"]]
         lines.append(f"  models that take it: {', '.join(named) or 'none'}")
+        lines += [f"    {m} {reason}" for m, reason in report["unfit"].items() if not named]
     else:
         sizes = (counted(report[f"{unit}s"], unit) for unit in ("field", "well", "plate"))
         lines.append("  " + ", ".join(sizes))
