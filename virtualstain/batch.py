@@ -10,22 +10,26 @@ from typing import Any
 
 from image2reg.atomic import make_folder, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
+from image2reg.images.image import Image
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
-from image2reg.tables.listing import SUFFIXES
+from image2reg.images.units import VoxelSize
+from image2reg.tables.listing import SUFFIXES, is_thumbnail
 from image2reg.tables.side_tables import failure, failures_path, write_failures
 from image2reg.wording import counted
-from virtualstain.model import StainModel, load
+from virtualstain.model import StainModel, load, shown_sizes
 from virtualstain.predict import predict, predict_to
 
 __all__ = ["BatchResult", "find_images", "predict_many"]
+
+_SAME_VOXELS = 0.01  # relative difference of two sizes that say the same
 
 
 @dataclass
 class BatchResult:
     """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file).
 
-    `unit` says what the values are, `notes` what was not looked at.
+    `unit` says what the values are, `notes` what was not looked at, `n_present` how many results were there already.
     """
 
     written: list[dict[str, Any]] = field(default_factory=list)
@@ -33,6 +37,7 @@ class BatchResult:
     failures_path: Path | None = None
     unit: str = ""
     notes: list[str] = field(default_factory=list)
+    n_present: int = 0
 
 
 def _suffix(path: Path) -> str | None:
@@ -55,7 +60,8 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
         if path.is_file() or _suffix(path):
             found.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if _suffix(p) and not p.name.startswith("."))
+        shown = (p for p in path.iterdir() if not p.name.startswith(".") and not is_thumbnail(p.name))
+        inside = sorted(p for p in shown if _suffix(p))
         if not inside:
             deeper = "; ".join(_not_entered([path]))
             raise DataError(
@@ -92,7 +98,7 @@ def predict_many(
     *,
     model: str | StainModel,
     channels: Sequence[str | int] = (),
-    voxel_um: tuple[float | None, float | None, float | None] | None = None,
+    voxel_um: VoxelSize | None = None,
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
@@ -153,6 +159,7 @@ def predict_many(
             if is_plate(path):
                 if there:
                     refuse_incomplete(target, list(read_plate(path)))
+                    result.n_present += 1
                     continue
                 flags = _predict_plate(
                     model,
@@ -165,10 +172,11 @@ def predict_many(
                     **options,
                 )
             elif there:
+                result.n_present += 1
                 continue
             else:
-                image = read(path, voxel_um=voxel_um)
-                flags = predict_to(model, image, target, overwrite=overwrite, **options)
+                image, replaced = _opened(path, voxel_um)
+                flags = replaced + predict_to(model, image, target, overwrite=overwrite, **options)
         except ProjectError as error:
             if single or len(jobs) == 1:
                 raise
@@ -197,7 +205,7 @@ def _predict_plate(
     path: Path,
     target: Path,
     *,
-    voxel_um: tuple[float | None, float | None, float | None] | None,
+    voxel_um: VoxelSize | None,
     overwrite: bool,
     resume: bool,
     result: BatchResult,
@@ -221,13 +229,14 @@ def _predict_plate(
                     flags.setdefault(flag, []).append(f"{well}/{field_name}")
                 continue
             try:
-                image = read(path / well / field_name, voxel_um=voxel_um)
+                image, replaced = _opened(path / well / field_name, voxel_um)
                 done = predict(model, image, **options)
             except DataError as error:
                 failed.append(failure(f"{path}/{well}/{field_name}", error))
                 continue
-            writer.write(well, field_name, done.image, facts={"flags": list(done.flags)})
-            for flag in done.flags:
+            found_there = replaced + done.flags
+            writer.write(well, field_name, done.image, facts={"flags": list(found_there)})
+            for flag in found_there:
                 flags.setdefault(flag, []).append(f"{well}/{field_name}")
         if len(failed) == len(places):
             raise DataError(f"all {len(places)} fields of {path} failed; the first: {failed[0]['error']}")
@@ -235,6 +244,21 @@ def _predict_plate(
     return tuple(
         f"{found[0] if len(found) == 1 else counted(len(found), 'field')}: {flag}"
         for flag, found in flags.items()
+    )
+
+
+def _opened(path: Path, voxel_um: VoxelSize | None) -> tuple[Image, tuple[str, ...]]:
+    """Open an image, and say where the voxel size that was given replaces another one that its file has."""
+    image = read(path)
+    if voxel_um is None:
+        return image, ()
+    given = read(path, voxel_um=voxel_um)
+    sizes = zip(image.voxel_um, given.voxel_um, strict=True)
+    if all(a is None or b is None or abs(a / b - 1) <= _SAME_VOXELS for a, b in sizes):
+        return given, ()
+    return given, (
+        f"taken for voxels of {shown_sizes(given.voxel_um)} um (z, y, x) as was asked; the file says "
+        f"{shown_sizes(image.voxel_um)} um",
     )
 
 
