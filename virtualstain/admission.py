@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.images.image import Image
-from image2reg.images.padding import continue_data
 from virtualstain.model import StainModel
 
 __all__ = [
@@ -59,15 +58,15 @@ def resamplable(ratio: float) -> bool:
     return 1 / FINEST <= ratio <= COARSEST
 
 
-def fluorescent(name: str, plane: NDArray[Any]) -> bool:
+def fluorescent(name: str, values: NDArray[Any]) -> bool:
     """Whether a plane that is given for a model's input looks like fluorescence, and the input is transmitted light.
 
     Parameters
     ----------
     name : str
         Of the input. Nothing is said of one that is neither brightfield nor phase.
-    plane : (Y, X)
-        What registration padded is left out.
+    values : array of any shape
+        The plane, or what of it registration did not pad.
 
     Examples
     --------
@@ -78,9 +77,7 @@ def fluorescent(name: str, plane: NDArray[Any]) -> bool:
     """
     if not any(name.lower() in ALIASES[kind] for kind in ("brightfield", "phase")):
         return False
-    padded = continue_data(plane)[1]
-    values = plane.ravel() if padded is None else plane[~padded]
-    seen = values[:: max(1, values.size // _ENOUGH_PX)].astype(np.float64)
+    seen = values.ravel()[:: max(1, values.size // _ENOUGH_PX)].astype(np.float64)
     low, middle, high = np.percentile(seen, (1, 50, 99))
     return bool(middle - low < _MIDDLE * (high - low))
 

@@ -13,19 +13,19 @@ import numpy as np
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image
 from image2reg.images.checks import check_voxels
+from image2reg.images.padding import padding_mask
 from image2reg.images.plates import read_plate
 from image2reg.images.readers import read
-from image2reg.tables import Manifest, from_folder
 from image2reg.wording import counted
 from virtualstain.admission import COARSEST, FINEST, channels_called, fluorescent, resamplable
 from virtualstain.batch import is_plate
 from virtualstain.catalogue import catalogue
-from virtualstain.loading import open_manifest, with_split
 from virtualstain.model import shown_sizes
-from virtualstain.recipe import Recipe, SplitSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from image2reg.tables import Manifest
 
 __all__ = ["check_lines", "check_path"]
 
@@ -75,6 +75,9 @@ def check_path(
         )
     manifest, unreadable = _readable(path, inputs, targets)
     if split_by:
+        from virtualstain.loading import with_split
+        from virtualstain.recipe import SplitSettings
+
         manifest, _ = with_split(manifest, SplitSettings(group=split_by))
     if out is not None:
         manifest.write(out, overwrite=overwrite)
@@ -87,6 +90,9 @@ def check_path(
 
 def _readable(path: Path, inputs: Sequence[str], targets: Sequence[str]) -> tuple[Manifest, list[str]]:
     """Open a manifest; of a folder, without the images that cannot be read and with what is wrong with each."""
+    from image2reg.tables import from_folder
+    from virtualstain.loading import open_manifest
+
     try:
         return open_manifest(path, inputs=inputs, targets=targets), []
     except DataError:
@@ -112,6 +118,8 @@ def _why_not(path: Path) -> str:
 
 def _other_voxels(frame: pd.DataFrame) -> list[str]:
     """Name the inputs of a folder whose voxel size is not that of most: no model could be trained on both."""
+    from virtualstain.recipe import Recipe
+
     frame = frame[frame["role"] == "input"]
     sizes = [
         tuple(None if math.isnan(v) else float(v) for v in row)
@@ -210,10 +218,11 @@ def _unfit(row: dict[str, Any], image: Image) -> str:
 
 
 def _middle(image: Image, channel: str) -> Any:
-    """Read the middle of the middle plane of the first time point, up to 4096 x 4096 pixels."""
+    """Read what is recorded in the middle of the first time point's middle plane: of up to 4096 x 4096 pixels."""
     data = image.select(channel=channel).to_axes("TZYX").data
     y, x = (slice(max(0, n // 2 - 2048), n // 2 + 2048) for n in data.shape[2:])
-    return np.asarray(data[0, data.shape[1] // 2, y, x])
+    plane = np.asarray(data[0, data.shape[1] // 2, y, x])
+    return plane[~padding_mask(plane[None, None])]
 
 
 def _needs(row: dict[str, Any], image: Image) -> list[str]:

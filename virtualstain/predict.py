@@ -255,8 +255,8 @@ class _Prepared:
             stack: Any = _at(time, self.parts)
             if hold and stack.nbytes <= default_max_bytes():
                 stack = np.asarray(stack)
-            self._check(stack)
             padding = padding_mask(stack)
+            self._check(stack, ... if not padding.any() else ~padding)
             if padding.any():
                 self.padding[time] = padding
                 self._flag(
@@ -275,11 +275,11 @@ class _Prepared:
                 progress=progress,
             )
 
-    def _check(self, stack: Any) -> None:
+    def _check(self, stack: Any, recorded: Any) -> None:
         """Flag what the middle plane shows: light of another kind, voxels at the largest value of an integer type."""
         middle, dtype = np.asarray(stack[:, stack.shape[1] // 2]), np.dtype(stack.dtype)
         for name, part, plane in zip(self.model.inputs, self.recorded, middle, strict=True):
-            if fluorescent(name, plane):
+            if fluorescent(name, plane[recorded]):
                 self._flag(
                     f"channel '{part.channels[0]}' looks like fluorescence (dark, with few bright places) and model "
                     f"'{self.model.name}' takes {name}: check the channel (--channel)"
