@@ -243,7 +243,19 @@ def _needs(row: dict[str, Any], image: Image) -> list[str]:
 
 def _describe(manifest: Manifest, out: Path | None) -> dict[str, Any]:
     frame = manifest.frame
-    problems = manifest.problems()
+    from image2reg.tables.fields import IDENTITY
+    from image2reg.tables.splits import in_trainable_field
+
+    problems, notes = manifest.problems(), list(manifest.notes)
+    fields = frame.assign(stained=in_trainable_field(frame)).drop_duplicates(list(IDENTITY))
+    if not fields["stained"].all():
+        kept = ", ".join(
+            f"{name} {n}" for name, n in fields[fields["stained"]]["split"].value_counts().items() if name
+        )
+        notes.append(
+            f"{(~fields['stained']).sum()} of {counted(len(fields), 'field')} have no target: neither trained nor "
+            f"scored on{f' (those that have one: {kept})' if kept else ''}"
+        )
     return {
         "kind": "manifest",
         "path": str(out or manifest.source),
@@ -256,7 +268,7 @@ def _describe(manifest: Manifest, out: Path | None) -> dict[str, Any]:
         "plates": int(frame["Metadata_Plate"].nunique()),
         "wells": int(frame[["Metadata_Plate", "Metadata_Well"]].drop_duplicates().shape[0]),
         "splits": {str(k): int(v) for k, v in frame["split"].value_counts().items() if k},
-        "notes": list(manifest.notes),
+        "notes": notes,
         "problems": [f"row {row.row} ({row.path}): {row.problem}" for row in problems.itertuples()],
     }
 

@@ -58,6 +58,18 @@ def test_a_folder_is_understood_before_anything_is_trained(folder: Path) -> None
         check_path(folder)
 
 
+def test_fields_without_a_stain_are_counted_and_leave_no_split_empty(folder: Path) -> None:
+    for path in sorted(folder.glob("*_DAPI.tif"))[3:]:
+        path.unlink()
+    report = check_path(folder, split_by="auto", out=folder / "m.csv", **CHANNELS)
+    assert any(
+        "9 of 12 fields have no target: neither trained nor scored on (those that have one: " in note
+        for note in report["notes"]
+    )
+    stained = open_manifest(folder / "m.csv").frame.query("role == 'target'")
+    assert sorted(stained["split"]) == ["test", "train", "validation"]
+
+
 def test_an_image_is_described_and_its_faults_named(tmp_path: Path) -> None:
     write(Image(np.zeros((13, 20, 20), np.uint16), "ZYX"), tmp_path / "black.tif")
     report = check_path(tmp_path / "black.tif")
