@@ -251,6 +251,7 @@ class _Prepared:
         progress: Progress | None,
     ) -> None:
         """Predict every time point; `hold` reads one at once, where it fits: else each tile decodes its planes."""
+        padded = []
         for time in range(self.times):
             stack: Any = _at(time, self.parts)
             if hold and stack.nbytes <= default_max_bytes():
@@ -258,11 +259,9 @@ class _Prepared:
             padding = padding_mask(stack)
             self._check(stack, ... if not padding.any() else ~padding)
             if padding.any():
-                self.padding[time] = padding
-                self._flag(
-                    f"{padding.mean():.1%} of the field is exactly zero at the border (registration padding): "
-                    "predicted as 0"
-                )
+                padded.append(f"{padding.mean():.1%}")
+                if self.resampled:
+                    self.padding[time] = padding
             where = f"{self.where}, time {time}" if self.times > 1 else self.where
             self.model.predict_stack(
                 stack,
@@ -273,6 +272,12 @@ class _Prepared:
                 tta=tta,
                 input_frame=self.input_frame,
                 progress=progress,
+            )
+        if padded:
+            most = max(padded, key=lambda share: float(share[:-1]))
+            self._flag(
+                f"{'up to ' if len(set(padded)) > 1 else ''}{most} of the field is exactly zero at the border "
+                "(registration padding): predicted as 0"
             )
 
     def _check(self, stack: Any, recorded: Any) -> None:
@@ -287,7 +292,7 @@ class _Prepared:
         if dtype.kind != "u":
             return
         top = np.iinfo(dtype).max
-        share = float((middle == top).mean())
+        share = float((middle[:, recorded] == top).mean())
         if share > 0.05:
             self._flag(f"{share:.0%} of the middle plane is saturated ({top}): expect nothing there")
 

@@ -210,6 +210,11 @@ def test_registration_padding_comes_back_as_zero_and_is_flagged(make_model: Fact
     assert (done.image.data[..., :6] == 0).all()
     assert (done.image.data[..., 8:] != 0).all()
     assert "15.0% of the field is exactly zero" in done.flags[0]
+    moving = image((4, 1, 40, 40), "TCYX")
+    for time, width in enumerate((0, 6, 8, 6)):
+        moving.data[time, ..., :width] = 0
+    (flag,) = predict(make_model(), moving).flags
+    assert flag.startswith("up to 20.0% of the field is exactly zero")
 
 
 def test_padding_of_a_resampled_image_comes_back_as_zero_and_is_not_mixed_with_the_stain(
