@@ -69,7 +69,8 @@ def continue_data(plane: Any) -> tuple[Any, NDArray[np.bool_] | None]:
     -------
     plane : (Y, X)
     padded : (Y, X) bool, or None
-        None where none is, also where more than half would be: that is the background of one clump of cells.
+        None where none is; also where no side of the field is padded along its whole length (a dark sensor has zeros
+        here and there), or more than half would be (that is the background of one clump of cells).
 
     Examples
     --------
@@ -79,7 +80,8 @@ def continue_data(plane: Any) -> tuple[Any, NDArray[np.bool_] | None]:
     if not isinstance(plane, np.ndarray):
         return plane, None
     padded = padding_mask(plane[None, None])
-    if not 0 < padded.mean() <= _MOSTLY:
+    a_side = any(side.all() for side in (padded[0], padded[-1], padded[:, 0], padded[:, -1]))
+    if not a_side or padded.mean() > _MOSTLY:
         return plane, None
     return plane[nearest_data(padded)], padded
 

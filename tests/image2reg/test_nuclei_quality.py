@@ -8,6 +8,7 @@ from scipy import ndimage
 from small_nuclei import discs, grid
 
 from image2reg.errors import DataError
+from image2reg.images.padding import continue_data
 from image2reg.nuclei.quality import field_quality
 
 
@@ -93,6 +94,14 @@ def test_what_registration_padded_does_not_count(sharp) -> None:
         assert judged["light"] == pytest.approx(whole["light"], rel=0.15)
         assert judged["focus"] == pytest.approx(whole["focus"], rel=0.15)
         assert judged["flags"] == whole["flags"]
+
+
+def test_zeros_along_a_part_of_a_side_are_a_dark_sensors(sharp) -> None:
+    dark = sharp.copy()
+    dark[:150, 0] = 0
+    plane, padded = continue_data(dark)
+    assert padded is None
+    assert plane is dark
 
 
 def test_a_background_of_zero_around_one_clump_is_no_padding() -> None:
