@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from image2reg.models.bundle import Bundle, save_bundle
+from image2reg.models.integrity import content_sha256
 from image2reg.models.settings import TrainingSettings
 from image2reg.models.spec import BundleSpec
 
@@ -71,6 +72,8 @@ def rewrite_spec(directory: Path, change) -> None:
         if (directory / name).is_file():
             content["files"][name] = hashlib.sha256((directory / name).read_bytes()).hexdigest()
     content = change(content) or content
+    if isinstance(content, dict):
+        content["sha256"] = content_sha256(content)
     path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 

@@ -13,21 +13,24 @@ from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.image import PREDICTED_FROM, Image
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
+from image2reg.images.units import VoxelSize
 from image2reg.tables.folder_fields import says_nothing
-from image2reg.tables.listing import SUFFIXES, stem
+from image2reg.tables.listing import SUFFIXES, is_thumbnail, stem
 from image2reg.tables.side_tables import failure, failures_path, write_failures
 from image2reg.wording import counted
-from virtualstain.model import StainModel, load
+from virtualstain.model import StainModel, load, shown_sizes
 from virtualstain.predict import predict, predict_to
 
 __all__ = ["BatchResult", "find_images", "predict_many"]
+
+_SAME_VOXELS = 0.01  # relative difference of two sizes that say the same
 
 
 @dataclass
 class BatchResult:
     """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file).
 
-    `unit` says what the values are, `notes` what was not looked at.
+    `unit` says what the values are, `notes` what was not looked at, `n_present` how many results were there already.
     """
 
     written: list[dict[str, Any]] = field(default_factory=list)
@@ -35,6 +38,7 @@ class BatchResult:
     failures_path: Path | None = None
     unit: str = ""
     notes: list[str] = field(default_factory=list)
+    n_present: int = 0
 
 
 def _suffix(path: Path) -> str | None:
@@ -57,7 +61,8 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
         if path.is_file() or _suffix(path):
             found.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if _suffix(p) and not p.name.startswith("."))
+        shown = (p for p in path.iterdir() if not p.name.startswith(".") and not is_thumbnail(p.name))
+        inside = sorted(p for p in shown if _suffix(p))
         if not inside:
             deeper = "; ".join(_not_entered([path]))
             raise DataError(
@@ -94,7 +99,7 @@ def predict_many(
     *,
     model: str | StainModel,
     channels: Sequence[str | int] = (),
-    voxel_um: tuple[float | None, float | None, float | None] | None = None,
+    voxel_um: VoxelSize | None = None,
     resample: bool = False,
     tile: tuple[int, int, int] | None = None,
     tta: bool = False,
@@ -155,6 +160,7 @@ def predict_many(
             if is_plate(path):
                 if there:
                     refuse_incomplete(target, list(read_plate(path)))
+                    result.n_present += 1
                     continue
                 flags = _predict_plate(
                     model,
@@ -167,10 +173,11 @@ def predict_many(
                     **options,
                 )
             elif there:
+                result.n_present += 1
                 continue
             else:
-                image = _from(read(path, voxel_um=voxel_um), path.resolve().parent.name)
-                flags = predict_to(model, image, target, overwrite=overwrite, **options)
+                image, replaced = _opened(path, voxel_um, place=path.resolve().parent.name)
+                flags = replaced + predict_to(model, image, target, overwrite=overwrite, **options)
         except ProjectError as error:
             if single or len(jobs) == 1:
                 raise
@@ -199,7 +206,7 @@ def _predict_plate(
     path: Path,
     target: Path,
     *,
-    voxel_um: tuple[float | None, float | None, float | None] | None,
+    voxel_um: VoxelSize | None,
     overwrite: bool,
     resume: bool,
     result: BatchResult,
@@ -223,13 +230,15 @@ def _predict_plate(
                     flags.setdefault(flag, []).append(f"{well}/{field_name}")
                 continue
             try:
-                image = _from(read(path / well / field_name, voxel_um=voxel_um), stem(path.resolve().name))
+                place = stem(path.resolve().name)
+                image, replaced = _opened(path / well / field_name, voxel_um, place=place)
                 done = predict(model, image, **options)
             except DataError as error:
                 failed.append(failure(f"{path}/{well}/{field_name}", error))
                 continue
-            writer.write(well, field_name, done.image, facts={"flags": list(done.flags)})
-            for flag in done.flags:
+            found_there = replaced + done.flags
+            writer.write(well, field_name, done.image, facts={"flags": list(found_there)})
+            for flag in found_there:
                 flags.setdefault(flag, []).append(f"{well}/{field_name}")
         if len(failed) == len(places):
             raise DataError(f"all {len(places)} fields of {path} failed; the first: {failed[0]['error']}")
@@ -240,11 +249,24 @@ def _predict_plate(
     )
 
 
-def _from(image: Image, place: str) -> Image:
-    """Note where an image lay, for its prediction to be known by the same plate (`image2reg.screen`)."""
-    if says_nothing(place):
-        return image
-    return image.replace(annotations={PREDICTED_FROM: place} | dict(image.annotations))
+def _opened(path: Path, voxel_um: VoxelSize | None, *, place: str) -> tuple[Image, tuple[str, ...]]:
+    """Open an image, and say where the voxel size that was given replaces another one that its file has.
+
+    `place`, where it lay, is noted, for its prediction to be known by the same plate (`image2reg.screen`).
+    """
+    image = read(path)
+    if not says_nothing(place):
+        image = image.replace(annotations={PREDICTED_FROM: place} | dict(image.annotations))
+    if voxel_um is None:
+        return image, ()
+    given = image.replace(voxel_um=read(path, voxel_um=voxel_um).voxel_um)
+    sizes = zip(image.voxel_um, given.voxel_um, strict=True)
+    if all(a is None or b is None or abs(a / b - 1) <= _SAME_VOXELS for a, b in sizes):
+        return given, ()
+    return given, (
+        f"taken for voxels of {shown_sizes(given.voxel_um)} um (z, y, x) as was asked; the file says "
+        f"{shown_sizes(image.voxel_um)} um",
+    )
 
 
 def _result_name(path: Path) -> str:

@@ -8,22 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image
 from image2reg.images.checks import check_voxels
+from image2reg.images.padding import padding_mask
 from image2reg.images.plates import read_plate
 from image2reg.images.readers import read
-from image2reg.tables import Manifest, from_folder
 from image2reg.wording import counted
-from virtualstain.admission import channels_called, resamplable
+from virtualstain.admission import COARSEST, FINEST, channels_called, fluorescent, resamplable
 from virtualstain.batch import is_plate
 from virtualstain.catalogue import catalogue
-from virtualstain.loading import open_manifest, with_split
 from virtualstain.model import shown_sizes
-from virtualstain.recipe import Recipe, SplitSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from image2reg.tables import Manifest
 
 __all__ = ["check_lines", "check_path"]
 
@@ -73,6 +75,9 @@ def check_path(
         )
     manifest, unreadable = _readable(path, inputs, targets)
     if split_by:
+        from virtualstain.loading import with_split
+        from virtualstain.recipe import SplitSettings
+
         manifest, _ = with_split(manifest, SplitSettings(group=split_by))
     if out is not None:
         manifest.write(out, overwrite=overwrite)
@@ -85,6 +90,9 @@ def check_path(
 
 def _readable(path: Path, inputs: Sequence[str], targets: Sequence[str]) -> tuple[Manifest, list[str]]:
     """Open a manifest; of a folder, without the images that cannot be read and with what is wrong with each."""
+    from image2reg.tables import from_folder
+    from virtualstain.loading import open_manifest
+
     try:
         return open_manifest(path, inputs=inputs, targets=targets), []
     except DataError:
@@ -110,6 +118,8 @@ def _why_not(path: Path) -> str:
 
 def _other_voxels(frame: pd.DataFrame) -> list[str]:
     """Name the inputs of a folder whose voxel size is not that of most: no model could be trained on both."""
+    from virtualstain.recipe import Recipe
+
     frame = frame[frame["role"] == "input"]
     sizes = [
         tuple(None if math.isnan(v) else float(v) for v in row)
@@ -174,20 +184,50 @@ def _check_image(path: Path) -> dict[str, Any]:
         found["problems"].append(str(error))
     if image.voxel_um[1] is None or image.voxel_um[2] is None:
         found["notes"].append("no voxel size in the file: pass --voxel-um to predict, -,Y,X for a plane")
-    needs = {row["name"]: _needs(row, image) for row in catalogue() if not row["problem"]}
-    found["models"] = [name for name, options in needs.items() if options is not None]
-    found["options"] = {name: options for name, options in needs.items() if options}
+    found |= {"models": [], "options": {}, "unfit": {}}
+    for row in catalogue():
+        if row["problem"]:
+            continue
+        if reason := _unfit(row, image):
+            found["unfit"][row["name"]] = reason
+            continue
+        found["models"].append(row["name"])
+        if options := _needs(row, image):
+            found["options"][row["name"]] = options
     return found
 
 
-def _needs(row: dict[str, Any], image: Image) -> list[str] | None:
-    """Options that `predict` needs to take the image to a model of the catalogue; None where none would help."""
-    planes = image.sizes.get("Z", 1)
-    if planes == 1 if row["planes"] is None else row["planes"] not in (1, planes):
-        return None
+def _unfit(row: dict[str, Any], image: Image) -> str:
+    """Say why no option of `predict` would take the image to a model of the catalogue; empty where it can be taken."""
+    planes, wanted = image.sizes.get("Z", 1), row["planes"]
+    if planes == 1 if wanted is None else wanted not in (1, planes):
+        return f"takes stacks{'' if wanted is None else f' of {wanted} planes'}"
     if len(row["inputs"]) > len(image.channels):
-        return None
-    needed = []
+        return f"takes {len(row['inputs'])} channels: {', '.join(row['inputs'])}"
+    for axis, want, have in zip("ZYX", row["voxel_um"], image.voxel_um, strict=True):
+        if want is None or have is None or (axis == "Z" and planes == 1):
+            continue
+        if not resamplable(have / want):
+            return f"takes voxels of {want / FINEST:.2g} to {want * COARSEST:.2g} um along {axis}"
+    for name in row["inputs"]:
+        channels = channels_called(name, image) or list(image.channels)
+        if all(fluorescent(name, _middle(image, channel)) for channel in channels):
+            shown = ", ".join(f"'{channel}'" for channel in channels)
+            return f"takes {name}; {shown} looks like fluorescence (dark, with few bright places)"
+    return ""
+
+
+def _middle(image: Image, channel: str) -> Any:
+    """Read what is recorded in the middle of the first time point's middle plane: of up to 4096 x 4096 pixels."""
+    data = image.select(channel=channel).to_axes("TZYX").data
+    y, x = (slice(max(0, n // 2 - 2048), n // 2 + 2048) for n in data.shape[2:])
+    plane = np.asarray(data[0, data.shape[1] // 2, y, x])
+    return plane[~padding_mask(plane[None, None])]
+
+
+def _needs(row: dict[str, Any], image: Image) -> list[str]:
+    """Options that `predict` needs to take the image to a model of the catalogue."""
+    planes, needed = image.sizes.get("Z", 1), []
     single = len(row["inputs"]) == len(image.channels) == 1
     if not single and any(len(channels_called(name, image)) != 1 for name in row["inputs"]):
         needed.append("--channel")
@@ -196,8 +236,6 @@ def _needs(row: dict[str, Any], image: Image) -> list[str] | None:
             continue
         if have is None:
             needed.append("--voxel-um")
-        elif not resamplable(have / want):
-            return None
         elif abs(have / want - 1) > row["voxel_tolerance"]:
             needed.append("--resample")
     return list(dict.fromkeys(needed))
@@ -205,7 +243,19 @@ def _needs(row: dict[str, Any], image: Image) -> list[str] | None:
 
 def _describe(manifest: Manifest, out: Path | None) -> dict[str, Any]:
     frame = manifest.frame
-    problems = manifest.problems()
+    from image2reg.tables.fields import IDENTITY
+    from image2reg.tables.splits import in_trainable_field
+
+    problems, notes = manifest.problems(), list(manifest.notes)
+    fields = frame.assign(stained=in_trainable_field(frame)).drop_duplicates(list(IDENTITY))
+    if not fields["stained"].all():
+        kept = ", ".join(
+            f"{name} {n}" for name, n in fields[fields["stained"]]["split"].value_counts().items() if name
+        )
+        notes.append(
+            f"{(~fields['stained']).sum()} of {counted(len(fields), 'field')} have no target: neither trained nor "
+            f"scored on{f' (those that have one: {kept})' if kept else ''}"
+        )
     return {
         "kind": "manifest",
         "path": str(out or manifest.source),
@@ -218,7 +268,7 @@ def _describe(manifest: Manifest, out: Path | None) -> dict[str, Any]:
         "plates": int(frame["Metadata_Plate"].nunique()),
         "wells": int(frame[["Metadata_Plate", "Metadata_Well"]].drop_duplicates().shape[0]),
         "splits": {str(k): int(v) for k, v in frame["split"].value_counts().items() if k},
-        "notes": list(manifest.notes),
+        "notes": notes,
         "problems": [f"row {row.row} ({row.path}): {row.problem}" for row in problems.itertuples()],
     }
 
@@ -238,6 +288,7 @@ def check_lines(report: dict[str, Any]) -> str:
         options = report["options"]
         named = [f"{m} (with {' '.join(options[m])})" if m in options else m for m in report["models"]]
         lines.append(f"  models that take it: {', '.join(named) or 'none'}")
+        lines += [f"    {m} {reason}" for m, reason in report["unfit"].items() if not named]
     else:
         sizes = (counted(report[f"{unit}s"], unit) for unit in ("field", "well", "plate"))
         lines.append("  " + ", ".join(sizes))

@@ -12,6 +12,7 @@ import typer
 from image2reg.commands.options import AsJson, Device, Out, Overwrite, Settings, Tta
 from image2reg.console import application, command_line, emit, progress_bar, run
 from image2reg.errors import ConfigurationError
+from image2reg.wording import counted
 
 app = application("virtualstain", "Label-free stacks (brightfield, phase) to predicted fluorescence.")
 
@@ -25,7 +26,8 @@ Channel = Annotated[
 VoxelUm = Annotated[
     str | None,
     typer.Option(
-        "--voxel-um", help="Voxel size Z,Y,X in um, where the file has none; '-' if unknown: -,0.65,0.65."
+        "--voxel-um",
+        help="Voxel size Z,Y,X in um instead of the file's; '-' leaves an axis as it is: -,0.65,0.65.",
     ),
 ]
 Resample = Annotated[
@@ -173,16 +175,24 @@ def predict(
             resample=resample, tile=_tile(tile), tta=tta, input_frame=input_frame, device=device,
             overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
+    shared = [f for f in done.written[0]["flags"] if _in_all(done.written, f)] if done.written else []
     lines = [
-        f"{row['source']}  ->  {row['output']}" + "".join(f"\n  note: {f}" for f in row["flags"])
+        f"{row['source']}  ->  {row['output']}"
+        + "".join(f"\n  note: {f}" for f in row["flags"] if f not in shared)
         for row in done.written
     ]
+    lines += [f"note on all {len(done.written)}: {note}" for note in shared]
     if done.written:
         lines.append(f"values: {done.unit}")
+    if done.n_present:
+        lines.append(f"{counted(done.n_present, 'result')} already there, left as they are")
     lines += [f"note: {note}" for note in done.notes]
     if done.failures:
         lines.append(f"{len(done.failures)} failed; see {done.failures_path}")
-    result = {"written": done.written, "failures": done.failures, "unit": done.unit, "notes": done.notes}
+    result = {
+        "written": done.written, "failures": done.failures, "unit": done.unit, "notes": done.notes,
+        "already_there": done.n_present,
+    }  # fmt: skip
     emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:
         sys.exit(5)
@@ -225,6 +235,10 @@ def evaluate(
         "\n".join(lines),
         as_json=as_json,
     )
+
+
+def _in_all(written: list[dict[str, Any]], flag: str) -> bool:
+    return len(written) > 1 and all(flag in row["flags"] for row in written)
 
 
 def _numbers(

@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from image2reg.errors import DataError
 from image2reg.provenance import arrays_sha256
@@ -16,48 +14,7 @@ from virtualstain.normalise import ChannelScale, Scope, measure_image_scale, mer
 from virtualstain.patches import StainField
 from virtualstain.recipe import Recipe
 
-__all__ = ["fields_digest", "padding_mask", "standardise"]
-
-# Largest share of the voxels with data on all four sides that padding may have: of real padding none, of a
-# background that was subtracted more than 2 % in every field we saw.
-WINDING = 0.005
-
-
-def padding_mask(stack: Any) -> NDArray[np.bool_]:
-    """Find what registration padded: exact zeros in every plane, touching the border of the field.
-
-    Parameters
-    ----------
-    stack : (C, Z, Y, X) array or lazy array
-        Read plane by plane, up to the first plane without zeros at its rim.
-
-    Returns
-    -------
-    (Y, X) bool
-        True where there is no data. A few dark voxels in the corner are not padding: the patch has to be a
-        quarter of a side long. Nor is a background that was subtracted: it winds between the cells, while what
-        registration or stitching leaves lies beside the data.
-    """
-    recorded = np.zeros(stack.shape[2:], bool)
-    for z in range(stack.shape[1]):
-        recorded |= np.asarray(stack[:, z]).any(axis=0)
-        if all(side.all() for side in (recorded[0], recorded[-1], recorded[:, 0], recorded[:, -1])):
-            return np.zeros_like(recorded)
-    empty = ~recorded
-    if empty.all():
-        return np.zeros_like(empty)
-    labels, n = ndimage.label(empty)
-    rim = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    sizes = ndimage.sum_labels(empty, labels, np.arange(n + 1))
-    found = np.isin(labels, [i for i in rim if i and sizes[i] >= min(empty.shape) / 4])
-    enclosed = _between(~found, 0) & _between(~found, 1)
-    return found if (enclosed & found).sum() <= WINDING * enclosed.sum() else np.zeros_like(empty)
-
-
-def _between(data: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """From the first to the last voxel with data along an axis."""
-    after, before = np.maximum.accumulate(data, axis), np.maximum.accumulate(np.flip(data, axis), axis)
-    return after & np.flip(before, axis)
+__all__ = ["fields_digest", "standardise"]
 
 
 def fields_digest(fields: Sequence[StainField]) -> str:

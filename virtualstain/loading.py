@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.images.limits import default_max_bytes
+from image2reg.images.padding import padding_mask
 from image2reg.nuclei.voxels import common_voxels
 from image2reg.tables import ImageField, Manifest, from_folder, refuse_shared_groups, split_by_group
-from virtualstain.fields import padding_mask
+from image2reg.tables.splits import in_trainable_field
 from virtualstain.model import StainModel, shown_sizes
 from virtualstain.patches import StainField
 from virtualstain.recipe import Recipe, SplitSettings
@@ -69,7 +70,8 @@ def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, s
     wanted = sum(share > 0 for share in settings.fractions)
     group = settings.group
     if group == "auto":
-        sizes = {unit: _n_groups(manifest, unit) for unit in UNITS}
+        trained_on = manifest.replace(manifest.frame[in_trainable_field(manifest.frame)])
+        sizes = {unit: _n_groups(trained_on, unit) for unit in UNITS}
         group = next((unit for unit in UNITS if sizes[unit] >= wanted), UNITS[-1])
     if (manifest.frame["split"] != "").any():
         if settings.group == "auto" and group == "plate" and sizes["well"] and _divides_plates(manifest):

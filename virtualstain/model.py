@@ -15,10 +15,7 @@ from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.images.tiling import read_box
 from image2reg.models.bundle import Bundle
 from image2reg.models.registry import find_bundle
-from virtualstain.networks import NAMES, build_network
-from virtualstain.networks.interface import StainNetwork, deploy
 from virtualstain.normalise import ChannelScale, measure_image_scale
-from virtualstain.staining import stain_field
 
 __all__ = ["FRAME", "KIND", "OUTPUT", "StainModel", "from_bundle", "load", "roots", "shown_sizes"]
 
@@ -27,6 +24,7 @@ FRAME = "frame"  # key of an annotation: what a prediction of a model with an of
 OUTPUT = "output normalisation"  # key of an annotation: `image2reg.models.spec.Normalisation` as JSON
 if TYPE_CHECKING:
     from image2reg.images.image import Image
+    from virtualstain.networks.interface import StainNetwork
     from virtualstain.predict import Prediction
 
 Box = tuple[slice, ...]
@@ -74,6 +72,9 @@ def from_bundle(bundle: Bundle, *, device: str = "cpu") -> StainModel:
     ConfigurationError
         No such device.
     """
+    from virtualstain.networks import NAMES, build_network
+    from virtualstain.networks.interface import StainNetwork, deploy
+
     place = _device(device)
     network = bundle.build({name: partial(build_network, name) for name in NAMES})
     assert isinstance(network, StainNetwork)
@@ -294,6 +295,8 @@ class StainModel:
         DataError
             The stack is thinner than the model, constant or not finite; or what is predicted is not finite.
         """
+        from virtualstain.staining import stain_field
+
         _, z, height, width = stack.shape
         if self.planes is not None and self.planes > 1 and z != self.planes:
             raise DataError(

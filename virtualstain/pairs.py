@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from image2reg.errors import DataError
 from image2reg.images.image import Image
+from image2reg.images.padding import padding_mask
 from image2reg.images.plates import read_plate
 from image2reg.images.readers import read
 from image2reg.models.spec import Normalisation
@@ -17,7 +18,6 @@ from image2reg.wording import counted
 from virtualstain.admission import ALIASES
 from virtualstain.batch import is_plate
 from virtualstain.evaluate import ScoredField
-from virtualstain.fields import padding_mask
 from virtualstain.model import FRAME, OUTPUT, shown_sizes
 from virtualstain.normalise import ChannelScale, measure_image_scale
 

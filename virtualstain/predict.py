@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from image2reg.errors import DataError, ResourceError
 from image2reg.images.image import PREDICTED_FROM, Image
 from image2reg.images.limits import default_max_bytes
-from virtualstain.admission import COARSEST, FINEST, GIVE_VOXELS, SMALL, choose_channels, resamplable
-from virtualstain.fields import padding_mask
+from image2reg.images.padding import nearest_data, padding_mask
+from virtualstain.admission import (
+    COARSEST,
+    FINEST,
+    GIVE_VOXELS,
+    SMALL,
+    choose_channels,
+    fluorescent,
+    resamplable,
+)
 from virtualstain.model import FRAME, StainModel, shown_sizes
 from virtualstain.stack import ChannelStack
 
@@ -186,11 +194,10 @@ class _Prepared:
                 if input_frame
                 else f"the stain lies in the frame of {there} (--input-frame lays it on the image)"
             )
-        self.source = image
+        self.source, self.padding = image, dict[int, NDArray[np.bool_]]()
         chosen = [image.find_channel(c) for c in choose_channels(model, image, channels)]
-        parts = [image.select(channel=index) for index in chosen]
-        parts = self._match_voxels(parts, resample=resample)
-        self.parts = parts
+        self.recorded = [image.select(channel=index) for index in chosen]
+        self.parts = parts = self._match_voxels(self.recorded, resample=resample)
         self.resampled = parts[0].voxel_um != image.voxel_um
         sizes = parts[0].sizes
         if min(sizes["Y"], sizes["X"]) < SMALL:
@@ -246,18 +253,17 @@ class _Prepared:
         progress: Progress | None,
     ) -> None:
         """Predict every time point; `hold` reads one at once, where it fits: else each tile decodes its planes."""
+        padded = []
         for time in range(self.times):
-            stacks = [part.select(time=time) if "T" in part.axes else part for part in self.parts]
-            stack: Any = ChannelStack([s.to_axes("CZYX").data for s in stacks])
+            stack: Any = _at(time, self.parts)
             if hold and stack.nbytes <= default_max_bytes():
                 stack = np.asarray(stack)
-            self._check(stack)
             padding = padding_mask(stack)
+            self._check(stack, ... if not padding.any() else ~padding)
             if padding.any():
-                self.flags.append(
-                    f"{padding.mean():.1%} of the field is exactly zero at the border (registration padding): "
-                    "predicted as 0"
-                )
+                padded.append(f"{padding.mean():.1%}")
+                if self.resampled:
+                    self.padding[time] = padding
             where = f"{self.where}, time {time}" if self.times > 1 else self.where
             self.model.predict_stack(
                 stack,
@@ -269,17 +275,32 @@ class _Prepared:
                 input_frame=self.input_frame,
                 progress=progress,
             )
+        if padded:
+            most = max(padded, key=lambda share: float(share[:-1]))
+            self._flag(
+                f"{'up to ' if len(set(padded)) > 1 else ''}{most} of the field is exactly zero at the border "
+                "(registration padding): predicted as 0"
+            )
 
-    def _check(self, stack: Any) -> None:
-        """Flag saturation: voxels at the largest value of an integer type."""
-        dtype = np.dtype(stack.dtype)
+    def _check(self, stack: Any, recorded: Any) -> None:
+        """Flag what the middle plane shows: light of another kind, voxels at the largest value of an integer type."""
+        middle, dtype = np.asarray(stack[:, stack.shape[1] // 2]), np.dtype(stack.dtype)
+        for name, part, plane in zip(self.model.inputs, self.recorded, middle, strict=True):
+            if fluorescent(name, plane[recorded]):
+                self._flag(
+                    f"channel '{part.channels[0]}' looks like fluorescence (dark, with few bright places) and model "
+                    f"'{self.model.name}' takes {name}: check the channel (--channel)"
+                )
         if dtype.kind != "u":
             return
         top = np.iinfo(dtype).max
-        middle = np.asarray(stack[:, stack.shape[1] // 2])
-        share = float((middle == top).mean())
+        share = float((middle[:, recorded] == top).mean())
         if share > 0.05:
-            self.flags.append(f"{share:.0%} of the middle plane is saturated ({top}): expect nothing there")
+            self._flag(f"{share:.0%} of the middle plane is saturated ({top}): expect nothing there")
+
+    def _flag(self, found: str) -> None:
+        if found not in self.flags:  # by an earlier time point
+            self.flags.append(found)
 
     def image_of(self, out: NDArray[np.float32]) -> Image:
         """Wrap the (T, K, Z, Y, X) result, back on the input's grid when it was resampled."""
@@ -288,7 +309,17 @@ class _Prepared:
         if self.resampled:
             from image2reg.images.resampling import resample as resample_image
 
+            for time, padding in self.padding.items():  # zeros are not to be mixed with the stain beside them
+                out[time] = out[time][..., *nearest_data(padding)]
             planes = source.sizes.get("Z", 1) if out.shape[2] > 1 else 1
             made = resample_image(made, source.voxel_um, shape=(planes, source.sizes["Y"], source.sizes["X"]))
+            for time in self.padding:
+                made.data[time][..., padding_mask(_at(time, self.recorded))] = 0
         made = made.replace(voxel_um=source.voxel_um, source=f"{self.model.name} of {self.where}")
         return made if "T" in source.axes else made.to_axes("CZYX")
+
+
+def _at(time: int, parts: Sequence[Image]) -> ChannelStack:
+    """One time point of images of one channel each."""
+    chosen = [part.select(time=time) if "T" in part.axes else part for part in parts]
+    return ChannelStack([part.to_axes("CZYX").data for part in chosen])

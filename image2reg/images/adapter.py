@@ -64,6 +64,10 @@ def read_foreign(path: Path, *, max_bytes: int | None = None) -> Image:
     ResourceError
         One chunk is over `max_bytes`.
     """
+    if path.suffix.lower() == ".zip":
+        raise DataError(
+            f"{path}: archives are not read. Unpack it, and give what is in it (an OME-Zarr is a folder)."
+        )
     installed = [library for library in _LIBRARIES if _is_installed(library)]
     if not installed:
         kind = path.suffix or "a name without suffix"

@@ -61,6 +61,11 @@ def group_attributes(path: Path) -> dict[str, Any]:
             if not isinstance(attributes, dict):
                 raise DataError(f"{file}: attributes are {type(attributes).__name__}, not a JSON object.")
             return attributes
+    if not path.name.lower().endswith(".zarr"):
+        raise DataError(
+            f"{path}: a folder is no image, unless it is an OME-Zarr group: it has neither zarr.json (0.5) nor .zattrs "
+            "(0.4). Give one image of it."
+        )
     raise DataError(
         f"{path}: not an OME-Zarr group: it has neither zarr.json (0.5) nor .zattrs (0.4). "
         "Give the folder that holds one of them."

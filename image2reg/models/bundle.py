@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from image2reg.atomic import atomic_directory, refuse_existing, refuse_unmakeable
 from image2reg.errors import BundleError, DataError, ProjectError
 from image2reg.models.card import render_card
-from image2reg.models.integrity import MAX_BYTES, SPEC_FILE, check_files, read_spec, reading, walk
+from image2reg.models.integrity import (
+    MAX_BYTES,
+    SPEC_FILE,
+    check_files,
+    content_sha256,
+    read_spec,
+    reading,
+    walk,
+)
 from image2reg.models.spec import refuse_file_name
 
 if TYPE_CHECKING:
@@ -228,7 +236,7 @@ def save_bundle(
     ----------
     directory : Path or str
     spec : BundleSpec
-        ``files`` is filled in here.
+        ``files`` and ``sha256`` are filled in here.
     state_dict : mapping of str to Tensor, or None
         Weights for ``model.safetensors``, in any floating precision or as `image2reg.models.rounding.rounded` gives
         them; None when `files` brings the weights.
@@ -265,6 +273,8 @@ def save_bundle(
             name: hashlib.sha256((partial / name).read_bytes()).hexdigest() for name in sorted(walk(partial))
         }
         complete = spec.model_copy(update={"files": hashes})
+        digest = content_sha256(complete.model_dump(mode="json"))
+        complete = complete.model_copy(update={"sha256": digest})
         text = json.dumps(complete.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
         (partial / SPEC_FILE).write_text(text, encoding="utf-8")
         try:

@@ -17,7 +17,7 @@ from image2reg.models.spec import BundleSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_BYTES", "SPEC_FILE", "check_files", "read_spec", "reading", "walk"]
+__all__ = ["MAX_BYTES", "SPEC_FILE", "check_files", "content_sha256", "read_spec", "reading", "walk"]
 
 SPEC_FILE = "bundle.json"
 MAX_BYTES = 8 * 1024**3
@@ -43,7 +43,8 @@ def read_spec(path: Path | str) -> BundleSpec:
     Raises
     ------
     BundleError
-        No directory, no such file, too large, no JSON, or a field that is wrong; the message names the field.
+        No directory, no such file, too large, no JSON, a field that is wrong (the message names it), or a content that
+        is not the one it was written with.
     """
     path = Path(path)
     file = path / SPEC_FILE
@@ -61,13 +62,26 @@ def read_spec(path: Path | str) -> BundleSpec:
             f"{file}: schema_version is {version!r}; this release reads 1. Update this package."
         )
     try:
-        return BundleSpec.model_validate(content)
+        spec = BundleSpec.model_validate(content)
     except ValidationError as error:
         lines = []
         for item in error.errors(include_url=False, include_context=False)[:5]:
             where = ".".join(map(str, item["loc"])) or "the whole"
             lines.append(f"{where}: {item['msg']} (seen {str(item['input'])[:80]!r})")
         raise BundleError(f"{file}: {'; '.join(lines)}.") from error
+    if spec.sha256 not in (None, seen := content_sha256(content)):
+        raise BundleError(
+            f"{file}: damaged or edited since it was written: the sha256 of its content begins {seen[:12]}, it says "
+            f"{spec.sha256[:12]}. {_AGAIN} Where the edit was meant, remove the entry 'sha256': the model is then what "
+            "the edit made of it."
+        )
+    return spec
+
+
+def content_sha256(content: dict[str, Any]) -> str:
+    """Hash what ``bundle.json`` says, its own `sha256` left out, however it is laid out."""
+    said = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _parse(file: Path) -> Any:

@@ -197,7 +197,9 @@ class GoldenSample(_Frozen):
 class BundleSpec(_Frozen):
     """Content of ``bundle.json``; see each part's class.
 
-    `domain` holds reference statistics of the training inputs, `files` the sha256 of every other file.
+    `domain` holds reference statistics of the training inputs, `files` the sha256 of every other file, `sha256` that of
+    everything else said here (`image2reg.models.integrity.content_sha256`): None in older bundles, which are read
+    without that check.
     """
 
     schema_version: Literal[1] = 1
@@ -219,6 +221,7 @@ class BundleSpec(_Frozen):
     data: tuple[DataSource, ...] = ()
     sample: GoldenSample | None = None
     files: dict[str, Sha256] = {}
+    sha256: Sha256 | None = None
 
     @field_validator("files")
     @classmethod

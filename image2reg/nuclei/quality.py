@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from image2reg.errors import DataError
+from image2reg.images.padding import continue_data
 from image2reg.nuclei.size import typical_diameter
 
 __all__ = ["BLURRED_BELOW", "SATURATED_ABOVE", "field_quality"]
@@ -46,7 +47,7 @@ def field_quality(
     Parameters
     ----------
     image : (Y, X), any real dtype
-        Nuclei brighter than their surroundings.
+        Nuclei brighter than their surroundings. What registration padded with zeros does not count.
     diameter_px : float
         Typical nucleus diameter where it is known, else NaN: strongly blurred nuclei merge to something that is sharp
         for its size.
@@ -85,9 +86,10 @@ def field_quality(
             f"field_quality: {int(broken.sum())} of {values.size} pixels are NaN or infinite, first at {first}; "
             "repair the image."
         )
-    plain = values.astype(np.float32)
-    saturated, focus = _saturated_share(values), _focus(plain, diameter_px)
-    light = float(plain.mean(dtype=np.float64) - np.percentile(plain, 1))
+    values, padded = continue_data(values)
+    plain, recorded = values.astype(np.float32), np.ones(values.shape, bool) if padded is None else ~padded
+    saturated, focus = _saturated_share(values[recorded]), _focus(plain, recorded, diameter_px)
+    light = float(plain[recorded].mean(dtype=np.float64) - np.percentile(plain[recorded], 1))
     flags = []
     if saturated > SATURATED_ABOVE:
         flags.append("saturated")
@@ -111,7 +113,7 @@ def _saturated_share(values: NDArray[Any]) -> float:
     return n_top / values.size if n_top > 2 * n_near else 0.0
 
 
-def _focus(values: Floats, diameter: float) -> float:
+def _focus(values: Floats, recorded: NDArray[np.bool_], diameter: float) -> float:
     from skimage.filters import threshold_otsu
 
     smooth = ndimage.gaussian_filter(values, _SIGMA)
@@ -120,7 +122,7 @@ def _focus(values: Floats, diameter: float) -> float:
         return float("nan")
     even = np.sqrt(np.clip(smooth - low, 0, high - low))  # a few very bright nuclei do not hide the others
     level = threshold_otsu(even)
-    foreground = even > level
+    foreground = (even > level) & recorded
     labels = ndimage.label(ndimage.binary_opening(foreground, iterations=1))[0]
     seen = typical_diameter(labels)
     if not seen >= _SMALLEST_PX:
@@ -129,12 +131,14 @@ def _focus(values: Floats, diameter: float) -> float:
     # Pixel noise from differences of neighbours, and what the Gaussian leaves of it: blurred light is no noise.
     steps = np.diff(values, axis=1)
     noise = 1.4826 * float(np.median(np.abs(steps))) / np.sqrt(2) / (2 * np.sqrt(np.pi) * _SIGMA)
-    if np.median(smooth[foreground]) < np.median(smooth[even <= level]) + _CONTRAST * noise:
+    if np.median(smooth[foreground]) < np.median(smooth[recorded & (even <= level)]) + _CONTRAST * noise:
         return float("nan")  # the threshold cut through noise
     if (times := int(diameter // _ENOUGH_PX)) > 1:  # finer than needed only costs time
         rows, columns = (n // times for n in values.shape)
-        blocks = values[: rows * times, : columns * times].reshape(rows, times, columns, times)
-        return _focus(blocks.mean(axis=(1, 3)), diameter / times)
+        whole, blocks = np.s_[: rows * times, : columns * times], (rows, times, columns, times)
+        coarse = values[whole].reshape(blocks).mean(axis=(1, 3))
+        recorded = np.asarray(recorded[whole].reshape(blocks).all(axis=(1, 3)))
+        return _focus(coarse, recorded, diameter / times)
     wide, near = max(3, round(1.5 * diameter)), max(3, round(diameter / 3))
     contrast = ndimage.maximum_filter(smooth, size=wide) - ndimage.minimum_filter(smooth, size=wide)
     rim = foreground & ~ndimage.binary_erosion(foreground) & (labels > 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from image2reg.errors import DataError
 
-__all__ = ["SUFFIXES", "image_paths", "stem", "walk"]
+__all__ = ["SUFFIXES", "image_paths", "is_thumbnail", "stem", "walk"]
 
 _FILES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".stk", ".lsm", ".png", ".czi", ".nd2", ".lif")
 _FOLDERS = (".ome.zarr", ".zarr")
@@ -48,6 +48,11 @@ def image_paths(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def is_thumbnail(name: str) -> bool:
+    """Whether a file is the small picture that MetaXpress writes beside an image."""
+    return _THUMBNAIL.search(name) is not None
+
+
 def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Go through a folder and all below: path of each with '/', its OME-Zarrs and its files.
 
@@ -66,7 +71,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         zarrs = [name for name in shown if name.lower().endswith(_FOLDERS)]
         others = [name for name in shown if name not in zarrs]
         folders[:] = [name for name in others if _is_to_be_listed(Path(here, name), listed)]
-        kept = [name for name in files if not name.startswith(".") and not _THUMBNAIL.search(name)]
+        kept = [name for name in files if not name.startswith(".") and not is_thumbnail(name)]
         yield "" if relative == "." else f"{relative}/", zarrs, kept
 
 

@@ -62,13 +62,13 @@ def write_failures(failures: Sequence[dict[str, str]], out: Path) -> Path | None
     DataError, ResourceError
         As `side_path`; the file system refused.
     """
-    import pandas as pd
-
-    from image2reg.tables.cells import write_csv
-
     path = failures_path(out)
     if not failures:
         path.unlink(missing_ok=True)
         return None
+    import pandas as pd
+
+    from image2reg.tables.cells import write_csv
+
     write_csv(pd.DataFrame(failures, columns=list(_FAILURE_COLUMNS)), path, overwrite=True)
     return path

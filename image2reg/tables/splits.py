@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from image2reg.tables.manifest import Manifest
 
-__all__ = ["GROUPS", "group_folds", "refuse_shared_groups", "split_by_group"]
+__all__ = ["GROUPS", "group_folds", "in_trainable_field", "refuse_shared_groups", "split_by_group"]
 
 GROUPS = {
     "field": IDENTITY,
@@ -42,6 +42,9 @@ def split_by_group(
     seed: int = 0,
 ) -> Manifest:
     """Assign whole groups to splits so that the numbers of fields come close to the fractions.
+
+    Where some fields have a target, those count and no others: nothing is learned or scored on a field without one, and
+    a group of such fields goes to the first split.
 
     Parameters
     ----------
@@ -72,16 +75,25 @@ def split_by_group(
     """
     shares = _shares(fractions)
     keys = group_keys(manifest, group)
-    fields = manifest.frame.groupby(list(IDENTITY), sort=False).ngroup()
-    sizes = fields.groupby(keys.to_numpy()).nunique().sort_index()
+    counted = in_trainable_field(manifest.frame)
+    fields = manifest.frame.groupby(list(IDENTITY), sort=False).ngroup()[counted]
+    sizes = fields.groupby(keys[counted].to_numpy()).nunique().sort_index()
     if len(sizes) < len(shares):
+        which = "" if counted.all() else " with a target"
         raise DataError(
-            f"{manifest.source}: {len(sizes)} different {group} value(s) {list(sizes.index)[:5]} cannot fill "
+            f"{manifest.source}: {len(sizes)} different {group} value(s){which} {list(sizes.index)[:5]} cannot fill "
             f"{len(shares)} splits {list(shares)}. Add data, set a fraction to 0, or split by a smaller unit "
             f"({', '.join(GROUPS)} or a column)."
         )
     chosen = _fill(sizes, shares, np.random.default_rng(seed))
-    return manifest.replace(manifest.frame.assign(split=keys.map(chosen).to_numpy()))
+    split = keys.map(chosen).fillna(next(iter(shares)))
+    return manifest.replace(manifest.frame.assign(split=split.to_numpy()))
+
+
+def in_trainable_field(frame: pd.DataFrame) -> pd.Series:
+    """Which rows of a manifest belong to a field with a target; all where no field has one."""
+    has_target = (frame["role"] == "target").groupby([frame[name] for name in IDENTITY]).transform("any")
+    return has_target | (not has_target.any())
 
 
 def group_folds(manifest: Manifest, *, group: str, n_folds: int, seed: int = 0) -> list[Manifest]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from virtualstain.fields import padding_mask
+from image2reg.images.padding import padding_mask
 from virtualstain.patches import StainField
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -126,3 +126,11 @@ def test_each_command_has_its_function() -> None:
             f"pyproject.toml: the command {command} is {target}, and there is no {module}"
         )
         assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_models_are_listed_without_torch_and_loaded_without_its_compiler() -> None:
+    listed = modules_after("from virtualstain.catalogue import catalogue\nassert catalogue()")
+    assert top_names(listed) & HEAVY == set()
+    loaded = modules_after("from virtualstain.model import load\nload('brightfield-nuclei')")
+    assert "torch" in loaded
+    assert "torch._dynamo" not in loaded  # as long in coming as torch itself

@@ -61,6 +61,7 @@ def test_a_shipped_model_can_be_made_again(bundle: Bundle) -> None:
     assert bundle.file("config.yaml").stat().st_size
     assert bundle.file("training.jsonl").stat().st_size
     assert bundle.spec.sample is not None
+    assert bundle.spec.sha256 is not None
 
 
 def test_a_shipped_model_has_scores_beside_their_floor(bundle: Bundle) -> None:

@@ -118,6 +118,23 @@ def test_many_images_go_on_after_a_failure(
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.ome.tif", "failures.csv"]
 
 
+def test_what_holds_for_every_image_is_noted_once_and_what_was_there_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = np.random.default_rng(0).integers(500, 999, (64, 64)).astype(np.uint16)
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        cells[:6] = 0 if name == "c" else cells[6:12]
+        write(Image(cells, "YX", (None, 0.3112, 0.3112), ("BF",)), tmp_path / "in" / f"{name}.ome.tif")
+    words = ("predict", tmp_path / "in", "--model", "brightfield-nuclei", "--out", tmp_path / "out")
+    code, printed, _ = call(capsys, monkeypatch, *words)
+    assert code == 0
+    assert printed.count("lies in the frame") == 1
+    assert "note on all 3: the stain lies in the frame" in printed
+    assert printed.count("  note: 9.4% of the field is exactly zero at the border") == 1
+    assert "3 results already there, left as they are" in call(capsys, monkeypatch, *words, "--resume")[1]
+
+
 def test_an_image_over_the_limit_is_refused_before_it_is_decoded(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,3 +206,26 @@ def test_a_folder_of_own_models_that_is_not_ours_hides_no_shipped_one(shared, mo
 def test_nothing_there(bundle):
     shutil.rmtree(bundle)
     assert "holds no plain file bundle.json" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [('"scale": [\n    1.0', '"scale": [\n    1.5'), ('"DNA"', '"RNA"'), ('"steps": 10', '"steps": 11')],
+)
+def test_an_edited_description(bundle, change):
+    text = (bundle / "bundle.json").read_text()
+    assert change[0] in text
+    (bundle / "bundle.json").write_text(text.replace(*change))
+    assert "bundle.json: damaged or edited since it was written" in refusal(bundle)
+
+
+def test_a_description_that_is_laid_out_anew_or_without_a_hash_of_itself_is_read(bundle):
+    content = json.loads((bundle / "bundle.json").read_text())
+    spec = load_bundle(bundle).spec
+    (bundle / "bundle.json").write_text(json.dumps(content, indent=4, sort_keys=True))
+    assert load_bundle(bundle).spec == spec
+    (bundle / "bundle.json").write_text(json.dumps(content | {"sha256": None, "summary": "Meant."}))
+    assert load_bundle(bundle).spec.summary == "Meant."
+    drop(content, "sha256")  # as bundles of before it are
+    (bundle / "bundle.json").write_text(json.dumps(content))
+    assert load_bundle(bundle).spec.normalisation == spec.normalisation

@@ -65,6 +65,12 @@ def czi(tmp_path):
 pytestmark = pytest.mark.usefixtures("nothing_installed")
 
 
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "cells.zarr.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"cells\.zarr\.zip: archives are not read\. Unpack it"):
+        read(tmp_path / "cells.zarr.zip")
+
+
 def test_without_either_library_one_message_says_what_to_install(czi):
     with pytest.raises(DataError) as caught:
         read(czi)

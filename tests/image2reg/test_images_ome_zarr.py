@@ -114,10 +114,13 @@ def test_metadata_that_cannot_be_followed_are_refused(values, tmp_path, change, 
 
 
 def test_a_folder_that_is_no_image(tmp_path):
+    with pytest.raises(DataError, match=r"a folder is no image, unless .* \(0.4\). Give one image of it"):
+        read(tmp_path)
+    (tmp_path / "a.zarr").mkdir()
     with pytest.raises(
         DataError, match=r"not an OME-Zarr group: it has neither zarr.json \(0.5\) nor .zattrs"
     ):
-        read(tmp_path)
+        read(tmp_path / "a.zarr")
 
 
 def test_a_collection_says_where_its_images_are(values, tmp_path):

@@ -8,6 +8,7 @@ from scipy import ndimage
 from small_nuclei import discs, grid
 
 from image2reg.errors import DataError
+from image2reg.images.padding import continue_data
 from image2reg.nuclei.quality import field_quality
 
 
@@ -82,3 +83,31 @@ def test_what_is_no_plane_or_not_finite_is_refused() -> None:
         field_quality(np.zeros((2, 3, 4)))
     with pytest.raises(DataError, match=r"1 of 16 pixels are NaN or infinite, first at \(0, 1\)"):
         field_quality(np.where(np.arange(16).reshape(4, 4) == 1, np.inf, 0.0))
+
+
+def test_what_registration_padded_does_not_count(sharp) -> None:
+    haze = 100 + 0.1 * sharp  # an empty field's light is what tells it from a blurred one
+    for field in (sharp, haze, ndimage.gaussian_filter(sharp, 6.5), np.minimum(sharp, 560)):
+        whole = field_quality(field)
+        padded = field.copy()
+        padded[:10], padded[:, -6:] = 0, 0
+        judged = field_quality(padded)
+        assert judged["light"] == pytest.approx(whole["light"], rel=0.15)
+        assert judged["focus"] == pytest.approx(whole["focus"], rel=0.15)
+        assert judged["flags"] == whole["flags"]
+
+
+def test_zeros_along_a_part_of_a_side_are_a_dark_sensors(sharp) -> None:
+    dark = sharp.copy()
+    dark[:150, 0] = 0
+    plane, padded = continue_data(dark)
+    assert padded is None
+    assert plane is dark
+
+
+def test_a_background_of_zero_around_one_clump_is_no_padding() -> None:
+    clump = np.maximum(discs((240, 240), [(110, 110), (110, 140), (135, 125)])[0] - 120, 0)
+    y, x = np.indices(clump.shape) - 120
+    clump[y**2 + x**2 > 60**2] = 0
+    assert field_quality(clump)["flags"] == []
+    assert field_quality(clump)["light"] == pytest.approx(clump.mean())

@@ -11,6 +11,7 @@ from small_nuclei import Brightness, bright_segmenter, discs, grid
 from image2reg.errors import BundleError, ConfigurationError, DataError
 from image2reg.images.image import Image
 from image2reg.images.lazy import LazyArray
+from image2reg.images.readers import read
 from image2reg.nuclei.match import match
 from image2reg.nuclei.segmenters.batch import segment_image
 from image2reg.nuclei.segmenters.catalogue import load_segmenter
@@ -301,3 +302,17 @@ def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="device 'tpu' is unknown; allowed: auto, cpu, cuda"):
         _device("tpu")
     assert _device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_what_registration_padded_changes_no_nucleus_and_holds_none(tmp_path) -> None:
+    image, truth = discs((230, 230), grid(4, 48, 45), noise=8.0)
+    image[truth == 1] *= 3
+    image[truth == 6] = 100 + 0.48 * (image[truth == 6] - 100)
+    image[:26], image[:, :26] = 0, 0  # a fifth of the field
+    segmenter = bright_segmenter()
+    recorded = segmenter.segment(image[26:, 26:], diameter_px=28)
+    Image(image, "YX").write(tmp_path / "padded.ome.tif")
+    for padded in (Image(image, "YX"), read(tmp_path / "padded.ome.tif")):
+        labels, _ = segment_image(segmenter, padded, diameter_px=28)
+        assert not labels.data[image == 0].any()
+        np.testing.assert_array_equal(labels.data[26:, 26:] > 0, recorded > 0)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from image2reg.images.image import Image
+from image2reg.nuclei.segmenters.batch import segment_image
 from image2reg.nuclei.segmenters.catalogue import load_segmenter
 from image2reg.nuclei.segmenters.interface import Segmenter
 from image2reg.nuclei.segmenters.phase import confluence, local_contrast
@@ -48,3 +50,13 @@ def test_confluence_follows_the_published_curve(shared_data) -> None:
     published = [theirs[path.stem[-3:]] for path in pictures]
     np.testing.assert_allclose(ours, published, atol=6)  # points of per cent, another method than theirs
     assert np.corrcoef(ours, published)[0, 1] > 0.99
+
+
+def test_the_edge_of_what_registration_padded_is_no_texture(half_covered) -> None:
+    padded = half_covered.copy()
+    padded[:20], padded[:, -30:] = 0, 0
+    labels, facts = segment_image(load_segmenter("texture"), Image(padded, "YX"))
+    outside = padded == 0
+    assert not labels.data[outside].any()
+    assert not labels.data[:, 110:].any()
+    assert facts["confluence"] == pytest.approx((labels.data[~outside] > 0).mean())

@@ -55,6 +55,24 @@ def test_fractions_are_of_fields_and_are_met() -> None:
     }
 
 
+def test_splits_are_drawn_over_the_fields_that_have_a_target() -> None:
+    frame = plates(10, 4, 1).frame
+    stained = frame["Metadata_Plate"].isin(["P1", "P4", "P7"]) & (frame["Metadata_Well"] == "A02")
+    few = Manifest(frame[(frame["role"] == "input") | stained], Path())
+    for group in ("plate", "well", "field"):
+        split = split_by_group(few, group=group, seed=1).frame
+        targets = split[split["role"] == "target"]
+        assert sorted(targets["split"]) == ["test", "train", "validation"]
+        refuse_shared_groups(few.replace(split), group=group)
+        others = split[~split["Metadata_Plate"].isin(targets["Metadata_Plate"])]
+        assert set(others["split"]) == {"train"}
+    two = Manifest(few.frame[(few.frame["role"] == "input") | (few.frame["Metadata_Plate"] != "P1")], Path())
+    with pytest.raises(
+        DataError, match=r"2 different plate value\(s\) with a target \['P4', 'P7'\] cannot fill"
+    ):
+        split_by_group(two, group="plate")
+
+
 def test_large_groups_are_placed_first() -> None:
     uneven = pd.concat(
         [plates(1, 16).frame, plates(6, 2).frame.query("Metadata_Plate != 'P0'")], ignore_index=True

@@ -73,6 +73,36 @@ def test_what_holds_for_many_fields_is_said_once(make_model: Factory, tmp_path: 
     assert note.startswith("3 fields: ")
 
 
+def test_a_voxel_size_that_replaces_the_files_is_told(
+    make_model: Factory, folder: Path, tmp_path: Path
+) -> None:
+    write(plane(3).replace(voxel_um=(None, 1.0, 1.0)), folder / "coarse.ome.tif")
+    write_plate(tmp_path / "plate.ome.zarr", {("A/1", "0"): plane(4).replace(voxel_um=(None, 0.8, 0.8))})
+    done = predict_many(
+        [folder, tmp_path / "plate.ome.zarr"], tmp_path / "out", model=make_model(), voxel_um=(None, 0.5, 0.5)
+    )
+    told = {Path(row["source"]).name: " ".join(row["flags"]) for row in done.written}
+    assert [name for name, flags in told.items() if "the file says" in flags] == [
+        "coarse.ome.tif",
+        "plate.ome.zarr",
+    ]
+    assert (
+        "taken for voxels of ? x 0.5 x 0.5 um (z, y, x) as was asked; the file says ? x 1 x 1 um"
+        in told["coarse.ome.tif"]
+    )
+
+
+def test_what_was_there_already_is_counted_and_thumbnails_are_no_fields(
+    make_model: Factory, folder: Path, tmp_path: Path
+) -> None:
+    write(plane(3), folder / "A01_s1_w1_thumb3B7F.tif")
+    assert [path.stem for path in find_images([folder])] == [f"cell{i}.ome" for i in range(3)]
+    (tmp_path / "out").mkdir()
+    write(plane(0), tmp_path / "out" / "cell1.ome.tif")
+    done = predict_many([folder], tmp_path / "out", model=make_model(), resume=True)
+    assert (len(done.written), done.n_present) == (2, 1)
+
+
 def test_resuming_a_plate_that_lacks_a_field_says_so_and_keeps_the_list_of_failures(
     make_model: Factory, tmp_path: Path
 ) -> None:

@@ -210,6 +210,31 @@ def test_registration_padding_comes_back_as_zero_and_is_flagged(make_model: Fact
     assert (done.image.data[..., :6] == 0).all()
     assert (done.image.data[..., 8:] != 0).all()
     assert "15.0% of the field is exactly zero" in done.flags[0]
+    moving = image((4, 1, 40, 40), "TCYX")
+    for time, width in enumerate((0, 6, 8, 6)):
+        moving.data[time, ..., :width] = 0
+    (flag,) = predict(make_model(), moving).flags
+    assert flag.startswith("up to 20.0% of the field is exactly zero")
+
+
+def test_padding_of_a_resampled_image_comes_back_as_zero_and_is_not_mixed_with_the_stain(
+    make_model: Factory,
+) -> None:
+    model, padded = make_model(), image((2, 1, 48, 40), "TCYX", voxel=1.0)
+    padded.data[0, ..., :7] = 0
+    made = predict(model, padded, resample=True).image.data
+    np.testing.assert_array_equal(made[0] == 0, np.broadcast_to(padded.data[0] == 0, made[0].shape))
+    beside, further = (float(made[0, 0, 0, :, x].mean()) for x in (7, 9))
+    assert beside == pytest.approx(further, abs=0.2 * abs(further))
+
+
+def test_fluorescence_given_for_brightfield_is_flagged_once(make_model: Factory) -> None:
+    cells = image((2, 1, 40, 40), "TCYX", channels=("Hoechst",))
+    cells.data[..., 10:20, 10:20] += 20_000
+    (flag,) = predict(make_model(), cells).flags
+    assert "channel 'Hoechst' looks like fluorescence" in flag
+    assert "takes Brightfield" in flag
+    assert predict(make_model(), cells.replace(data=40_000 - cells.data)).flags == ()
 
 
 def test_saturation_is_flagged(make_model: Factory) -> None:

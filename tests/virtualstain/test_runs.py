@@ -58,6 +58,18 @@ def test_a_folder_is_understood_before_anything_is_trained(folder: Path) -> None
         check_path(folder)
 
 
+def test_fields_without_a_stain_are_counted_and_leave_no_split_empty(folder: Path) -> None:
+    for path in sorted(folder.glob("*_DAPI.tif"))[3:]:
+        path.unlink()
+    report = check_path(folder, split_by="auto", out=folder / "m.csv", **CHANNELS)
+    assert any(
+        "9 of 12 fields have no target: neither trained nor scored on (those that have one: " in note
+        for note in report["notes"]
+    )
+    stained = open_manifest(folder / "m.csv").frame.query("role == 'target'")
+    assert sorted(stained["split"]) == ["test", "train", "validation"]
+
+
 def test_an_image_is_described_and_its_faults_named(tmp_path: Path) -> None:
     write(Image(np.zeros((13, 20, 20), np.uint16), "ZYX"), tmp_path / "black.tif")
     report = check_path(tmp_path / "black.tif")
@@ -72,11 +84,28 @@ def test_models_are_suggested_that_would_take_the_image(tmp_path: Path) -> None:
         (0.3112, ("Brightfield",)): "  models that take it: brightfield-nuclei",
         (0.65, ("R", "G", "B")): "  models that take it: brightfield-nuclei (with --channel --resample)",
         (None, ("BF", "DAPI")): "  models that take it: brightfield-nuclei (with --voxel-um)",
-        (3.0, ("BF",)): "  models that take it: none",
+        (3.0, ("BF",)): "    brightfield-nuclei takes voxels of 0.062 to 0.78 um along Y",
+        (3.1, ("BF",)): "    phase-neuron takes stacks of 13 planes",
     }
     for k, ((voxel, names), line) in enumerate(cases.items()):
         write(Image(cells[: len(names)], "CYX", (None, voxel, voxel), names), tmp_path / f"{k}.ome.tif")
         assert line in check_lines(check_path(tmp_path / f"{k}.ome.tif")).splitlines()
+
+
+def test_a_stain_is_offered_to_no_model_of_brightfield(tmp_path: Path) -> None:
+    stain = np.random.default_rng(0).poisson(90, (1, 60, 60)).astype(np.uint16)
+    stain[:, 20:35, 20:40] *= 12
+    light = np.random.default_rng(1).poisson(9000, (1, 60, 60)).astype(np.uint16)
+    for data, names, fits in (
+        (stain, ("Hoechst",), False),
+        (stain, (), False),
+        (np.concatenate([light, stain]), ("BF", "Hoechst"), True),
+        (np.concatenate([stain, light]), ("C1", "C2"), True),
+    ):
+        write(Image(data, "CYX", (None, 0.3, 0.3), names), tmp_path / "x.ome.tif", overwrite=True)
+        report = check_path(tmp_path / "x.ome.tif")
+        assert report["models"] == (["brightfield-nuclei"] if fits else [])
+        assert ("looks like fluorescence" in check_lines(report)) != fits
 
 
 def test_one_unreadable_image_of_a_folder_is_named_and_the_rest_described(

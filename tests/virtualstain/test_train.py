@@ -15,10 +15,11 @@ from small_fields import DEEP, FLAT, make_field
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, read
+from image2reg.images.padding import padding_mask
 from image2reg.models.train import fit
 from virtualstain import scoring
 from virtualstain.bundling import Facts
-from virtualstain.fields import fields_digest, padding_mask, standardise
+from virtualstain.fields import fields_digest, standardise
 from virtualstain.model import load
 from virtualstain.networks import build_network
 from virtualstain.patches import StainField

@@ -119,7 +119,10 @@ class ShuffleUNet(ImageNetwork):
             self.decoder.append(_Residual(dims, 2 * fine, fine))
         self.dropout = nn.Dropout2d(dropout) if dims == 2 else nn.Dropout3d(dropout)
         self.head = conv(widths[0], out_channels * folded, 3, padding=1)
-        nn.init.normal_(self.head.weight, std=1e-3)  # start near zero, the mean of a standardised target
+        if (
+            not self.head.weight.is_meta
+        ):  # there is nothing to fill, and torch would load its compiler for it: a second
+            nn.init.normal_(self.head.weight, std=1e-3)  # start near zero, the mean of a standardised target
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:

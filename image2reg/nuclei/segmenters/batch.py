@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from image2reg.atomic import make_folder, refuse_inputs, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.image import Image
+from image2reg.images.padding import continue_data
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
 from image2reg.images.writers import write
@@ -79,8 +81,8 @@ def segment_image(
     labels : Image
         Axes (T)(Z)YX, uint16 where the numbers fit, else int32; 0 is background.
     facts : dict
-        ``n_objects`` (of all time points), ``confluence``; for single planes of a stain `field_quality` and, where
-        objects are far from the size that was given, a ``note``.
+        ``n_objects`` (of all time points), ``confluence`` (of a single plane: of what registration did not pad); for
+        single planes of a stain `field_quality` and, where objects are far from the size that was given, a ``note``.
 
     Raises
     ------
@@ -93,6 +95,7 @@ def segment_image(
     frames = []
     for t in range(plain.sizes["T"]):
         frame = plain.select(time=t)
+        frame = frame.load() if math.prod(frame.shape) <= _LARGEST_FIELD_PX else frame
         if frame.sizes["Z"] > 1:
             frames.append(segment_stack(segmenter, frame.load().data, **size))
         else:
@@ -123,11 +126,14 @@ def _facts(segmenter: Segmenter, plain: Image, labels: NDArray[np.integer]) -> d
         "n_objects": sum(int(frame.max()) for frame in labels),
         "confluence": confluence(labels),
     }
-    single, stained = plain.sizes["T"] == plain.sizes["Z"] == 1, not getattr(segmenter, "label_free", False)
-    if single and stained and labels.size <= _LARGEST_FIELD_PX:
-        known = typical_diameter(labels[0, 0])
-        plane = plain.to_axes("YX").load().data
-        facts |= field_quality(plane, diameter_px=known, predicted="model" in plain.annotations)
+    if max(labels.shape[:2]) > 1 or labels.size > _LARGEST_FIELD_PX:
+        return facts
+    plane = plain.to_axes("YX").load().data
+    if (padded := continue_data(plane)[1]) is not None:
+        facts["confluence"] = confluence(labels[0, 0][~padded])
+    if not getattr(segmenter, "label_free", False):
+        known, predicted = typical_diameter(labels[0, 0]), "model" in plain.annotations
+        facts |= field_quality(plane, diameter_px=known, predicted=predicted)
     return facts
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from image2reg.errors import BundleError, ConfigurationError
+from image2reg.images.padding import continue_data
 from image2reg.nuclei.segmenters.dense import foreground_map, label_standardised
 from image2reg.nuclei.segmenters.designs import find_design
 from image2reg.nuclei.segmenters.interface import VoxelSize, checked_plane, diameter_in_pixels
 from image2reg.nuclei.segmenters.scaling import WORKING_DIAMETER_PX, brightness_range, standardise
 from image2reg.nuclei.segmenters.stitching import label_blocks
-from image2reg.nuclei.size import typical_diameter
+from image2reg.nuclei.size import typical_diameter, without_small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,20 +74,22 @@ class NetworkSegmenter:
         """Label nuclei; arguments, result and errors as in `Segmenter.segment`.
 
         Larger images than about 46 x 46 nuclei are cut into blocks that see three nucleus diameters around
-        them; the labels are all that is held of the whole image.
+        them; the labels are all that is held of the whole image. What registration padded is left out of an image
+        in memory.
         """
-        values = checked_plane(image)
+        values, padded = continue_data(checked_plane(image))
         light = brightness_range(values)
         diameter = diameter_in_pixels(diameter_px, diameter_um, voxel_um)
         if diameter is None:
             diameter = self.measure_diameter(values, light)
-        return label_blocks(
+        labels = label_blocks(
             lambda box: self._label(values[box], light, diameter),
             values.shape,
             block=max(64, round(_BLOCK_PIXELS * diameter / WORKING_DIAMETER_PX)),
             halo=math.ceil(_HALO_DIAMETERS * diameter),
             progress=progress,
         )
+        return labels if padded is None else without_small(np.where(padded, 0, labels), 1)
 
     def _label(
         self, values: NDArray[Any], light: tuple[float, float], diameter: float, *, roughly: bool = False
@@ -117,7 +120,9 @@ class NetworkSegmenter:
         float
             28 where nothing is found.
         """
-        light = light or brightness_range(values)
+        if light is None:
+            values, _ = continue_data(values)
+            light = brightness_range(values)
         diameter, covered = WORKING_DIAMETER_PX, 0.0
         for guess in _FIRST_GUESSES_PX:
             settled, share = self._settle(values, light, guess)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from image2reg.images.padding import continue_data
 from image2reg.nuclei.segmenters.interface import VoxelSize, checked_plane, diameter_in_pixels
 from image2reg.nuclei.size import without_small
 
@@ -49,7 +50,7 @@ def local_contrast(image: ArrayLike, *, sigma: float = _SIGMA) -> NDArray[np.flo
 
 
 def confluence(labels: ArrayLike) -> float:
-    """Give the share of the field that objects cover, 0 to 1."""
+    """Give the share of the field, or of the pixels of it that are given, that objects cover: 0 to 1."""
     return float((np.asarray(labels) > 0).mean())
 
 
@@ -82,8 +83,10 @@ class TextureSegmenter:
 
         A size only sets what is too small to be a cell.
         """
-        mask = local_contrast(image, sigma=self.sigma) > self.threshold
+        values, padded = continue_data(np.asarray(checked_plane(image)))
+        mask = local_contrast(values, sigma=self.sigma) > self.threshold
         size = diameter_in_pixels(diameter_px, diameter_um, voxel_um)
         smallest = _SMALLEST_PX if size is None else _SMALLEST_SHARE * math.pi / 4 * size**2
         holes_filled = without_small(ndimage.label(~mask)[0], smallest) == 0
-        return without_small(ndimage.label(holes_filled)[0], smallest)
+        cells = holes_filled if padded is None else holes_filled & ~padded
+        return without_small(ndimage.label(cells)[0], smallest)
