@@ -110,7 +110,7 @@ def measure(
         ).iloc[:0]  # fmt: skip
     depth, edge = depth_inside(regions), regions.edge()
     ring = rings_around(regions, gap_px=ring_px[0], width_px=ring_px[1])
-    shape = measure_shape(regions, depth) | measure_outline(regions, edge)
+    shape = measure_shape(regions, depth) | measure_outline(regions)
     for name, column in shape.items():
         table[f"Nuclei_AreaShape_{name}"] = column
     if known and (aspect or planes[0].ndim == 2):

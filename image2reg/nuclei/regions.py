@@ -208,10 +208,10 @@ class Regions:
             self._same[key] = self.padded.reshape(-1)[self.index + self.offset(key)] == self._number
         return self._same[key]
 
-    def edge(self) -> NDArray[np.bool_]:
-        """Pixels with a face neighbour outside their region; the image border is outside."""
+    def edge(self, *, in_plane: bool = False) -> NDArray[np.bool_]:
+        """Pixels with a face neighbour (in the same plane) outside their region; the image border is outside."""
         inner = np.ones(len(self.index), bool)
-        for axis in range(self.ndim):
+        for axis in range(self.ndim - 2 if in_plane else 0, self.ndim):
             for side in (-1, 1):
                 inner &= self.same([side * (axis == other) for other in range(self.ndim)])
         return ~inner
