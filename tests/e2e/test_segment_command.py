@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 from small_nuclei import discs, field, grid
@@ -317,10 +318,45 @@ def test_every_field_has_a_row_beside_the_labels_whichever_run_made_it(images) -
     assert (out / "fields.csv").read_bytes() == before
     (out / "fields.csv").unlink()  # as after a run that was killed
     image2reg(*words, "--resume")
-    assert (out / "fields.csv").read_bytes() == before
+    assert table(out / "fields.csv") == [row | {"made_with": ""} for row in rows]
     (out / "A02.tif").unlink()
     image2reg("segment", folder / "A01.tif", *words[2:], "--overwrite")
     assert [row["output"] for row in table(out / "fields.csv")] == ["A01.tif", "A03.tif"]
+
+
+def test_labels_made_in_two_ways_do_not_lie_in_one_folder_unasked(images) -> None:
+    folder, out = images / "images", images / "labels"
+    (folder / "A04.tif").unlink()
+    words = ("segment", folder, "--model", "classical", "--out", out)
+    image2reg(*words, "--diameter-px", 28)
+    (out / "A02.tif").unlink()
+    refused = image2reg(*words, "--diameter-px", 14, "--resume", code=2).stderr.replace("\n", " ")
+    assert (
+        "A01.tif was made with 'classical; diameter_px 28.0', this run has 'classical; diameter_px" in refused
+    )
+    assert not (out / "A02.tif").exists()
+    image2reg(*words, "--diameter-px", 28, "--resume")
+    image2reg(*words, "--diameter-px", 14, "--overwrite")
+    assert {row["made_with"] for row in table(out / "fields.csv")} == {"classical; diameter_px 14.0"}
+
+
+@pytest.mark.parametrize("place", ["labels", "."])
+def test_labels_of_an_earlier_run_among_the_images_are_no_images(images, place) -> None:
+    folder, out = images / "images", images / "images" / place
+    for path in sorted(folder.glob("*.tif")):
+        path.unlink()
+    for n in range(2):
+        picture = np.clip(field(n).image / field(n).image.max() * 255, 0, 255).astype(np.uint8)
+        PIL.Image.fromarray(picture).save(folder / f"A0{n + 1}.png")
+    words = ("segment", folder, "--model", "classical", "--diameter-px", 28, "--out", out)
+    assert " in 2 fields:" in image2reg(*words).stdout
+    assert image2reg(*words, "--resume").stdout == f"2 fields already there: {out}\n"
+    (out / "A02.tif").unlink()
+    assert " in 1 field:" in image2reg(*words, "--resume").stdout
+    assert " in 2 fields:" in image2reg(*words[:-1], images / "other").stdout
+    for path in folder.glob("*.png"):
+        path.unlink()
+    assert "holds labels of an earlier run only" in image2reg(*words, "--overwrite", code=3).stderr
 
 
 def test_a_run_that_is_stopped_has_listed_what_it_did(images, monkeypatch) -> None:
