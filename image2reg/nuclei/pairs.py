@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from image2reg.images.image import Image
     from image2reg.tables.fields import ImageField
 
-__all__ = ["LabelledField", "labelled_fields"]
+__all__ = ["LabelledField", "labelled_fields", "unpaired_labels"]
 
 _SUFFIX = re.compile(r"(\.ome)?\.(tiff?|zarr|png)$", re.IGNORECASE)
 # Endings that label files have in addition to their image's name.
-_MARKS = ("", "_labels", "_label", "_masks", "_mask", "_nuclei")
+_MARKS = ("", "_labels", "_label", "_cp_masks", "_masks", "_mask", "_nuclei")
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,22 @@ def _of_manifest(path: Path, found: _Labels | None) -> list[LabelledField]:
         fields.append(LabelledField(field.name, field.metadata, sources, partner, field))
     _refuse_shared(fields)
     return fields
+
+
+def unpaired_labels(fields: Sequence[LabelledField], labels: Path) -> list[Path]:
+    """List the files in a folder of labels that no field has; images beside their labels do not count."""
+    if not _is_folder(labels):
+        return []
+    paired = {field.label_path for field in fields}
+    names = {path.with_name(_unmarked(path)) for path in paired}
+    return [
+        path for path in _image_files(labels)
+        if path not in paired and path.with_name(_unmarked(path)) not in names
+    ]  # fmt: skip
+
+
+def _unmarked(path: Path) -> str:
+    return min((_stem(path).removesuffix(mark) for mark in _MARKS), key=len)
 
 
 def _refuse_shared(fields: Sequence[LabelledField]) -> None:

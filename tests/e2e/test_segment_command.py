@@ -73,6 +73,7 @@ def test_a_folder_with_a_broken_file_is_labelled_and_scored(images) -> None:
     assert scores["pooled"]["0.5"]["f1"] == 1.0
     assert scores["true"] == scores["predicted"] == 24
     assert scores["aji"] > 0.8
+    assert scores["unscored"] == []
     assert "AJI" in image2reg("match", images / "labels", images / "truth").stdout
 
 
@@ -126,6 +127,19 @@ def test_eight_poses_are_averaged_where_there_is_a_network(images) -> None:
     refused = image2reg(*words, "--overwrite", "--model", "classical", code=2)
     assert "test-time augmentation: 'classical' has no network" in refused.stderr
     assert read(images / "one.tif").load().data.max() == 12
+
+
+def test_true_labels_that_nothing_is_scored_against_are_told(images) -> None:
+    truth = images / "truth"
+    (images / "found").mkdir()
+    shutil.copy(truth / "A01.tif", images / "found")
+    (truth / "A01.tif").rename(truth / "A01_cp_masks.tif")
+    done = image2reg("match", images / "found", truth)
+    assert (
+        f"1 file of true labels not scored, without labels of that name here, such as {truth / 'A02.tif'}"
+        in done.stdout
+    )
+    assert "1 image, 12 true objects, 12 found" in done.stdout
 
 
 def test_labels_of_another_size_than_the_truth_are_refused(images) -> None:

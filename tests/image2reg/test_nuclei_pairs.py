@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.nuclei.pairs import labelled_fields
+from image2reg.nuclei.pairs import labelled_fields, unpaired_labels
 
 
 def put(*paths) -> None:
@@ -118,3 +118,13 @@ def test_linked_folders_of_images_are_paired_too(tmp_path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "p1").symlink_to(tmp_path / "archive")
     assert pairs(tmp_path / "images", tmp_path / "labels", tmp_path) == {"p1/A01.tif": "labels/p1/A01.tif"}
+
+
+def test_labels_are_found_as_cellpose_names_them_and_those_without_an_image_are_listed(tmp_path) -> None:
+    put(tmp_path / "images" / "A01.tif", *(tmp_path / "labels" / f"A0{n}_cp_masks.tif" for n in (1, 2)))
+    fields = labelled_fields(tmp_path / "images", tmp_path / "labels")
+    assert [field.label_path.name for field in fields] == ["A01_cp_masks.tif"]
+    assert unpaired_labels(fields, tmp_path / "labels") == [tmp_path / "labels" / "A02_cp_masks.tif"]
+    put(tmp_path / "labels" / "A01.png")  # an image beside its labels
+    assert len(unpaired_labels(fields, tmp_path / "labels")) == 1
+    assert unpaired_labels(fields, tmp_path / "labels" / "A01_cp_masks.tif") == []
