@@ -59,15 +59,19 @@ class LabelledField:
         data = np.concatenate(parts)
         return loaded[0].replace(data=data, axes=axes, channels=names, source=self.name)
 
-    def labels(self) -> NDArray[Any]:
-        """Read the labels, (Y, X) or (Z, Y, X)."""
+    def labels(self, *, numbered: bool = True) -> NDArray[Any]:
+        """Read the labels, (Y, X) or (Z, Y, X); refuse a black-and-white mask of several nuclei, if `numbered`."""
         from image2reg.images import read
+        from image2reg.nuclei.regions import refuse_black_and_white
 
         if self.manifest_field is not None and self.manifest_field.masks:
             image = next(iter(self.manifest_field.masks.values())).open().load()
         else:
             image = read(self.label_path).load()
-        return np.asarray(image.to_axes("ZYX" if image.sizes.get("Z", 1) > 1 else "YX").data)
+        labels = np.asarray(image.to_axes("ZYX" if image.sizes.get("Z", 1) > 1 else "YX").data)
+        if numbered:
+            refuse_black_and_white(labels, str(self.label_path))
+        return labels
 
 
 def labelled_fields(

@@ -128,3 +128,20 @@ def test_labels_are_found_as_cellpose_names_them_and_those_without_an_image_are_
     put(tmp_path / "labels" / "A01.png")  # an image beside its labels
     assert len(unpaired_labels(fields, tmp_path / "labels")) == 1
     assert unpaired_labels(fields, tmp_path / "labels" / "A01_cp_masks.tif") == []
+
+
+def test_a_black_and_white_mask_is_not_taken_for_one_nucleus(tmp_path) -> None:
+    put(tmp_path / "images" / "A01.tif")
+    labels = np.zeros((30, 30), np.uint8)
+    labels[2:8, 2:8] = labels[12:18, 2:8] = labels[2:8, 12:18] = 255
+    (tmp_path / "labels").mkdir()
+    tifffile.imwrite(tmp_path / "labels" / "A01.tif", labels)
+    (field,) = labelled_fields(tmp_path / "images", tmp_path / "labels")
+    with pytest.raises(
+        DataError, match=r"A01\.tif: 3 separate pieces all have the number 255, as in a black"
+    ):
+        field.labels()
+    assert np.array_equal(field.labels(numbered=False), labels)
+    labels[2:8, 12:18], labels[25, 25], labels[27, 27] = 0, 255, 255  # one nucleus in two pieces, and specks
+    tifffile.imwrite(tmp_path / "labels" / "A01.tif", labels)
+    assert np.array_equal(field.labels(), labels)
