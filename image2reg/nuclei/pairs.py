@@ -280,12 +280,14 @@ def _common_end(parts: tuple[str, ...], where: tuple[str, ...]) -> tuple[bool, i
 
 
 def _metadata(keys: Sequence[str]) -> list[dict[str, str]]:
+    """Read plate, well, site and time in names; a name is the site where it tells none, or fields are alike in them."""
     from image2reg.tables.names import parse_metadata, wells_of_1536
 
     wells = wells_of_1536(keys)
     found = [parse_metadata(key, well=wells.get(key, "")) for key in keys]
+    alike = len({tuple(sorted(said.items())) for said in found}) < len(found)
     return [
-        said if "Metadata_Site" in said or "Metadata_Well" in said else said | {"Metadata_Site": key}
+        said | {"Metadata_Site": key} if alike or not {"Metadata_Site", "Metadata_Well"} & set(said) else said
         for key, said in zip(keys, found, strict=True)
     ]
 

@@ -145,3 +145,18 @@ def test_a_black_and_white_mask_is_not_taken_for_one_nucleus(tmp_path) -> None:
     labels[2:8, 12:18], labels[25, 25], labels[27, 27] = 0, 255, 255  # one nucleus in two pieces, and specks
     tifffile.imwrite(tmp_path / "labels" / "A01.tif", labels)
     assert np.array_equal(field.labels(), labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "sites"),
+    [
+        (["control_s1", "drug_s1", "drug_s2"], ["control_s1", "drug_s1", "drug_s2"]),
+        (["one_A01", "two_A01"], ["one_A01", "two_A01"]),
+        (["x_A01_s1", "x_A01_s2"], ["1", "2"]),
+        (["one", "two"], ["one", "two"]),
+    ],
+)
+def test_fields_that_differ_in_a_word_of_their_names_are_told_apart(tmp_path, names, sites) -> None:
+    put(*(tmp_path / place / f"{name}.tif" for place in ("images", "labels") for name in names))
+    fields = labelled_fields(tmp_path / "images", tmp_path / "labels")
+    assert [field.metadata["Metadata_Site"] for field in fields] == sites
