@@ -455,3 +455,12 @@ def test_a_wrong_diameter_is_noted(images, name, size, note) -> None:
         assert "Check the diameter" not in done.stdout
     else:
         assert re.search(note, done.stdout)
+
+
+def test_dark_nuclei_are_not_taken_for_an_empty_field(images) -> None:
+    bright = tifffile.imread(images / "images" / "A01.tif")
+    tifffile.imwrite(images / "dark.tif", (bright.max() - bright).astype(np.uint16))
+    done = image2reg("segment", images / "dark.tif", "--out", images / "x.tif")
+    assert "dark.tif: nothing found. Looked for are nuclei brighter than what is around them." in done.stdout
+    done = image2reg("segment", images / "images" / "A03.tif", "--out", images / "y.tif")
+    assert "nothing" not in done.stdout

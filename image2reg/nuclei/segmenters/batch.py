@@ -132,14 +132,16 @@ def _facts(segmenter: Segmenter, plain: Image, labels: NDArray[np.integer]) -> d
 def _size_note(
     segmenter: Segmenter, labels: NDArray[np.integer], facts: dict[str, Any], size: dict[str, Any]
 ) -> str:
-    """Say when the nuclei of a plane are far from the size they were looked for at: that size is likely wrong."""
-    given = diameter_in_pixels(**size)
-    if given is None or max(labels.shape[:2]) > 1 or getattr(segmenter, "label_free", False):
+    """Say when a plane that is not empty has no nuclei, or they are far from the size they were looked for at."""
+    given, found_any = diameter_in_pixels(**size), facts["n_objects"] > 0
+    is_plane = max(labels.shape[:2]) == 1 and not getattr(segmenter, "label_free", False)
+    if not is_plane or not (found_any or "empty" not in facts.get("flags", ())):
         return ""
+    if given is None:
+        return "" if found_any else "nothing found. Looked for are nuclei brighter than what is around them."
     advice = "Check the diameter and the pixel size."
-    if not facts["n_objects"]:
-        empty = "empty" in facts.get("flags", ())
-        return "" if empty else f"nothing found at a diameter of {given:.3g} px. {advice}"
+    if not found_any:
+        return f"nothing found at a diameter of {given:.3g} px. {advice}"
     found = typical_diameter(labels[0, 0])
     if max(found / given, given / found) <= _FAR:
         return ""
