@@ -97,7 +97,9 @@ def test_nuclei_near_the_edge_are_left_out_of_crops_unless_asked_for(plate: Path
     words = ("crops", image, labels, "--size")
     with pytest.raises(DataError, match=r"the crops of 64 px of all 2 nuclei would reach .*--keep-border"):
         run(*words, 64, "--out", plate / "none.zarr")
-    run(*words, 64, "--keep-border", "--out", plate / "all.zarr")
+    assert "cut by" not in run(*words, 64, "--keep-border", "--out", plate / "all.zarr")
+    said = run(*words, 12, "--out", plate / "small.zarr")
+    assert "1 nucleus cut by the edge of the crop; a larger --size shows them whole" in said
     assert len(Crops.read(plate / "all.zarr")) == 2
 
 
