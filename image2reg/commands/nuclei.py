@@ -55,14 +55,16 @@ def features(
     refuse_format(out)
     failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=_in_order(channel), voxel_um=_three(voxel_um))
-    tables, failures, empty = [], [], []
+    tables, failures, empty, n_cubic = [], [], [], 0
     with progress_bar("fields", silent=as_json) as report:
         for number, field in enumerate(fields, 1):
             try:
-                table = measure(field.image(), field.labels(), ring_px=ring)
+                image, numbers = field.image(), field.labels()
+                table = measure(image, numbers, ring_px=ring)
             except ProjectError as error:
                 failures.append(failure(field.name, error))
             else:
+                n_cubic += numbers.ndim == 3 and None in image.voxel_um
                 if table.empty:
                     empty.append(field.name)
                 known = {name: value for name, value in field.metadata.items() if value}
@@ -73,9 +75,14 @@ def features(
     _refuse_none(filled, images, len(fields))
     profiles = Profiles(pd.concat(filled, ignore_index=True), source=str(out))
     profiles.write(out, overwrite=overwrite)
+    said = f"{_nuclei(len(profiles), len(filled))}, {len(profiles.features)} features: {out}"
+    if n_cubic:
+        said += (
+            f"\n{counted(n_cubic, 'stack')} measured as if voxels were cubes: the distance of planes or the pixel size "
+            "is not known. A manifest's columns voxel_z_um, voxel_y_um and voxel_x_um say them"
+        )
     _finish(
-        {"written": str(out), "nuclei": len(profiles), "features": len(profiles.features)},
-        f"{_nuclei(len(profiles), len(filled))}, {len(profiles.features)} features: {out}",
+        {"written": str(out), "nuclei": len(profiles), "features": len(profiles.features), "cubic": n_cubic}, said,
         failures, path, empty, as_json=as_json,
     )  # fmt: skip
 
