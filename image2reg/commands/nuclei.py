@@ -13,9 +13,11 @@ from image2reg.wording import counted
 if TYPE_CHECKING:
     from image2reg.nuclei.crops import Crops
 
-_IMAGES = typer.Argument(help="A manifest (.csv, .parquet), a folder of images or one image.")
+_IMAGES = typer.Argument(
+    help="A manifest (.csv, .parquet), a folder of images, an OME-Zarr plate or one image."
+)
 _LABELS = typer.Argument(
-    help="A label image or a folder of them, named like the images; not needed where the manifest has masks."
+    help="A label image, or a folder or plate of them, named like the images; not needed where the manifest has masks."
 )
 _CHANNELS = typer.Option(
     "--channel",

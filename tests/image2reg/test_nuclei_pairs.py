@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.images import Image, write_plate
 from image2reg.nuclei.pairs import labelled_fields, unpaired_labels
 
 
@@ -160,3 +161,32 @@ def test_fields_that_differ_in_a_word_of_their_names_are_told_apart(tmp_path, na
     put(*(tmp_path / place / f"{name}.tif" for place in ("images", "labels") for name in names))
     fields = labelled_fields(tmp_path / "images", tmp_path / "labels")
     assert [field.metadata["Metadata_Site"] for field in fields] == sites
+
+
+def test_fields_of_a_plate_have_the_labels_of_their_own_well(tmp_path) -> None:
+    one = Image(np.ones((8, 8), np.uint16), "YX")
+    for place, wells in {"images": ["A/01", "B/02"], "labels": ["A/01", "B/02", "C/03"]}.items():
+        (tmp_path / place).mkdir()
+        for plate in ("p1", "p2"):
+            write_plate(tmp_path / place / f"{plate}.zarr", {(well, "0"): one for well in wells})
+    found = labelled_fields(tmp_path / "images" / "p1.zarr", tmp_path / "labels" / "p1.zarr")
+    assert [field.label_path.relative_to(tmp_path).as_posix() for field in found] == [
+        "labels/p1.zarr/A/01/0", "labels/p1.zarr/B/02/0"
+    ]  # fmt: skip
+    assert [field.metadata["Metadata_Well"] for field in found] == ["A01", "B02"]
+    assert found[0].image().shape == found[0].labels().shape == (8, 8)
+    assert len(unpaired_labels(found, tmp_path / "labels" / "p1.zarr")) == 1
+    found = labelled_fields(tmp_path / "images", tmp_path / "labels")
+    assert [field.label_path.relative_to(tmp_path / "labels").as_posix() for field in found] == [
+        f"p{plate}.zarr/{field}" for plate in (1, 2) for field in ("A/01/0", "B/02/0")
+    ]
+    assert [field.metadata["Metadata_Plate"] for field in found] == ["p1", "p1", "p2", "p2"]
+    write_plate(tmp_path / "few.zarr", {("B/02", "0"): one})  # as where segmenting the other failed
+    with pytest.raises(DataError, match=r"images/p1\.zarr/A/01/0: no labels of this name"):
+        labelled_fields(tmp_path / "images" / "p1.zarr", tmp_path / "few.zarr")
+
+
+def test_a_folder_is_not_paired_with_itself(tmp_path) -> None:
+    put(*(tmp_path / plate / "A01.tif" for plate in ("p1", "p2")))
+    with pytest.raises(DataError, match=r"p1/A01\.tif: no labels of this name"):
+        labelled_fields(tmp_path, tmp_path)
