@@ -313,9 +313,7 @@ def cut_crops(
         image = Image(array, "YX" if array.ndim == 2 else "CYX", channels=given)
     where = image.source or "image"
     if (n_planes := image.sizes.get("Z", 1)) > 1:
-        raise DataError(
-            f"{where}: a stack of {n_planes} planes; crops are cut of one. Project it and label that."
-        )
+        raise DataError(f"{where}: a stack of {n_planes} planes; crops are cut of one. Project it first.")
     data = checked_channels(image, labels, "CYX")
     if data.dtype not in (np.uint8, np.uint16, np.float32):
         data = data.astype(np.float32)
