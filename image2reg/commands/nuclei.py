@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from image2reg.commands.options import AsJson, Out, Overwrite
 from image2reg.wording import counted
 
-_IMAGES = typer.Argument(help="A manifest (.csv, .parquet), a folder of images or one image.")
+if TYPE_CHECKING:
+    from image2reg.nuclei.crops import Crops
+
+_IMAGES = typer.Argument(
+    help="A manifest (.csv, .parquet), a folder of images, an OME-Zarr plate or one image."
+)
 _LABELS = typer.Argument(
-    help="A label image or a folder of them, named like the images; not needed where the manifest has masks."
+    help="A label image, or a folder or plate of them, named like the images; not needed where the manifest has masks."
 )
 _CHANNELS = typer.Option(
     "--channel",
@@ -52,14 +57,16 @@ def features(
     refuse_format(out)
     failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=_in_order(channel), voxel_um=_three(voxel_um))
-    tables, failures, empty = [], [], []
+    tables, failures, empty, n_cubic = [], [], [], 0
     with progress_bar("fields", silent=as_json) as report:
         for number, field in enumerate(fields, 1):
             try:
-                table = measure(field.image(), field.labels(), ring_px=ring)
+                image, numbers = field.image(), field.labels()
+                table = measure(image, numbers, ring_px=ring)
             except ProjectError as error:
                 failures.append(failure(field.name, error))
             else:
+                n_cubic += numbers.ndim == 3 and None in image.voxel_um
                 if table.empty:
                     empty.append(field.name)
                 known = {name: value for name, value in field.metadata.items() if value}
@@ -70,9 +77,14 @@ def features(
     _refuse_none(filled, images, len(fields))
     profiles = Profiles(pd.concat(filled, ignore_index=True), source=str(out))
     profiles.write(out, overwrite=overwrite)
+    said = f"{_nuclei(len(profiles), len(filled))}, {len(profiles.features)} features: {out}"
+    if n_cubic:
+        said += (
+            f"\n{counted(n_cubic, 'stack')} measured as if voxels were cubes: the distance of planes or the pixel size "
+            "is not known. A manifest's columns voxel_z_um, voxel_y_um and voxel_x_um say them"
+        )
     _finish(
-        {"written": str(out), "nuclei": len(profiles), "features": len(profiles.features)},
-        f"{_nuclei(len(profiles), len(filled))}, {len(profiles.features)} features: {out}",
+        {"written": str(out), "nuclei": len(profiles), "features": len(profiles.features), "cubic": n_cubic}, said,
         failures, path, empty, as_json=as_json,
     )  # fmt: skip
 
@@ -100,7 +112,7 @@ def crops(
     from image2reg.atomic import refuse_existing, refuse_inputs
     from image2reg.console import progress_bar
     from image2reg.errors import DataError, ProjectError
-    from image2reg.nuclei.crops import Crops, cut_crops, refuse_size, write_crops
+    from image2reg.nuclei.crops import cut_crops, refuse_size, write_crops
     from image2reg.nuclei.pairs import labelled_fields
     from image2reg.tables.side_tables import failure, failures_path
 
@@ -109,7 +121,7 @@ def crops(
     refuse_size(size)
     failures_path(out)  # refused before any work
     fields = labelled_fields(images, labels, channels=_in_order(channel), voxel_um=_three(voxel_um))
-    usable, failures, empty, n, n_border = [], [], [], 0, 0
+    usable, failures, empty, n, n_border, n_larger = [], [], [], 0, 0, 0
     # once for the numbers, so that the crops themselves can go straight to disk
     for field in fields:
         try:
@@ -121,8 +133,9 @@ def crops(
         n_cut = 0 if cut is None else len(cut)
         n_found = len(np.unique(numbers[numbers > 0]))
         n, n_border = n + n_cut, n_border + n_found - n_cut
-        if n_cut:
+        if cut is not None:
             usable.append(field)
+            n_larger += _n_larger(cut)
         elif not n_found:
             empty.append(field.name)
     path = _write_failures(out, failures, len(fields))
@@ -149,10 +162,22 @@ def crops(
 
     write_crops(out, parts(), n=n, overwrite=overwrite)
     left = f"\n{counted(n_border, 'nucleus', 'nuclei')} near the edge left out" if n_border else ""
+    if n_larger:
+        cut_off = counted(n_larger, "nucleus", "nuclei")
+        left += f"\n{cut_off} cut by the edge of the crop; a larger --size shows them whole"
     _finish(
-        {"written": str(out), "nuclei": n, "left_out": n_border}, f"{_nuclei(n, len(usable))}: {out}{left}",
+        {"written": str(out), "nuclei": n, "left_out": n_border, "larger": n_larger},
+        f"{_nuclei(n, len(usable))}: {out}{left}",
         failures, path, empty, as_json=as_json,
     )  # fmt: skip
+
+
+def _n_larger(crops: Crops) -> int:
+    """Count nuclei that reach the edge of their crop."""
+    from image2reg.nuclei.crops import OWN
+
+    own = crops.masks == OWN
+    return int((own[:, [0, -1]].any(axis=(1, 2)) | own[:, :, [0, -1]].any(axis=(1, 2))).sum())
 
 
 def _three(voxel_um: float | None) -> tuple[float | None, float | None, float | None]:

@@ -40,6 +40,8 @@ def group_of(metadata: pd.DataFrame, group: str, where: str = "crops") -> NDArra
     present = [name for name in columns if name in metadata]
     # a plate, or a site, that nobody named is the only one
     needed = columns[-1] if group in ("plate", "batch") or group not in GROUPS else "Metadata_Well"
+    if group == "field" and needed not in present and "Metadata_Site" in present:  # dishes have no wells
+        needed = "Metadata_Site"
     if needed not in present:
         raise DataError(
             f"{where}: group {group!r} needs column {needed!r}; there are {list(metadata.columns)}. Groups with a name "

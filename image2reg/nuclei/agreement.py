@@ -180,7 +180,7 @@ def pooled_interval(
     Returns
     -------
     (low, high)
-        NaN for a single image.
+        NaN for a single image, and where no image counts for this score.
 
     Raises
     ------
@@ -192,13 +192,15 @@ def pooled_interval(
         raise ConfigurationError(f"score is {score!r}; allowed are {', '.join(weights)}.")
     if len(matchings) < 2:
         return float("nan"), float("nan")
-    hit, false, missed = weights[score]
     counts: NDArray[np.float64] = np.array(
         [[m.at(threshold)[k] for k in ("tp", "fp", "fn")] for m in matchings]
     )
+    counts *= weights[score]
+    if not counts.any():
+        return float("nan"), float("nan")
     drawn = np.random.default_rng(seed).integers(len(counts), size=(n, len(counts)))
-    tp, fp, fn = counts[drawn].sum(axis=1).T
-    total = hit * tp + false * fp + missed * fn
-    values = np.divide(hit * tp, total, out=np.full(n, np.nan), where=total > 0)
+    sums = counts[drawn].sum(axis=1)
+    hits, total = sums[:, 0], sums.sum(axis=1)
+    values = np.divide(hits, total, out=np.full(n, np.nan), where=total > 0)
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)

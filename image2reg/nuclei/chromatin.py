@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["measure_condensation", "measure_outline"]
 
 Columns = dict[str, "NDArray[np.float64]"]
-# Radius, in pixels, of the disc (ball) that measures how the outline bends.
+# Radius, in pixels, of the disc that measures how the outline bends.
 _REACH = 5
 # Bent inwards by more than the pixel grid does to a straight line, 1 / pixel.
 _CONCAVE = -0.05
@@ -80,7 +80,7 @@ def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)
 
 
-def measure_outline(regions: Regions, edge: NDArray[np.bool_]) -> Columns:
+def measure_outline(regions: Regions) -> Columns:
     """Curvature along the outline: mean, spread, extremes and the share that is concave.
 
     Returns
@@ -101,6 +101,7 @@ def measure_outline(regions: Regions, edge: NDArray[np.bool_]) -> Columns:
         for s in itertools.product(range(-_REACH, _REACH + 1), repeat=2)
         if s[0] ** 2 + s[1] ** 2 <= _REACH**2
     ]
+    edge = regions.edge(in_plane=True)
     label = regions.region[edge].astype(np.int32) + 1
     table, chosen = regions.padded.reshape(-1), regions.index[edge]
     flat = (0,) * (regions.ndim - 2)

@@ -11,7 +11,7 @@ import numpy as np
 from image2reg.errors import DataError
 from image2reg.nuclei.agreement import aggregated_jaccard, pixel_jaccard, pooled_interval
 from image2reg.nuclei.match import THRESHOLDS, Matching, match, match_dataset
-from image2reg.nuclei.pairs import labelled_fields
+from image2reg.nuclei.pairs import labelled_fields, unpaired_labels
 from image2reg.wording import counted
 
 __all__ = ["compare_labels", "comparison_lines", "dataset_scores"]
@@ -53,25 +53,32 @@ def compare_labels(labels: Path, truth: Path, *, thresholds: Sequence[float] | N
     Returns
     -------
     dict
-        `dataset_scores`, and ``aji`` and ``pixel_jaccard``, means over images that hold an object.
+        `dataset_scores`; ``aji`` and ``pixel_jaccard``, means over images that hold an object; ``unscored``, the files
+        of true labels that are not scored, because `labels` has none of their name.
 
     Raises
     ------
     DataError
-        A file without partner, labels of another size than the truth, values that are no labels.
+        Labels without a truth, labels of another size than the truth, values that are no labels.
     """
     matchings, aji, jaccard = [], [], []
-    for field in labelled_fields(labels, truth):
+    fields = labelled_fields(labels, truth)
+    for field in fields:
         image = field.image()
         found = np.asarray(image.to_axes("ZYX" if image.sizes.get("Z", 1) > 1 else "YX").data)
-        true = field.labels()
+        true = field.labels(numbered=False)  # masks have a pixel Jaccard
         try:
             matchings.append(match(true, found, thresholds=thresholds or THRESHOLDS))
         except DataError as error:
             raise DataError(f"{field.name}: {error}") from error
         aji.append(aggregated_jaccard(true, found))
         jaccard.append(pixel_jaccard(true, found))
-    return dataset_scores(matchings) | {"aji": _mean(aji), "pixel_jaccard": _mean(jaccard)}
+    unscored = [str(path) for path in unpaired_labels(fields, Path(truth))]
+    return dataset_scores(matchings) | {
+        "aji": _mean(aji),
+        "pixel_jaccard": _mean(jaccard),
+        "unscored": unscored,
+    }
 
 
 def _mean(values: list[float]) -> float:
@@ -91,5 +98,10 @@ def comparison_lines(found: dict[str, Any]) -> str:
         lines.append(
             f"{level:<6} {row['precision']:<10.3f} {row['recall']:<7.3f} {row['f1']:.3f} ({low:.3f} to {high:.3f})  "
             f"{row['ap']:<6.3f} {row['pq']:<6.3f} {found['by_image'][level]['f1']:.3f}"
+        )
+    if unscored := found["unscored"]:
+        files = counted(len(unscored), "file")
+        lines.append(
+            f"{files} of true labels not scored, without labels of that name here, such as {unscored[0]}"
         )
     return "\n".join(lines)

@@ -12,7 +12,9 @@ import numpy as np
 from image2reg.atomic import atomic_directory
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images.image import Image
+from image2reg.nuclei.field import checked_channels
 from image2reg.nuclei.regions import dense_labels
+from image2reg.nuclei.voxels import other_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -130,7 +132,7 @@ class Crops:
 
     @classmethod
     def concat(cls, parts: Sequence[Crops]) -> Crops:
-        """Put crops of one size and the same channels one after the other, in memory."""
+        """Put crops of one size, type and pixel size and the same channels one after the other, in memory."""
         import pandas as pd
 
         if not parts:
@@ -185,6 +187,16 @@ def _refuse_other(first: Crops, part: Crops) -> None:
         raise DataError(
             f"{part.source}: crops of {part.images.shape[1:]} with channels {list(part.channels)} do not go "
             f"together with {first.images.shape[1:]} and {list(first.channels)}."
+        )
+    if part.images.dtype != first.images.dtype:
+        raise DataError(
+            f"{part.source}: holds {part.images.dtype}, {first.source} {first.images.dtype}, so that their brightness "
+            "is no comparison. Give all images one type, from one export, or cut crops of each kind apart."
+        )
+    if other_pixels(part.voxel_um, first.voxel_um):
+        raise DataError(
+            f"{part.source}: pixels of {part.voxel_um} um (y, x), those of {first.source} of {first.voxel_um} um: "
+            "nuclei would have other sizes. Resample the images to one pixel size, or cut crops of each kind apart."
         )
 
 
@@ -290,7 +302,7 @@ def cut_crops(
     Raises
     ------
     DataError
-        Sizes differ, or the image is a volume.
+        Sizes differ, the image is a volume, or voxels are NaN, infinite, beyond float32 or no real numbers.
     """
     import pandas as pd
 
@@ -299,15 +311,12 @@ def cut_crops(
         array = np.asarray(image)
         given = tuple(channels or (("DNA",) if array.ndim == 2 else ()))
         image = Image(array, "YX" if array.ndim == 2 else "CYX", channels=given)
-    data = np.asarray(image.load().to_axes("CYX").data)
+    where = image.source or "image"
+    if (n_planes := image.sizes.get("Z", 1)) > 1:
+        raise DataError(f"{where}: a stack of {n_planes} planes; crops are cut of one. Project it first.")
+    data = checked_channels(image, labels, "CYX")
     if data.dtype not in (np.uint8, np.uint16, np.float32):
         data = data.astype(np.float32)
-    where = image.source or "image"
-    if data.shape[1:] != labels.shape:
-        raise DataError(
-            f"{where}: the image is {data.shape[1:]} and its labels are {labels.shape}. They must be of one "
-            "field and size; segment this image, or pair the files by name again."
-        )
     dense, ids = dense_labels(labels, where)
     if not len(ids):
         return None

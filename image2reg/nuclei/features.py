@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from image2reg.errors import DataError
-from image2reg.images.checks import refuse_beyond_float32, refuse_non_finite
 from image2reg.images.image import Image
 from image2reg.nuclei.chromatin import measure_condensation, measure_outline
 from image2reg.nuclei.depth import depth_inside
+from image2reg.nuclei.field import checked_channels
 from image2reg.nuclei.granularity import measure_granularity
 from image2reg.nuclei.intensity import measure_intensity, measure_ring
 from image2reg.nuclei.radial import measure_radial
@@ -110,7 +110,7 @@ def measure(
         ).iloc[:0]  # fmt: skip
     depth, edge = depth_inside(regions), regions.edge()
     ring = rings_around(regions, gap_px=ring_px[0], width_px=ring_px[1])
-    shape = measure_shape(regions, depth) | measure_outline(regions, edge)
+    shape = measure_shape(regions, depth) | measure_outline(regions)
     for name, column in shape.items():
         table[f"Nuclei_AreaShape_{name}"] = column
     if known and (aspect or planes[0].ndim == 2):
@@ -172,19 +172,7 @@ def _taken_apart(
         image = image.replace(channels=tuple(channels))
     where = image.source or "image"
     flat = image.sizes.get("Z", 1) == 1 and labels.ndim == 2
-    data = np.asarray(image.load().to_axes("CYX" if flat else "CZYX").data)
-    if data.dtype.kind == "b":
-        data = data.astype(np.uint8)
-    if data.dtype.kind not in "iuf":
-        raise DataError(f"{where}: the image holds {data.dtype}; real numbers are needed. Convert it first.")
-    if data.shape[1:] != labels.shape:
-        raise DataError(
-            f"{where}: the image is {data.shape[1:]} and its labels are {labels.shape}. They must be of one field "
-            "and size; segment this image, or pair the files by name again."
-        )
-    for name, plane in zip(image.channels, data, strict=True):
-        refuse_non_finite(plane, f"{where}, channel {name!r}", "ZYX"[3 - plane.ndim :])
-        refuse_beyond_float32(plane, f"{where}, channel {name!r}")
+    data = checked_channels(image, labels, "CYX" if flat else "CZYX")
     if voxel_um is None:
         return list(data), list(image.channels), image.voxel_um, where
     return list(data), list(image.channels), voxel_sizes(voxel_um), where

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from image2reg.images.image import Image
     from image2reg.tables.fields import ImageField
 
-__all__ = ["LabelledField", "labelled_fields"]
+__all__ = ["LabelledField", "labelled_fields", "unpaired_labels"]
 
 _SUFFIX = re.compile(r"(\.ome)?\.(tiff?|zarr|png)$", re.IGNORECASE)
 # Endings that label files have in addition to their image's name.
-_MARKS = ("", "_labels", "_label", "_masks", "_mask", "_nuclei")
+_MARKS = ("", "_labels", "_label", "_cp_masks", "_masks", "_mask", "_nuclei")
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,19 @@ class LabelledField:
         data = np.concatenate(parts)
         return loaded[0].replace(data=data, axes=axes, channels=names, source=self.name)
 
-    def labels(self) -> NDArray[Any]:
-        """Read the labels, (Y, X) or (Z, Y, X)."""
+    def labels(self, *, numbered: bool = True) -> NDArray[Any]:
+        """Read the labels, (Y, X) or (Z, Y, X); refuse a black-and-white mask of several nuclei, if `numbered`."""
         from image2reg.images import read
+        from image2reg.nuclei.regions import refuse_black_and_white
 
         if self.manifest_field is not None and self.manifest_field.masks:
             image = next(iter(self.manifest_field.masks.values())).open().load()
         else:
             image = read(self.label_path).load()
-        return np.asarray(image.to_axes("ZYX" if image.sizes.get("Z", 1) > 1 else "YX").data)
+        labels = np.asarray(image.to_axes("ZYX" if image.sizes.get("Z", 1) > 1 else "YX").data)
+        if numbered:
+            refuse_black_and_white(labels, str(self.label_path))
+        return labels
 
 
 def labelled_fields(
@@ -82,10 +86,10 @@ def labelled_fields(
     Parameters
     ----------
     images : Path
-        A manifest (``.csv``, ``.parquet``), a folder of images, or one image.
+        A manifest (``.csv``, ``.parquet``), a folder of images, an OME-Zarr plate, or one image.
     labels : Path, optional
-        A label image, or a folder whose files have the images' names (``_labels`` or ``_mask`` may follow). Not
-        needed where the manifest has rows of role mask.
+        A label image, a plate of them, or a folder whose files have the images' names (``_labels`` or ``_mask`` may
+        follow). Not needed where the manifest has rows of role mask.
     channels : sequence of str, optional
         Names of the channels of image files that do not name them, in order; or, where the names of files in a folder
         tell the one channel that each holds, those to take: labels are then those of any of a field's files.
@@ -189,6 +193,22 @@ def _of_manifest(path: Path, found: _Labels | None) -> list[LabelledField]:
     return fields
 
 
+def unpaired_labels(fields: Sequence[LabelledField], labels: Path) -> list[Path]:
+    """List the files in a folder of labels that no field has; images beside their labels do not count."""
+    if not _is_folder(labels):
+        return []
+    paired = {field.label_path for field in fields}
+    names = {path.with_name(_unmarked(path)) for path in paired}
+    return [
+        path for path in _image_files(labels)
+        if path not in paired and path.with_name(_unmarked(path)) not in names
+    ]  # fmt: skip
+
+
+def _unmarked(path: Path) -> str:
+    return min((_stem(path).removesuffix(mark) for mark in _MARKS), key=len)
+
+
 def _refuse_shared(fields: Sequence[LabelledField]) -> None:
     """Refuse labels that two images were given: one of them has none of its own."""
     first: dict[Path, LabelledField] = {}
@@ -209,16 +229,20 @@ class _Labels:
             raise DataError(f"{root}: no such file or folder of labels. Check the path.")
         self.root = root
         self._folder = root if _is_folder(root) else root.parent
-        self._by_stem: dict[str, list[Path]] = {}
+        self._by_name: dict[str, list[tuple[Path, Path]]] = {}
         for file in _image_files(root) if _is_folder(root) else [root]:
-            self._by_stem.setdefault(_stem(file), []).append(file)
+            self._by_name.setdefault(_name(file), []).append((file, file.resolve()))
 
     def named(self, image: Path) -> list[Path]:
-        """Give the files of an image's name, of the first ending that has any; the image itself is none."""
+        """Give the files of an image's name, of the first ending that has any; none where the image is one of them.
+
+        Fields of a plate are called alike in all wells: labels are those of the same well.
+        """
+        own, name = image.resolve(), _name(image)
         for mark in _MARKS:
-            named = self._by_stem.get(_stem(image) + mark, [])
-            if found := [path for path in named if path.resolve() != image.resolve()]:
-                return found
+            named = self._by_name.get(name + mark, [])
+            if named and all(real != own for _, real in named):
+                return [path for path, _ in named]
         return []
 
     def others(self, paths: Sequence[Path]) -> list[Path]:
@@ -234,13 +258,14 @@ class _Labels:
         """Give an image's labels: of its name, in the same subfolder as the image has below `root`."""
         found = self.named(image)
         if not found:
-            n_files = sum(len(files) for files in self._by_stem.values())
+            n_files = sum(len(files) for files in self._by_name.values())
             raise DataError(
-                f"{image}: no labels of this name among {n_files} files such as {sorted(self._by_stem)[:3]}. Label "
+                f"{image}: no labels of this name among {n_files} files such as {sorted(self._by_name)[:3]}. Label "
                 "files are named like their image, '_labels' or '_mask' may follow. Where each file holds one channel "
                 "of a field, name the channels as the files do, for example --channel w1 --channel w2."
             )
         where = image.parent.relative_to(root).parts if root in image.parents else image.parent.parts
+        found = [file for file in found if file.parent == self._folder.joinpath(*where)] or found
         shared = [_common_end(file.parent.relative_to(self._folder).parts, where) for file in found]
         best = [file for file, n in zip(found, shared, strict=True) if n == max(shared)]
         if len(best) > 1:
@@ -260,30 +285,46 @@ def _common_end(parts: tuple[str, ...], where: tuple[str, ...]) -> tuple[bool, i
 
 
 def _metadata(keys: Sequence[str]) -> list[dict[str, str]]:
+    """Read plate, well, site and time in names; a name is the site where it tells none, or fields are alike in them."""
     from image2reg.tables.names import parse_metadata, wells_of_1536
 
     wells = wells_of_1536(keys)
     found = [parse_metadata(key, well=wells.get(key, "")) for key in keys]
+    alike = len({tuple(sorted(said.items())) for said in found}) < len(found)
     return [
-        said if "Metadata_Site" in said or "Metadata_Well" in said else said | {"Metadata_Site": key}
+        said | {"Metadata_Site": key} if alike or not {"Metadata_Site", "Metadata_Well"} & set(said) else said
         for key, said in zip(keys, found, strict=True)
     ]
 
 
 def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.endswith(".zarr")
+    """Whether there are several images below: a folder, or an OME-Zarr plate."""
+    from image2reg.tables.listing import plate_fields
+
+    return path.is_dir() and (not path.name.endswith(".zarr") or bool(plate_fields(path)))
 
 
 def _stem(path: Path) -> str:
     return _SUFFIX.sub("", path.name)
 
 
-def _image_files(folder: Path) -> list[Path]:
-    from image2reg.tables.listing import walk
+def _name(path: Path) -> str:
+    """Give what an image has in common with its labels; fields of a plate are called alike in all wells."""
+    in_plate = any(part.lower().endswith(".zarr") for part in path.parts[:-1])
+    return "/".join([*path.parts[-3:-1], _stem(path)]) if in_plate else _stem(path)
 
-    return sorted(
+
+def _image_files(folder: Path) -> list[Path]:
+    """List the images below a folder or a plate, field by field where plates are."""
+    from image2reg.tables.listing import plate_fields, walk
+
+    if fields := plate_fields(folder):
+        return [folder / field for field in fields]
+    found = [
         folder / prefix / name
         for prefix, zarrs, files in walk(folder)
         for name in (*zarrs, *files)
         if _SUFFIX.search(name)
-    )
+    ]
+    below = {path: plate_fields(path) for path in found if path.is_dir()}
+    return sorted(path / field for path in found for field in below.get(path) or [""])

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from image2reg.errors import DataError
 
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MARGIN", "Regions", "dense_labels", "refuse_beyond_int64", "sort_pieces"]
+__all__ = [
+    "MARGIN",
+    "Regions",
+    "dense_labels",
+    "refuse_beyond_int64",
+    "refuse_black_and_white",
+    "sort_pieces",
+]
 
 # Background around an image, pixels: enough for every measure but textures of a larger scale.
 MARGIN = 12
@@ -80,6 +88,28 @@ def refuse_beyond_int64(labels: NDArray[Any], where: str) -> None:
         raise DataError(
             f"{where}: the largest label is {largest}; allowed are numbers below 2**63. Number the objects anew, for "
             "instance with skimage.segmentation.relabel_sequential."
+        )
+
+
+def refuse_black_and_white(labels: NDArray[Any], where: str) -> None:
+    """Refuse a mask of nuclei that all have one number: it would be measured as one nucleus.
+
+    One number on three or more separate pieces that are not specks, of at least a tenth of the largest, is such a mask.
+
+    Raises
+    ------
+    DataError
+    """
+    inside = labels > 0
+    if not inside.any() or (numbers := labels[inside]).min() != numbers.max():
+        return
+    pieces, _ = ndimage.label(inside, np.ones((3,) * labels.ndim))
+    size = np.bincount(pieces.ravel())[1:]
+    if (n := int((size >= size.max() / 10).sum())) > 2:
+        raise DataError(
+            f"{where}: {n} separate pieces all have the number {int(numbers[0])}, as in a black-and-white mask; labels "
+            "give each nucleus a number of its own. Number the pieces, for instance with skimage.measure.label (nuclei "
+            "that touch stay one), or segment the image (image2reg segment)."
         )
 
 
@@ -208,10 +238,10 @@ class Regions:
             self._same[key] = self.padded.reshape(-1)[self.index + self.offset(key)] == self._number
         return self._same[key]
 
-    def edge(self) -> NDArray[np.bool_]:
-        """Pixels with a face neighbour outside their region; the image border is outside."""
+    def edge(self, *, in_plane: bool = False) -> NDArray[np.bool_]:
+        """Pixels with a face neighbour (in the same plane) outside their region; the image border is outside."""
         inner = np.ones(len(self.index), bool)
-        for axis in range(self.ndim):
+        for axis in range(self.ndim - 2 if in_plane else 0, self.ndim):
             for side in (-1, 1):
                 inner &= self.same([side * (axis == other) for other in range(self.ndim)])
         return ~inner

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from image2reg.errors import DataError
 
-__all__ = ["SUFFIXES", "image_paths", "is_thumbnail", "stem", "walk"]
+__all__ = ["SUFFIXES", "image_paths", "is_thumbnail", "plate_fields", "stem", "walk"]
 
 _FILES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".stk", ".lsm", ".png", ".czi", ".nd2", ".lif")
 _FOLDERS = (".ome.zarr", ".zarr")
@@ -32,14 +32,14 @@ def image_paths(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Check the path.")
-    own_fields = _plate_fields(folder)
+    own_fields = plate_fields(folder)
     if own_fields:
         return own_fields
     found, seen = [], []
     for prefix, zarrs, files in walk(folder):
         images = [*zarrs, *(name for name in files if name.lower().endswith(_FILES))]
         for name in images:
-            fields = _plate_fields(folder / prefix / name) if name in zarrs else []
+            fields = plate_fields(folder / prefix / name) if name in zarrs else []
             found += [f"{prefix}{name}/{field}" for field in fields] or [prefix + name]
         seen += [prefix + name for name in files]
     if not found:
@@ -91,7 +91,7 @@ def _is_to_be_listed(folder: Path, listed: list[Path]) -> bool:
     return True
 
 
-def _plate_fields(folder: Path) -> list[str]:
+def plate_fields(folder: Path) -> list[str]:
     """Fields of an OME-Zarr plate as row/column/field; none when the folder is something else."""
     metadata = [folder / "zarr.json", folder / ".zattrs"]
     if not any(file.is_file() and '"plate"' in file.read_text(errors="replace") for file in metadata):

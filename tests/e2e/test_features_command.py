@@ -92,12 +92,33 @@ def test_one_image_and_its_labels(plate: Path) -> None:
     assert Crops.read(plate / "one.zarr").column("Metadata_Well").tolist() == ["A01", "A01"]
 
 
+def test_a_stack_without_a_distance_of_planes_is_told_to_be_measured_as_cubes(tmp_path: Path) -> None:
+    labels = np.zeros((4, 20, 20), np.uint16)
+    labels[1:3, 5:15, 5:15] = 1
+    tifffile.imwrite(tmp_path / "labels.tif", labels, metadata={"axes": "ZYX"}, ome=True)
+    for name, size in {"unknown": {}, "known": {"PhysicalSizeZ": 2.0}}.items():
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", labels * 9, ome=True, metadata={
+            "axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, **size})  # fmt: skip
+    words = ("--channel", "DNA", "--voxel-um", 0.5, "--out")
+    said = run("features", tmp_path / "unknown.ome.tif", tmp_path / "labels.tif", *words, tmp_path / "u.csv")
+    assert (
+        "1 stack measured as if voxels were cubes: the distance of planes or the pixel size is not known"
+        in said
+    )
+    said = run("features", tmp_path / "known.ome.tif", tmp_path / "labels.tif", *words, tmp_path / "k.csv")
+    assert "cubes" not in said
+    volume = Profiles.read(tmp_path / "k.csv").frame.Nuclei_AreaShape_Volume_um3
+    assert volume.tolist() == [100.0]
+
+
 def test_nuclei_near_the_edge_are_left_out_of_crops_unless_asked_for(plate: Path) -> None:
     image, labels = plate / "images" / "A01_DNA.tif", plate / "labels" / "A01_DNA_labels.tif"
     words = ("crops", image, labels, "--size")
     with pytest.raises(DataError, match=r"the crops of 64 px of all 2 nuclei would reach .*--keep-border"):
         run(*words, 64, "--out", plate / "none.zarr")
-    run(*words, 64, "--keep-border", "--out", plate / "all.zarr")
+    assert "cut by" not in run(*words, 64, "--keep-border", "--out", plate / "all.zarr")
+    said = run(*words, 12, "--out", plate / "small.zarr")
+    assert "1 nucleus cut by the edge of the crop; a larger --size shows them whole" in said
     assert len(Crops.read(plate / "all.zarr")) == 2
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 from small_nuclei import discs, field, grid
@@ -72,6 +73,7 @@ def test_a_folder_with_a_broken_file_is_labelled_and_scored(images) -> None:
     assert scores["pooled"]["0.5"]["f1"] == 1.0
     assert scores["true"] == scores["predicted"] == 24
     assert scores["aji"] > 0.8
+    assert scores["unscored"] == []
     assert "AJI" in image2reg("match", images / "labels", images / "truth").stdout
 
 
@@ -125,6 +127,19 @@ def test_eight_poses_are_averaged_where_there_is_a_network(images) -> None:
     refused = image2reg(*words, "--overwrite", "--model", "classical", code=2)
     assert "test-time augmentation: 'classical' has no network" in refused.stderr
     assert read(images / "one.tif").load().data.max() == 12
+
+
+def test_true_labels_that_nothing_is_scored_against_are_told(images) -> None:
+    truth = images / "truth"
+    (images / "found").mkdir()
+    shutil.copy(truth / "A01.tif", images / "found")
+    (truth / "A01.tif").rename(truth / "A01_cp_masks.tif")
+    done = image2reg("match", images / "found", truth)
+    assert (
+        f"1 file of true labels not scored, without labels of that name here, such as {truth / 'A02.tif'}"
+        in done.stdout
+    )
+    assert "1 image, 12 true objects, 12 found" in done.stdout
 
 
 def test_labels_of_another_size_than_the_truth_are_refused(images) -> None:
@@ -317,10 +332,45 @@ def test_every_field_has_a_row_beside_the_labels_whichever_run_made_it(images) -
     assert (out / "fields.csv").read_bytes() == before
     (out / "fields.csv").unlink()  # as after a run that was killed
     image2reg(*words, "--resume")
-    assert (out / "fields.csv").read_bytes() == before
+    assert table(out / "fields.csv") == [row | {"made_with": ""} for row in rows]
     (out / "A02.tif").unlink()
     image2reg("segment", folder / "A01.tif", *words[2:], "--overwrite")
     assert [row["output"] for row in table(out / "fields.csv")] == ["A01.tif", "A03.tif"]
+
+
+def test_labels_made_in_two_ways_do_not_lie_in_one_folder_unasked(images) -> None:
+    folder, out = images / "images", images / "labels"
+    (folder / "A04.tif").unlink()
+    words = ("segment", folder, "--model", "classical", "--out", out)
+    image2reg(*words, "--diameter-px", 28)
+    (out / "A02.tif").unlink()
+    refused = image2reg(*words, "--diameter-px", 14, "--resume", code=2).stderr.replace("\n", " ")
+    assert (
+        "A01.tif was made with 'classical; diameter_px 28.0', this run has 'classical; diameter_px" in refused
+    )
+    assert not (out / "A02.tif").exists()
+    image2reg(*words, "--diameter-px", 28, "--resume")
+    image2reg(*words, "--diameter-px", 14, "--overwrite")
+    assert {row["made_with"] for row in table(out / "fields.csv")} == {"classical; diameter_px 14.0"}
+
+
+@pytest.mark.parametrize("place", ["labels", "."])
+def test_labels_of_an_earlier_run_among_the_images_are_no_images(images, place) -> None:
+    folder, out = images / "images", images / "images" / place
+    for path in sorted(folder.glob("*.tif")):
+        path.unlink()
+    for n in range(2):
+        picture = np.clip(field(n).image / field(n).image.max() * 255, 0, 255).astype(np.uint8)
+        PIL.Image.fromarray(picture).save(folder / f"A0{n + 1}.png")
+    words = ("segment", folder, "--model", "classical", "--diameter-px", 28, "--out", out)
+    assert " in 2 fields:" in image2reg(*words).stdout
+    assert image2reg(*words, "--resume").stdout == f"2 fields already there: {out}\n"
+    (out / "A02.tif").unlink()
+    assert " in 1 field:" in image2reg(*words, "--resume").stdout
+    assert " in 2 fields:" in image2reg(*words[:-1], images / "other").stdout
+    for path in folder.glob("*.png"):
+        path.unlink()
+    assert "holds labels of an earlier run only" in image2reg(*words, "--overwrite", code=3).stderr
 
 
 def test_a_run_that_is_stopped_has_listed_what_it_did(images, monkeypatch) -> None:
@@ -405,3 +455,12 @@ def test_a_wrong_diameter_is_noted(images, name, size, note) -> None:
         assert "Check the diameter" not in done.stdout
     else:
         assert re.search(note, done.stdout)
+
+
+def test_dark_nuclei_are_not_taken_for_an_empty_field(images) -> None:
+    bright = tifffile.imread(images / "images" / "A01.tif")
+    tifffile.imwrite(images / "dark.tif", (bright.max() - bright).astype(np.uint16))
+    done = image2reg("segment", images / "dark.tif", "--out", images / "x.tif")
+    assert "dark.tif: nothing found. Looked for are nuclei brighter than what is around them." in done.stdout
+    done = image2reg("segment", images / "images" / "A03.tif", "--out", images / "y.tif")
+    assert "nothing" not in done.stdout

@@ -17,7 +17,7 @@ from small_models import rewrite_spec
 from image2reg.embedding.ablation import ablate, matched
 from image2reg.embedding.crossvalidation import cross_validate
 from image2reg.embedding.encoder import embed, load_encoder, save_encoder
-from image2reg.embedding.groups import known_levels, refuse_untestable, stratified_folds
+from image2reg.embedding.groups import group_of, known_levels, refuse_untestable, stratified_folds
 from image2reg.embedding.inputs import measure_scale, prepare
 from image2reg.embedding.levels import score_levels
 from image2reg.embedding.networks import build_encoder
@@ -58,6 +58,16 @@ def test_levels_are_those_the_metadata_tell_apart() -> None:
     table = score_levels(crops, treatment(crops), small_recipe(2), levels=["batch"])
     assert "needs column 'Metadata_Batch'" in table.note[0]
     assert np.isnan(table["balanced accuracy"][0])
+
+
+def test_fields_that_lie_in_no_wells_are_fields() -> None:
+    metadata = pd.DataFrame(
+        {"Metadata_Site": ["control 1", "control 1", "drug 1"], "Metadata_Object": ["1", "2", "1"]}
+    )
+    assert group_of(metadata, "field").tolist() == ["control 1", "control 1", "drug 1"]
+    assert known_levels(metadata) == ["nucleus", "field"]
+    with pytest.raises(DataError, match="group 'well' needs column 'Metadata_Well'"):
+        group_of(metadata, "well")
 
 
 def test_the_ablation_finds_a_signal_that_is_in_the_region_only() -> None:

@@ -109,5 +109,8 @@ def test_the_pooled_interval_holds_the_pooled_score_and_is_repeatable() -> None:
     assert low < match_dataset(images).at(0.5)["f1"] < high
     assert (low, high) == pooled_interval(images, 0.5)
     assert math.isnan(pooled_interval(images[:1], 0.5)[0])
+    missed, empty = match(truth, np.zeros_like(truth)), match(0 * truth, 0 * truth)
+    for nothing, score in (([empty] * 2, "f1"), ([missed] * 2, "precision")):
+        assert np.isnan(pooled_interval(nothing, 0.5, score)).all()
     with pytest.raises(ConfigurationError, match="score is 'pq'; allowed are f1, ap, precision, recall"):
         pooled_interval(images, 0.5, "pq")

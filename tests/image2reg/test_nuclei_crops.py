@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,3 +101,44 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         Crops.read(tmp_path)
     with pytest.raises(ConfigurationError, match=r"ends in \.zarr"):
         crops.write(tmp_path / "crops")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": cut().images.astype(np.uint8)}, "holds uint8, image uint16, so that their brightness"),
+        ({"voxel_um": (0.25, 0.25)}, r"pixels of \(0.25, 0.25\) um \(y, x\), those of image of \(0.5, 0.5\)"),
+    ],
+)
+def test_crops_of_other_numbers_or_pixels_do_not_go_together(tmp_path: Path, change, said: str) -> None:
+    crops = cut()
+    other = dataclasses.replace(crops, source="other", **change)
+    with pytest.raises(DataError, match=f"other: {said}"):
+        write_crops(tmp_path / "two.zarr", [crops, other], n=6)
+    assert not (tmp_path / "two.zarr").exists()
+    with pytest.raises(DataError, match=f"other: {said}"):
+        Crops.concat([crops, other])
+    unknown = dataclasses.replace(crops, voxel_um=(None, None))
+    assert len(Crops.concat([crops, unknown])) == 6
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.nan, "a.tif, channel 'DNA': 1 of 2000 voxels are NaN or infinite, the first at Y=3, X=4"),
+        (1e300, "a.tif, channel 'DNA': the largest value is 1e.300; allowed are values up to"),
+    ],
+)
+def test_crops_show_numbers(value: float, said: str) -> None:
+    image, labels = field()
+    data = image.data.astype(np.float64)
+    data[0, 3, 4] = value
+    with pytest.raises(DataError, match=said):
+        cut_crops(image.replace(data=data, source="a.tif"), labels, size_px=16)
+
+
+def test_a_stack_is_not_cut() -> None:
+    image, labels = field()
+    stack = Image(np.stack([image.data] * 3, axis=1), "CZYX", channels=image.channels, source="a.tif")
+    with pytest.raises(DataError, match=r"a\.tif: a stack of 3 planes; crops are cut of one\. Project it"):
+        cut_crops(stack, labels, size_px=16)

@@ -165,6 +165,16 @@ def test_outline_of_a_circle_bends_as_its_radius_says() -> None:
     assert bent > disc.Nuclei_AreaShape_ConcaveFraction + 0.05
 
 
+@pytest.mark.parametrize("n_planes", [1, 6])
+def test_the_outlines_of_a_volume_are_those_of_its_planes(n_planes: int) -> None:
+    image, labels = field()
+    plane = measure(image, labels)
+    volume = measure(np.stack([image] * n_planes)[None], np.stack([labels] * n_planes), voxel_um=0.5)
+    names = [name for name in plane if "Curvature" in name or "ConcaveFraction" in name]
+    assert len(names) == 5
+    np.testing.assert_allclose(volume[names], plane[names], rtol=1e-12, atol=1e-12)
+
+
 def test_rings_keep_apart_what_two_nuclei_reach_at_once() -> None:
     labels = np.zeros((15, 25), int)
     labels[5:10, 3:8], labels[5:10, 13:18] = 1, 2

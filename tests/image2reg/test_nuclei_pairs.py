@@ -8,7 +8,8 @@ import pytest
 import tifffile
 
 from image2reg.errors import ConfigurationError, DataError
-from image2reg.nuclei.pairs import labelled_fields
+from image2reg.images import Image, write_plate
+from image2reg.nuclei.pairs import labelled_fields, unpaired_labels
 
 
 def put(*paths) -> None:
@@ -118,3 +119,74 @@ def test_linked_folders_of_images_are_paired_too(tmp_path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "p1").symlink_to(tmp_path / "archive")
     assert pairs(tmp_path / "images", tmp_path / "labels", tmp_path) == {"p1/A01.tif": "labels/p1/A01.tif"}
+
+
+def test_labels_are_found_as_cellpose_names_them_and_those_without_an_image_are_listed(tmp_path) -> None:
+    put(tmp_path / "images" / "A01.tif", *(tmp_path / "labels" / f"A0{n}_cp_masks.tif" for n in (1, 2)))
+    fields = labelled_fields(tmp_path / "images", tmp_path / "labels")
+    assert [field.label_path.name for field in fields] == ["A01_cp_masks.tif"]
+    assert unpaired_labels(fields, tmp_path / "labels") == [tmp_path / "labels" / "A02_cp_masks.tif"]
+    put(tmp_path / "labels" / "A01.png")  # an image beside its labels
+    assert len(unpaired_labels(fields, tmp_path / "labels")) == 1
+    assert unpaired_labels(fields, tmp_path / "labels" / "A01_cp_masks.tif") == []
+
+
+def test_a_black_and_white_mask_is_not_taken_for_one_nucleus(tmp_path) -> None:
+    put(tmp_path / "images" / "A01.tif")
+    labels = np.zeros((30, 30), np.uint8)
+    labels[2:8, 2:8] = labels[12:18, 2:8] = labels[2:8, 12:18] = 255
+    (tmp_path / "labels").mkdir()
+    tifffile.imwrite(tmp_path / "labels" / "A01.tif", labels)
+    (field,) = labelled_fields(tmp_path / "images", tmp_path / "labels")
+    with pytest.raises(
+        DataError, match=r"A01\.tif: 3 separate pieces all have the number 255, as in a black"
+    ):
+        field.labels()
+    assert np.array_equal(field.labels(numbered=False), labels)
+    labels[2:8, 12:18], labels[25, 25], labels[27, 27] = 0, 255, 255  # one nucleus in two pieces, and specks
+    tifffile.imwrite(tmp_path / "labels" / "A01.tif", labels)
+    assert np.array_equal(field.labels(), labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "sites"),
+    [
+        (["control_s1", "drug_s1", "drug_s2"], ["control_s1", "drug_s1", "drug_s2"]),
+        (["one_A01", "two_A01"], ["one_A01", "two_A01"]),
+        (["x_A01_s1", "x_A01_s2"], ["1", "2"]),
+        (["one", "two"], ["one", "two"]),
+    ],
+)
+def test_fields_that_differ_in_a_word_of_their_names_are_told_apart(tmp_path, names, sites) -> None:
+    put(*(tmp_path / place / f"{name}.tif" for place in ("images", "labels") for name in names))
+    fields = labelled_fields(tmp_path / "images", tmp_path / "labels")
+    assert [field.metadata["Metadata_Site"] for field in fields] == sites
+
+
+def test_fields_of_a_plate_have_the_labels_of_their_own_well(tmp_path) -> None:
+    one = Image(np.ones((8, 8), np.uint16), "YX")
+    for place, wells in {"images": ["A/01", "B/02"], "labels": ["A/01", "B/02", "C/03"]}.items():
+        (tmp_path / place).mkdir()
+        for plate in ("p1", "p2"):
+            write_plate(tmp_path / place / f"{plate}.zarr", {(well, "0"): one for well in wells})
+    found = labelled_fields(tmp_path / "images" / "p1.zarr", tmp_path / "labels" / "p1.zarr")
+    assert [field.label_path.relative_to(tmp_path).as_posix() for field in found] == [
+        "labels/p1.zarr/A/01/0", "labels/p1.zarr/B/02/0"
+    ]  # fmt: skip
+    assert [field.metadata["Metadata_Well"] for field in found] == ["A01", "B02"]
+    assert found[0].image().shape == found[0].labels().shape == (8, 8)
+    assert len(unpaired_labels(found, tmp_path / "labels" / "p1.zarr")) == 1
+    found = labelled_fields(tmp_path / "images", tmp_path / "labels")
+    assert [field.label_path.relative_to(tmp_path / "labels").as_posix() for field in found] == [
+        f"p{plate}.zarr/{field}" for plate in (1, 2) for field in ("A/01/0", "B/02/0")
+    ]
+    assert [field.metadata["Metadata_Plate"] for field in found] == ["p1", "p1", "p2", "p2"]
+    write_plate(tmp_path / "few.zarr", {("B/02", "0"): one})  # as where segmenting the other failed
+    with pytest.raises(DataError, match=r"images/p1\.zarr/A/01/0: no labels of this name"):
+        labelled_fields(tmp_path / "images" / "p1.zarr", tmp_path / "few.zarr")
+
+
+def test_a_folder_is_not_paired_with_itself(tmp_path) -> None:
+    put(*(tmp_path / plate / "A01.tif" for plate in ("p1", "p2")))
+    with pytest.raises(DataError, match=r"p1/A01\.tif: no labels of this name"):
+        labelled_fields(tmp_path, tmp_path)

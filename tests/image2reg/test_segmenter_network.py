@@ -266,6 +266,29 @@ def test_linking_is_one_to_one_and_drops_what_one_plane_has() -> None:
     assert link_planes(np.zeros((2, 3, 3), np.int32)).max() == 0
 
 
+def test_blur_above_and_below_a_nucleus_is_no_part_of_it() -> None:
+    planes = np.zeros((9, 20, 20), np.int32)
+    planes[:, 4:12, 4:12] = 1
+    light = np.array([5, 20, 100, 90, 20, 80, 70, 25, 3.0])
+    found = link_planes(planes, 10 + light[:, None, None] * (planes > 0))
+    assert found[:, 8, 8].tolist() == [0, 0, 1, 1, 0, 2, 2, 0, 0]
+    assert link_planes(planes)[:, 8, 8].tolist() == [1] * 9
+    assert link_planes(
+        planes, -light[:, None, None] * (planes > 0)
+    ).any()  # dark ones are not judged by light
+    # a layer of nuclei, seen through a microscope without a pinhole
+    labels = np.zeros((25, 100, 100), np.int32)
+    z, y, x = np.indices(labels.shape)
+    for number, (cy, cx) in enumerate([(25, 25), (25, 75), (75, 25), (75, 75)], 1):
+        labels[((z - 12) * 3) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < 14**2] = number
+    stack = np.zeros(labels.shape)
+    for away in range(-12, 13):
+        spread = ndimage.gaussian_filter(1000.0 * (labels > 0), (0, 1 + 0.5 * abs(away), 1 + 0.5 * abs(away)))
+        stack += ndimage.shift(spread, (away, 0, 0), order=0) / (1 + (away / 1.5) ** 2)
+    seen = segment_stack(ClassicalSegmenter(), stack, diameter_px=28)
+    assert match(labels, seen).at(0.7)["tp"] == seen.max() == 4
+
+
 @pytest.mark.parametrize("upside_down", [False, True])
 def test_of_two_equal_partners_the_first_is_linked_and_thickness_counts_planes(upside_down) -> None:
     planes = np.zeros((2, 4, 8), np.int32)

@@ -119,6 +119,16 @@ def test_labels_of_another_size_than_the_image_are_refused() -> None:
         NucleusField("a", "g", np.zeros((8, 8)), np.zeros((8, 9), int))
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.nan, "1 of 64 voxels are NaN"), (1e300, "the largest value is")]
+)
+def test_images_that_no_network_can_learn_from_are_named(value, said) -> None:
+    image = np.zeros((8, 8))
+    image[3, 4] = value
+    with pytest.raises(DataError, match=f"field 7: {said}"):
+        NucleusField("field 7", "g", image, np.zeros((8, 8), int))
+
+
 def test_nuclei_may_have_any_numbers_and_are_numbered_without_gaps() -> None:
     labels = np.zeros((64, 64), np.int64)
     labels[:, :20], labels[:, 20:40], labels[:, 50:] = 2**24, 2**24 + 1, 2**32 + 1

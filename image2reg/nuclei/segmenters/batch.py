@@ -19,7 +19,7 @@ from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
 from image2reg.images.writers import write
 from image2reg.nuclei.quality import field_quality
-from image2reg.nuclei.segmenters.field_table import FieldTable
+from image2reg.nuclei.segmenters.field_table import FieldTable, without_labels
 from image2reg.nuclei.segmenters.interface import diameter_in_pixels
 from image2reg.nuclei.segmenters.phase import confluence
 from image2reg.nuclei.segmenters.stack import segment_stack
@@ -140,14 +140,16 @@ def _facts(segmenter: Segmenter, plain: Image, labels: NDArray[np.integer]) -> d
 def _size_note(
     segmenter: Segmenter, labels: NDArray[np.integer], facts: dict[str, Any], size: dict[str, Any]
 ) -> str:
-    """Say when the nuclei of a plane are far from the size they were looked for at: that size is likely wrong."""
-    given = diameter_in_pixels(**size)
-    if given is None or max(labels.shape[:2]) > 1 or getattr(segmenter, "label_free", False):
+    """Say when a plane that is not empty has no nuclei, or they are far from the size they were looked for at."""
+    given, found_any = diameter_in_pixels(**size), facts["n_objects"] > 0
+    is_plane = max(labels.shape[:2]) == 1 and not getattr(segmenter, "label_free", False)
+    if not is_plane or not (found_any or "empty" not in facts.get("flags", ())):
         return ""
+    if given is None:
+        return "" if found_any else "nothing found. Looked for are nuclei brighter than what is around them."
     advice = "Check the diameter and the pixel size."
-    if not facts["n_objects"]:
-        empty = "empty" in facts.get("flags", ())
-        return "" if empty else f"nothing found at a diameter of {given:.3g} px. {advice}"
+    if not found_any:
+        return f"nothing found at a diameter of {given:.3g} px. {advice}"
     found = typical_diameter(labels[0, 0])
     if max(found / given, given / found) <= _FAR:
         return ""
@@ -208,14 +210,15 @@ def segment_many(
         return result
     jobs, result.n_other = _jobs(inputs, out, channel)
     refuse_targets(jobs, out, overwrite=overwrite or resume)
-    table = None if _names_a_file(out) else FieldTable(out)
+    made_with = _made_with(segmenter, channel=channel, voxel_um=voxel_um, **size)
+    table = None if _names_a_file(out) else FieldTable(out, made_with, (t for _, t in jobs) if resume else ())
     for folder in {target.parent for _, target in jobs}:
         make_folder(folder)
     try:
         for n_done, (path, target) in enumerate(jobs, start=1):
-            facts = None
+            facts, is_own = None, not (resume and target.exists())
             try:
-                if not (resume and target.exists()):
+                if is_own:
                     image = read(path, voxel_um=voxel_um)
                     labels, found = segment_image(
                         segmenter, image, channel=_inside(image, path, channel), **size
@@ -234,7 +237,7 @@ def segment_many(
                     raise
                 result.failures.append(failure(str(path), error))
             if table is not None and facts is not None:
-                table.add(str(path), target, facts)
+                table.add(str(path), target, facts, is_own=is_own)
             if progress is not None:
                 progress(n_done, len(jobs))
     finally:  # a run that is stopped has labels too
@@ -242,6 +245,12 @@ def segment_many(
             table.write()
             result.table = table.path
     return result
+
+
+def _made_with(segmenter: Segmenter, **settings: Any) -> str:
+    """Say what decides labels beside the image."""
+    told = [f"{name} {value}" for name, value in settings.items() if value is not None]
+    return "; ".join([getattr(segmenter, "identity", segmenter.name), *told])
 
 
 def _inside(image: Image, path: Path, channel: str | int | None) -> str | int | None:
@@ -258,7 +267,12 @@ def _jobs(
         if not path.exists():
             raise DataError(f"{path}: no such file or folder (seen from {Path.cwd()}). Check the path.")
         if path.is_dir() and not path.name.lower().endswith(".zarr"):
-            found += [(path / name, stem(name)) for name in image_paths(path)]
+            names = without_labels(path, image_paths(path))
+            if not names:
+                raise DataError(
+                    f"{path}: holds labels of an earlier run only. Name the folder of the images."
+                )
+            found += [(path / name, stem(name)) for name in names]
         else:
             found.append((path, stem(path.name) if stem(path.name) != path.name else path.stem))
     single = _names_a_file(out)
@@ -288,7 +302,8 @@ def _segment_plate(
         )
     refuse_inputs([out], [path])
     plate = read_plate(path)
-    places, table = list(plate), FieldTable(out)
+    made_with = _made_with(segmenter, channel=channel, voxel_um=voxel_um, **size)
+    places, table = list(plate), FieldTable(out, made_with)
     if resume and out.exists():
         refuse_incomplete(out, places)
         result.n_present, result.table = len(places), table.path if table.path.exists() else None

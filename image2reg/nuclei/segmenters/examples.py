@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from image2reg.errors import DataError
+from image2reg.images.checks import refuse_beyond_float32, refuse_non_finite
 from image2reg.nuclei.regions import dense_labels
 from image2reg.nuclei.segmenters.appearance import AugmentSettings, change_appearance
 from image2reg.nuclei.segmenters.scaling import (
@@ -53,12 +54,14 @@ class NucleusField:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse labels of another size than the image, and number nuclei without gaps."""
+        """Refuse labels of another size than the image and values no network can learn from; number nuclei anew."""
         if self.image.shape != self.labels.shape or self.image.ndim != 2:
             raise DataError(
                 f"{self.name}: the image has shape {self.image.shape}, its labels {self.labels.shape}; both must be "
                 "the same plane (Y, X). Check that the pair belongs together."
             )
+        refuse_non_finite(self.image, self.name, "YX")
+        refuse_beyond_float32(self.image, self.name)
         # Tables are as long as the largest number, and numbers must fit into int32 and pass through float32.
         object.__setattr__(self, "labels", dense_labels(self.labels, self.name)[0])
 

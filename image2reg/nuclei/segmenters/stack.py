@@ -19,6 +19,10 @@ __all__ = ["link_planes", "segment_stack"]
 
 Labels = NDArray[np.int32]
 
+# Along Z a nucleus ends where its brightness above its plane's dark end (percentile) falls to this share of that in its
+# brightest plane. Each plane is segmented at its own brightness, and finds the blur of nuclei that lie above or below.
+_EDGE, _DARK = 0.35, 5.0
+
 
 def segment_stack(
     segmenter: Segmenter,
@@ -30,7 +34,7 @@ def segment_stack(
     min_planes: int = 2,
     min_iou: float = 0.25,
 ) -> Labels:
-    """Label the nuclei of a stack.
+    """Label the nuclei of a stack; of a stain, each as far along Z as it is a third as bright as at its brightest.
 
     Parameters
     ----------
@@ -40,7 +44,7 @@ def segment_stack(
         As in `Segmenter.segment`. Without any, the size is measured on the brightest plane and kept for all, where the
         segmenter can measure.
     min_planes : int
-        Objects in fewer planes are noise; as many as there are planes, where there are fewer.
+        Objects found in fewer planes are noise; as many as there are planes, where there are fewer.
     min_iou : float
         Overlap from which outlines of neighbouring planes are one object.
 
@@ -61,16 +65,21 @@ def segment_stack(
         brightest = max(range(len(values)), key=lambda z: float(np.percentile(values[z], 99)))
         size["diameter_px"] = segmenter.measure_diameter(values[brightest])
     planes = [segmenter.segment(plane, **size) for plane in values]
-    return link_planes(np.stack(planes), min_planes=min(min_planes, len(values)), min_iou=min_iou)
+    shown = None if getattr(segmenter, "label_free", False) else values
+    return link_planes(np.stack(planes), shown, min_planes=min(min_planes, len(values)), min_iou=min_iou)
 
 
-def link_planes(planes: Labels, *, min_planes: int = 2, min_iou: float = 0.25) -> Labels:
+def link_planes(
+    planes: Labels, stack: NDArray[Any] | None = None, *, min_planes: int = 2, min_iou: float = 0.25
+) -> Labels:
     """Link the objects of neighbouring planes that are each other's best overlap, of equal ones the first.
 
     Parameters
     ----------
     planes : (Z, Y, X) int32
         Labels of each plane by itself; the same number in two planes means nothing.
+    stack : (Z, Y, X), optional
+        Bright objects: where one is dimmer than a third of its brightest plane it is blur from there, and none.
     min_planes, min_iou
         As in `segment_stack`.
 
@@ -97,15 +106,38 @@ def link_planes(planes: Labels, *, min_planes: int = 2, min_iou: float = 0.25) -
     pairs = shared.tocoo()
     iou = pairs.data / (area[pairs.row] + area[pairs.col] - pairs.data)
     linked = (iou >= min_iou) & _best(pairs.row, pairs.col, iou) & _best(pairs.col, pairs.row, iou)
-    graph = sparse.coo_matrix((linked[linked], (pairs.row[linked], pairs.col[linked])), shared.shape)
-    _, chain = connected_components(graph, directed=False)
+    links = pairs.row[linked], pairs.col[linked]
+    chain = _chains(*links, n_pieces)
     thickness = np.bincount(chain[1:], minlength=int(chain.max()) + 1)
     present = (area > 0) & (thickness[chain] >= min_planes)
+    if stack is not None:
+        light = np.concatenate(
+            [[0.0], *(_light(*plane) for plane in zip(planes, stack, counts, strict=True))]
+        )
+        brightest = np.full(thickness.size, -np.inf)
+        np.maximum.at(brightest, chain[1:], light[1:])
+        present &= light >= np.where(brightest > 0, _EDGE * brightest, -np.inf)[chain]
+        kept = present[links[0]] & present[links[1]]
+        chain = _chains(links[0][kept], links[1][kept], n_pieces)
     present[0] = False
     number = np.unique(chain[present], return_inverse=True)[1]
     table = np.zeros(n_pieces + 1, dtype=np.int32)
     table[present] = number + 1
     return table[unique]
+
+
+def _light(labels: Labels, plane: NDArray[Any], n: int) -> NDArray[np.float64]:
+    """Give the mean brightness of the objects 1 … n of a plane above its dark end; 0 for numbers that none has."""
+    sums = np.bincount(labels.ravel(), plane.ravel(), n + 1)
+    area = np.bincount(labels.ravel(), minlength=n + 1)
+    mean = sums / np.maximum(area, 1) - float(np.percentile(plane, _DARK))
+    return np.where(area > 0, mean, 0.0)[1:]
+
+
+def _chains(upper: NDArray[np.integer], lower: NDArray[np.integer], n: int) -> NDArray[np.intp]:
+    """Give the number of the chain that links make of each of the pieces 0 … n."""
+    graph = sparse.coo_matrix((np.ones(upper.size), (upper, lower)), (n + 1,) * 2)
+    return np.asarray(connected_components(graph, directed=False)[1], np.intp)
 
 
 def _best(
