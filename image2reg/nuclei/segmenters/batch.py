@@ -24,7 +24,7 @@ from image2reg.nuclei.segmenters.interface import diameter_in_pixels
 from image2reg.nuclei.segmenters.phase import confluence
 from image2reg.nuclei.segmenters.stack import segment_stack
 from image2reg.nuclei.size import typical_diameter
-from image2reg.tables.channel_files import files_of_channel, names_channel
+from image2reg.tables.channel_files import files_of_channel, named_for
 from image2reg.tables.listing import image_paths, stem
 from image2reg.tables.side_tables import failure
 
@@ -206,7 +206,7 @@ def segment_many(
             progress=progress,
         )  # fmt: skip
         return result
-    jobs, result.n_other = _jobs(inputs, out, channel)
+    jobs, named, result.n_other = _jobs(inputs, out, channel)
     refuse_targets(jobs, out, overwrite=overwrite or resume)
     table = None if _names_a_file(out) else FieldTable(out)
     for folder in {target.parent for _, target in jobs}:
@@ -217,9 +217,8 @@ def segment_many(
             try:
                 if not (resume and target.exists()):
                     image = read(path, voxel_um=voxel_um)
-                    labels, found = segment_image(
-                        segmenter, image, channel=_inside(image, path, channel), **size
-                    )
+                    inside = _inside(image, channel, is_named=path in named)
+                    labels, found = segment_image(segmenter, image, channel=inside, **size)
                     write(labels, target, overwrite=overwrite)
                     facts = found
                     result.written.append({"source": str(path), "output": str(target), **found})
@@ -228,7 +227,8 @@ def segment_many(
                     if table is not None and target not in table:  # the run that made it was killed
                         made = read(target).to_axes("TZYX").load().data
                         image = read(path)
-                        facts = _facts(segmenter, one_channel(image, _inside(image, path, channel)), made)
+                        inside = _inside(image, channel, is_named=path in named)
+                        facts = _facts(segmenter, one_channel(image, inside), made)
             except ProjectError as error:
                 if len(jobs) == 1:
                     raise
@@ -244,15 +244,15 @@ def segment_many(
     return result
 
 
-def _inside(image: Image, path: Path, channel: str | int | None) -> str | int | None:
+def _inside(image: Image, channel: str | int | None, *, is_named: bool) -> str | int | None:
     """Channel to look for in an image: none in a file of one channel that its name tells."""
-    return None if len(image.channels) == 1 and names_channel(stem(str(path)), channel) else channel
+    return None if len(image.channels) == 1 and is_named else channel
 
 
 def _jobs(
     inputs: Sequence[Path], out: Path, channel: str | int | None
-) -> tuple[list[tuple[Path, Path]], int]:
-    """Give each image and where its labels go, and how many files are left out as other channels."""
+) -> tuple[list[tuple[Path, Path]], set[Path], int]:
+    """Give each image and where its labels go, those named for the channel, and how many are left out as others."""
     found: list[tuple[Path, str]] = []
     for path in inputs:
         if not path.exists():
@@ -271,9 +271,12 @@ def _jobs(
             f"--out {out}: labels are not written as {suffix}. Allowed are {', '.join(_FILE_SUFFIXES)} for one image, "
             "or the name of a folder."
         )
-    kept = files_of_channel([stem(str(path)) for path, _ in found], channel)
+    names = [stem(str(path)) for path, _ in found]
+    kept, is_named = files_of_channel(names, channel), named_for(names, channel)
     own = [each for each, is_kept in zip(found, kept, strict=True) if is_kept]
-    return [(path, out if single else out / f"{name}.tif") for path, name in own], len(found) - len(own)
+    named = {path for (path, _), says_so in zip(found, is_named, strict=True) if says_so}
+    jobs = [(path, out if single else out / f"{name}.tif") for path, name in own]
+    return jobs, named, len(found) - len(own)
 
 
 def _segment_plate(
