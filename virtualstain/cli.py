@@ -21,7 +21,10 @@ Model = Annotated[
 ]
 Channel = Annotated[
     list[str] | None,
-    typer.Option("--channel", help="Input channel by name or position; once per input of the model."),
+    typer.Option(
+        "--channel",
+        help="Input channel by name (of files of one channel: in theirs) or position; once per input of the model.",
+    ),
 ]
 VoxelUm = Annotated[
     str | None,
@@ -184,6 +187,8 @@ def predict(
     lines += [f"note on all {len(done.written)}: {note}" for note in shared]
     if done.written:
         lines.append(f"values: {done.unit}")
+    if done.n_other:
+        lines.append(f"{counted(done.n_other, 'file')} of other channels left out")
     if done.n_present:
         lines.append(f"{counted(done.n_present, 'result')} already there, left as they are")
     lines += [f"note: {note}" for note in done.notes]
@@ -191,7 +196,7 @@ def predict(
         lines.append(f"{len(done.failures)} failed; see {done.failures_path}")
     result = {
         "written": done.written, "failures": done.failures, "unit": done.unit, "notes": done.notes,
-        "already_there": done.n_present,
+        "already_there": done.n_present, "other_channels": done.n_other,
     }  # fmt: skip
     emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:

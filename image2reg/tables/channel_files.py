@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from image2reg.errors import ConfigurationError
 from image2reg.tables.tokens import has_token, without_token, without_wavelength
 
-__all__ = ["files_of_channel", "names_channel", "named_for"]
+__all__ = ["files_of_channel", "named_for", "names_channel"]
 
 
 def names_channel(name: str, channel: str | int | None) -> bool:
@@ -60,7 +60,8 @@ def files_of_channel(names: Sequence[str], channel: str | int | None) -> list[bo
         if same:
             raise ConfigurationError(
                 f"{len(same)} files are channels of fields that others show too, such as {same[:2]}. Say which "
-                "channel shows the objects, as the names do, for example --channel w1."
+                "channel is meant, as the names do, for example --channel w1; where each is a field of its own, "
+                "--channel 0."
             )
         return [True] * len(names)
     chosen = named_for(names, channel)
