@@ -23,9 +23,9 @@ from virtualstain.admission import aliases
 from virtualstain.model import StainModel, load, shown_sizes
 from virtualstain.predict import predict, predict_to
 
-__all__ = ["BatchResult", "find_images", "predict_many"]
+__all__ = ["SAME_VOXELS", "BatchResult", "find_images", "predict_many"]
 
-_SAME_VOXELS = 0.01  # relative difference of two sizes that say the same
+SAME_VOXELS = 0.01  # relative difference of two sizes that say the same
 
 
 @dataclass
@@ -297,7 +297,7 @@ def _opened(path: Path, voxel_um: VoxelSize | None, *, place: str) -> tuple[Imag
         return image, ()
     given = image.replace(voxel_um=read(path, voxel_um=voxel_um).voxel_um)
     sizes = zip(image.voxel_um, given.voxel_um, strict=True)
-    if all(a is None or b is None or abs(a / b - 1) <= _SAME_VOXELS for a, b in sizes):
+    if all(a is None or b is None or abs(a / b - 1) <= SAME_VOXELS for a, b in sizes):
         return given, ()
     return given, (
         f"taken for voxels of {shown_sizes(given.voxel_um)} um (z, y, x) as was asked; the file says "

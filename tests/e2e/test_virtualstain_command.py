@@ -149,6 +149,19 @@ def test_files_of_other_channels_are_told_to_be_left_out(
     assert json.loads(call(capsys, monkeypatch, *words, tmp_path / "2", "--json")[1])["other_channels"] == 1
 
 
+def test_a_manifest_is_made_with_the_voxel_size_that_plain_files_lack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = np.random.default_rng(0).integers(500, 999, (40, 40)).astype(np.uint16)
+    for name in ("A01_BF", "A01_DAPI"):
+        write(Image(cells, "YX"), tmp_path / f"{name}.tif")
+    words = ("check", tmp_path, "--input", "BF", "--target", "DAPI", "--out", tmp_path / "m.csv")
+    code, _, err = call(capsys, monkeypatch, *words, "--voxel-um", "0.65")
+    assert (code, "write three (Z,Y,X), as in --voxel-um -,0.65,0.65" in err) == (2, True)
+    assert call(capsys, monkeypatch, *words, "--voxel-um", "-,0.65,0.65")[0] == 0
+    assert (tmp_path / "m.csv").read_text().count(",0.65,0.65,") == 2
+
+
 def test_an_image_over_the_limit_is_refused_before_it_is_decoded(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
