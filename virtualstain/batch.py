@@ -16,7 +16,7 @@ from image2reg.images.readers import read
 from image2reg.images.units import VoxelSize
 from image2reg.tables.channel_files import files_of_channel, named_for, names_channel
 from image2reg.tables.folder_fields import says_nothing
-from image2reg.tables.listing import SUFFIXES, is_thumbnail, stem
+from image2reg.tables.listing import SUFFIXES, is_picture, is_thumbnail, stem
 from image2reg.tables.side_tables import failure, failures_path, write_failures
 from image2reg.wording import counted
 from virtualstain.admission import aliases
@@ -53,6 +53,8 @@ def _suffix(path: Path) -> str | None:
 def find_images(inputs: Sequence[Path]) -> list[Path]:
     """List the images among files and folders, in order; a folder contributes its images sorted by name.
 
+    JPEG and BMP pictures in a folder count where it holds no other images.
+
     Raises
     ------
     DataError
@@ -73,7 +75,7 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
                 f"{path}: no image in this folder; looked for {', '.join(SUFFIXES)} and saw "
                 f"{sum(1 for _ in path.iterdir())} other entries. {deeper or 'Give the folder that holds the images'}."
             )
-        found.extend(inside)
+        found.extend([p for p in inside if not is_picture(p.name)] or inside)
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, read, write
@@ -133,6 +134,17 @@ def test_files_of_one_channel_and_images_of_several_lie_in_one_folder(
     alone = predict(make_model(), Image(both[1:], "CYX", (None, 0.5, 0.5)))
     made = read(tmp_path / "out" / "A03_BF.ome.tif").load().data
     np.testing.assert_array_equal(made, alone.image.data[:, 0])
+
+
+def test_jpegs_of_a_folder_are_predicted_where_nothing_else_is(make_model: Factory, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "b.jpeg"):
+        Picture.fromarray((plane(0).data[0] // 4).astype(np.uint8)).save(tmp_path / "in" / name)
+    options = {"model": make_model(), "voxel_um": (None, 0.5, 0.5)}
+    done = predict_many([tmp_path / "in"], tmp_path / "out", **options)
+    assert [Path(row["output"]).name for row in done.written] == ["a.ome.tif", "b.ome.tif"]
+    write(plane(0), tmp_path / "in" / "a.tif")  # a.jpg is its preview
+    assert [path.name for path in find_images([tmp_path / "in"])] == ["a.tif"]
 
 
 def test_channels_side_by_side_are_not_all_taken_for_the_input(make_model: Factory, tmp_path: Path) -> None:
