@@ -18,6 +18,7 @@ __all__ = [
     "FINEST",
     "GIVE_VOXELS",
     "SMALL",
+    "aliases",
     "channels_called",
     "choose_channels",
     "fluorescent",
@@ -82,10 +83,14 @@ def fluorescent(name: str, values: NDArray[Any]) -> bool:
     return bool(middle - low < _MIDDLE * (high - low))
 
 
+def aliases(name: str) -> set[str]:
+    """Lower-case names under which a model's input is found: its own, and the usual ones."""
+    return ALIASES.get(name.lower(), {name.lower()})
+
+
 def channels_called(name: str, image: Image) -> list[str]:
     """Channels of an image with the name of a model's input, or a usual alias of it."""
-    accepted = ALIASES.get(name.lower(), {name.lower()})
-    return [c for c in image.channels if c.lower().strip() in accepted]
+    return [c for c in image.channels if c.lower().strip() in aliases(name)]
 
 
 def choose_channels(model: StainModel, image: Image, given: Sequence[str | int]) -> Sequence[str | int]:

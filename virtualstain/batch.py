@@ -14,23 +14,26 @@ from image2reg.images.image import PREDICTED_FROM, Image
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
 from image2reg.images.units import VoxelSize
+from image2reg.tables.channel_files import files_of_channel, named_for, names_channel
 from image2reg.tables.folder_fields import says_nothing
-from image2reg.tables.listing import SUFFIXES, is_thumbnail, stem
+from image2reg.tables.listing import SUFFIXES, is_picture, is_thumbnail, stem
 from image2reg.tables.side_tables import failure, failures_path, write_failures
 from image2reg.wording import counted
+from virtualstain.admission import aliases
 from virtualstain.model import StainModel, load, shown_sizes
 from virtualstain.predict import predict, predict_to
 
-__all__ = ["BatchResult", "find_images", "predict_many"]
+__all__ = ["SAME_VOXELS", "BatchResult", "find_images", "predict_many"]
 
-_SAME_VOXELS = 0.01  # relative difference of two sizes that say the same
+SAME_VOXELS = 0.01  # relative difference of two sizes that say the same
 
 
 @dataclass
 class BatchResult:
     """What was written, and what failed (also in ``failures.csv``: in the folder, or beside a single file).
 
-    `unit` says what the values are, `notes` what was not looked at, `n_present` how many results were there already.
+    `unit` says what the values are, `notes` what was not looked at, `n_present` how many results were there already,
+    `n_other` how many files hold other channels of the same fields and were left out.
     """
 
     written: list[dict[str, Any]] = field(default_factory=list)
@@ -39,6 +42,7 @@ class BatchResult:
     unit: str = ""
     notes: list[str] = field(default_factory=list)
     n_present: int = 0
+    n_other: int = 0
 
 
 def _suffix(path: Path) -> str | None:
@@ -48,6 +52,8 @@ def _suffix(path: Path) -> str | None:
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
     """List the images among files and folders, in order; a folder contributes its images sorted by name.
+
+    JPEG and BMP pictures in a folder count where it holds no other images.
 
     Raises
     ------
@@ -69,7 +75,7 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
                 f"{path}: no image in this folder; looked for {', '.join(SUFFIXES)} and saw "
                 f"{sum(1 for _ in path.iterdir())} other entries. {deeper or 'Give the folder that holds the images'}."
             )
-        found.extend(inside)
+        found.extend([p for p in inside if not is_picture(p.name)] or inside)
     return found
 
 
@@ -118,6 +124,9 @@ def predict_many(
     out : Path
         A file name for a single image; otherwise a folder, which keeps the images' names (``x.tif`` gives
         ``x.ome.tif``, ``x.zarr`` gives ``x.ome.zarr``).
+    channels : sequence of str or int
+        Which channels of each image to use, in the order of ``model.inputs``; found by name when not given. For a model
+        of one input, what stands in the names of files that hold one channel each chooses among them.
     resume : bool
         Leave out images whose result is already there; a plate is there with all its fields or refused. One that was
         interrupted goes on with the fields that are missing.
@@ -126,10 +135,11 @@ def predict_many(
     ------
     DataError, BundleError, ConfigurationError
         For a single image, its error. Of many, those that fail are listed and the rest is done. Nothing is written
-        where a result would replace an input.
+        where a result would replace an input, or where names tell channels apart and none says which is the input.
     """
     model = load(model, device=device) if isinstance(model, str) else model
-    images = find_images(inputs)
+    given = find_images(inputs)
+    images, named = _of_input(given, model, channels)
     if _suffix(out) is None and re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,4}", out.suffix) and not out.is_dir():
         raise ConfigurationError(
             f"--out {out}: no writer for {out.suffix!r}; allowed are .ome.tif, .tif, .ome.zarr for one image (and "
@@ -145,7 +155,8 @@ def predict_many(
     failures_path(out)
     for folder in {target.parent for _, target in jobs}:
         make_folder(folder)
-    result = BatchResult(unit=model.unit, notes=_not_entered([path for path in inputs if path != out]))
+    notes = _not_entered([path for path in inputs if path != out])
+    result = BatchResult(unit=model.unit, notes=notes, n_other=len(given) - len(images))
     options: dict[str, Any] = {
         "channels": channels,
         "resample": resample,
@@ -177,7 +188,9 @@ def predict_many(
                 continue
             else:
                 image, replaced = _opened(path, voxel_um, place=path.resolve().parent.name)
-                flags = replaced + predict_to(model, image, target, overwrite=overwrite, **options)
+                inside = () if path in named and len(image.channels) == 1 else channels
+                done = predict_to(model, image, target, overwrite=overwrite, **options | {"channels": inside})
+                flags = replaced + done
         except ProjectError as error:
             if single or len(jobs) == 1:
                 raise
@@ -188,6 +201,31 @@ def predict_many(
         raise DataError(f"all {len(jobs)} images failed; the first: {result.failures[0]['error']}")
     result.failures_path = write_failures(result.failures, out)
     return result
+
+
+def _of_input(
+    images: list[Path], model: StainModel, channels: Sequence[str | int]
+) -> tuple[list[Path], set[Path]]:
+    """Leave out files of other channels than a model's one input, and give those that are named for it.
+
+    Without a channel its name or a usual alias is looked for in the names of the files, as it is inside them.
+    """
+    if len(model.inputs) != 1 or len(channels) > 1:
+        return images, set()
+    names = [stem(str(path)) for path in images]
+    asked: Sequence[str | int] = channels or [
+        alias
+        for alias in sorted(aliases(model.inputs[0]))
+        if any(names_channel(p.name, alias) for p in images)
+    ]
+    named, kept = [False] * len(names), [True] * len(names)
+    for channel in asked:
+        named = [a or b for a, b in zip(named, named_for(names, channel), strict=True)]
+        kept = [a and b for a, b in zip(kept, files_of_channel(names, channel), strict=True)]
+    own = [at for at in range(len(names)) if named[at] or kept[at]]
+    if not channels:
+        files_of_channel([names[at] for at in own], None)
+    return [images[at] for at in own], {path for path, says_so in zip(images, named, strict=True) if says_so}
 
 
 def is_plate(path: Path) -> bool:
@@ -261,7 +299,7 @@ def _opened(path: Path, voxel_um: VoxelSize | None, *, place: str) -> tuple[Imag
         return image, ()
     given = image.replace(voxel_um=read(path, voxel_um=voxel_um).voxel_um)
     sizes = zip(image.voxel_um, given.voxel_um, strict=True)
-    if all(a is None or b is None or abs(a / b - 1) <= _SAME_VOXELS for a, b in sizes):
+    if all(a is None or b is None or abs(a / b - 1) <= SAME_VOXELS for a, b in sizes):
         return given, ()
     return given, (
         f"taken for voxels of {shown_sizes(given.voxel_um)} um (z, y, x) as was asked; the file says "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from image2reg.images.checks import check_voxels
 from image2reg.images.padding import padding_mask
 from image2reg.images.plates import read_plate
 from image2reg.images.readers import read
+from image2reg.images.units import VoxelSize
 from image2reg.wording import counted
 from virtualstain.admission import COARSEST, FINEST, channels_called, fluorescent, resamplable
-from virtualstain.batch import is_plate
+from virtualstain.batch import SAME_VOXELS, is_plate
 from virtualstain.catalogue import catalogue
 from virtualstain.model import shown_sizes
 
@@ -37,6 +38,7 @@ def check_path(
     inputs: Sequence[str] = (),
     targets: Sequence[str] = (),
     split_by: str = "",
+    voxel_um: VoxelSize | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Look at an image, a folder or a manifest without changing it.
@@ -50,6 +52,8 @@ def check_path(
         Channels of a folder's images by role.
     split_by : str
         Draw train, validation and test by this unit (auto, plate, well, field or a column) into the manifest.
+    voxel_um : (z, y, x), optional
+        Micrometres where the files of a folder, or the image, say none; what they say is kept, and told if it differs.
 
     Returns
     -------
@@ -59,21 +63,30 @@ def check_path(
     Raises
     ------
     DataError, ConfigurationError
-        Nothing there, or a folder without word on which channel is the input.
+        Nothing there, a folder without word on which channel is the input, or a voxel size for a manifest.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder (seen from {Path.cwd()}). Check the path.")
     is_table = path.suffix.lower() in (".csv", ".parquet")
+    if not all(size is None or 0 < size < math.inf for size in voxel_um or ()):
+        raise ConfigurationError(
+            f"--voxel-um {voxel_um}: not (z, y, x) in micrometres, each positive or '-'."
+        )
     if not is_table and is_plate(path):
-        return _check_plate(path)
+        return _check_plate(path, voxel_um)
     if not is_table and (path.is_file() or path.name.lower().endswith(".zarr")):
-        return _check_image(path)
+        return _check_image(path, voxel_um)
+    if is_table and voxel_um is not None:
+        raise ConfigurationError(
+            f"--voxel-um with {path}: a manifest has columns for it. Fill voxel_z_um, voxel_y_um and voxel_x_um, or "
+            "give the folder of the images."
+        )
     if not is_table and not inputs:
         raise ConfigurationError(
             f"{path}: say which channel is the input, as in --input Brightfield or --input Brightfield=BF (and "
             "--target Hoechst=DAPI); a name is looked for in file names, folder names and channel names."
         )
-    manifest, unreadable = _readable(path, inputs, targets)
+    manifest, unreadable = _readable(path, inputs, targets, voxel_um)
     if split_by:
         from virtualstain.loading import with_split
         from virtualstain.recipe import SplitSettings
@@ -84,36 +97,51 @@ def check_path(
     report = _describe(manifest, out)
     report["problems"] += unreadable
     if not is_table:
-        report["notes"] += _other_voxels(manifest.frame)
+        files = manifest.frame.drop_duplicates("path")
+        report["notes"] += _other_voxels(manifest.frame) + _kept(files["path"], _voxels(files), voxel_um)
     return report
 
 
-def _readable(path: Path, inputs: Sequence[str], targets: Sequence[str]) -> tuple[Manifest, list[str]]:
+def _readable(
+    path: Path, inputs: Sequence[str], targets: Sequence[str], voxel_um: VoxelSize | None
+) -> tuple[Manifest, list[str]]:
     """Open a manifest; of a folder, without the images that cannot be read and with what is wrong with each."""
     from image2reg.tables import from_folder
     from virtualstain.loading import open_manifest
 
     try:
-        return open_manifest(path, inputs=inputs, targets=targets), []
+        return open_manifest(path, inputs=inputs, targets=targets, voxel_um=voxel_um), []
     except DataError:
         if not path.is_dir():
             raise
         manifest = from_folder(path, inputs=list(inputs), targets=list(targets), strict=False)
-        wrong = {name: error for name in manifest.frame["path"].unique() if (error := _why_not(path / name))}
+        own, wrong = _voxels_of(path, manifest.frame["path"].unique())
         if not wrong:
             raise
-    left = manifest.frame[~manifest.frame["path"].isin(list(wrong))]
+    left = manifest.frame[manifest.frame["path"].isin(list(own))]
     if not len(left):
-        raise DataError(f"{path}: no image of it can be read; the first: {next(iter(wrong.values()))}")
-    return manifest.replace(left), [f"left out: {error}" for error in wrong.values()]
+        raise DataError(f"{path}: no image of it can be read; the first: {wrong[0]}")
+    sizes = {
+        f"voxel_{axis}_um": [own[name][at] or (voxel_um or own[name])[at] for name in left["path"]]
+        for at, axis in enumerate("zyx")
+    }
+    return manifest.replace(left.assign(**sizes)), [f"left out: {error}" for error in wrong]
 
 
-def _why_not(path: Path) -> str:
-    try:
-        read(path)
-    except DataError as error:
-        return str(error)
-    return ""
+def _voxels_of(folder: Path, names: Iterable[str]) -> tuple[dict[str, VoxelSize], list[str]]:
+    """Give the voxel size that each image says, and what is wrong with those that cannot be read."""
+    own, wrong = {}, []
+    for name in names:
+        try:
+            own[name] = read(folder / name).voxel_um
+        except DataError as error:
+            wrong.append(str(error))
+    return own, wrong
+
+
+def _voxels(frame: pd.DataFrame) -> list[tuple[float | None, ...]]:
+    columns = frame[[f"voxel_{axis}_um" for axis in "zyx"]].to_numpy()
+    return [tuple(None if math.isnan(v) else float(v) for v in row) for row in columns]
 
 
 def _other_voxels(frame: pd.DataFrame) -> list[str]:
@@ -121,10 +149,7 @@ def _other_voxels(frame: pd.DataFrame) -> list[str]:
     from virtualstain.recipe import Recipe
 
     frame = frame[frame["role"] == "input"]
-    sizes = [
-        tuple(None if math.isnan(v) else float(v) for v in row)
-        for row in frame[[f"voxel_{axis}_um" for axis in "zyx"]].to_numpy()
-    ]
+    sizes = _voxels(frame)
     usual, n_usual = Counter(sizes).most_common(1)[0]
     tolerance = Recipe.model_fields["voxel_tolerance"].default
     off = [
@@ -139,11 +164,30 @@ def _other_voxels(frame: pd.DataFrame) -> list[str]:
     return [
         f"voxel sizes differ: {shown_sizes(usual)} um (z, y, x) in {counted(n_usual, 'input')}, but "
         f"{', '.join(off[:3])}{more}. One model is trained at one size: resample or leave out what differs; where a "
-        "file says nothing, fill the manifest's columns voxel_z_um, voxel_y_um and voxel_x_um"
+        "file says nothing, pass --voxel-um or fill the manifest's columns voxel_z_um, voxel_y_um and voxel_x_um"
     ]
 
 
-def _check_plate(path: Path) -> dict[str, Any]:
+def _kept(
+    names: Iterable[str], sizes: Iterable[Sequence[float | None]], given: VoxelSize | None
+) -> list[str]:
+    """Name the images that say another voxel size themselves than the one that is given."""
+    off = [
+        f"{name} {shown_sizes(size)}"
+        for name, size in zip(names, sizes, strict=True)
+        if any(a and b and abs(a / b - 1) > SAME_VOXELS for a, b in zip(size, given or size, strict=True))
+    ]
+    if not off or given is None:
+        return []
+    more = f" and {len(off) - 3} more" if len(off) > 3 else ""
+    return [
+        f"another voxel size than --voxel-um {shown_sizes(given)} um (z, y, x) is said by {counted(len(off), 'file')} "
+        f"and kept: {', '.join(off[:3])}{more}. Where the file is wrong, change the manifest's columns, or pass "
+        "--voxel-um to predict"
+    ]
+
+
+def _check_plate(path: Path, voxel_um: VoxelSize | None) -> dict[str, Any]:
     """Describe a plate by its first field, and name the fields that cannot be read or are not like it."""
     plate = read_plate(path)
     places = list(plate)
@@ -160,7 +204,7 @@ def _check_plate(path: Path) -> dict[str, Any]:
     first = next(iter(images))
     like = [(image.channels, image.voxel_um, image.sizes.get("Z", 1)) for image in images.values()]
     unlike = [name for name, this in zip(images, like, strict=True) if this != like[0]]
-    report = _check_image(path / first)
+    report = _check_image(path / first, voxel_um)
     if unlike:
         report["notes"].append(
             f"{counted(len(unlike), 'field')} with other channels, planes or voxel size, the first is {unlike[0]}"
@@ -171,19 +215,22 @@ def _check_plate(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _check_image(path: Path) -> dict[str, Any]:
+def _check_image(path: Path, voxel_um: VoxelSize | None) -> dict[str, Any]:
     image = read(path)
+    notes = _kept([path.name], [image.voxel_um], voxel_um)
+    if None in image.voxel_um[1:]:
+        notes.append("no voxel size in the file: pass --voxel-um to predict, -,Y,X for a plane")
+    z, y, x = (a or b for a, b in zip(image.voxel_um, voxel_um or image.voxel_um, strict=True))
+    image = image.replace(voxel_um=(z, y, x))
     found: dict[str, Any] = {
         "kind": "image", "path": str(path), "axes": image.axes, "shape": list(image.shape), "dtype": str(image.dtype),
-        "voxel_um": list(image.voxel_um), "channels": list(image.channels), "notes": [], "problems": [],
+        "voxel_um": list(image.voxel_um), "channels": list(image.channels), "notes": notes, "problems": [],
     }  # fmt: skip
     try:
         for channel, flags in check_voxels(image).items():
             found["notes"] += [f"channel '{channel}' is {flag}" for flag in flags]
     except DataError as error:
         found["problems"].append(str(error))
-    if image.voxel_um[1] is None or image.voxel_um[2] is None:
-        found["notes"].append("no voxel size in the file: pass --voxel-um to predict, -,Y,X for a plane")
     found |= {"models": [], "options": {}, "unfit": {}}
     for row in catalogue():
         if row["problem"]:

@@ -21,7 +21,10 @@ Model = Annotated[
 ]
 Channel = Annotated[
     list[str] | None,
-    typer.Option("--channel", help="Input channel by name or position; once per input of the model."),
+    typer.Option(
+        "--channel",
+        help="Input channel by name (of files of one channel: in theirs) or position; once per input of the model.",
+    ),
 ]
 VoxelUm = Annotated[
     str | None,
@@ -30,6 +33,14 @@ VoxelUm = Annotated[
         help="Voxel size Z,Y,X in um instead of the file's; '-' leaves an axis as it is: -,0.65,0.65.",
     ),
 ]
+UnsaidVoxelUm = Annotated[
+    str | None,
+    typer.Option(
+        "--voxel-um",
+        help="Voxel size Z,Y,X in um where the file says none; '-' leaves an axis as it is: -,0.65,0.65.",
+    ),
+]
+_VOXELS = ("--voxel-um", "-,0.65,0.65 (a plane)")
 Resample = Annotated[
     bool, typer.Option("--resample", help="Bring other voxel sizes to the model's, and back.")
 ]
@@ -84,6 +95,7 @@ def check(
     split_by: Annotated[
         str, typer.Option("--split-by", help="Draw a split: auto, plate, well, field or a column.")
     ] = "",
+    voxel_um: UnsaidVoxelUm = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -91,8 +103,9 @@ def check(
     from virtualstain.check import check_lines, check_path
 
     report = check_path(
-        path, out=out, inputs=inputs or (), targets=targets or (), split_by=split_by, overwrite=overwrite
-    )
+        path, out=out, inputs=inputs or (), targets=targets or (), split_by=split_by,
+        voxel_um=_numbers(voxel_um, *_VOXELS), overwrite=overwrite,
+    )  # fmt: skip
     emit(report, check_lines(report), as_json=as_json)
     if report["problems"]:
         sys.exit(3)
@@ -171,7 +184,7 @@ def predict(
     with progress_bar("predicting", silent=as_json) as progress:
         done = predict_many(
             inputs, out, model=model, channels=channel or (),
-            voxel_um=_numbers(voxel_um, "--voxel-um", "-,0.65,0.65 (a plane)"),
+            voxel_um=_numbers(voxel_um, *_VOXELS),
             resample=resample, tile=_tile(tile), tta=tta, input_frame=input_frame, device=device,
             overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
@@ -184,6 +197,8 @@ def predict(
     lines += [f"note on all {len(done.written)}: {note}" for note in shared]
     if done.written:
         lines.append(f"values: {done.unit}")
+    if done.n_other:
+        lines.append(f"{counted(done.n_other, 'file')} of other channels left out")
     if done.n_present:
         lines.append(f"{counted(done.n_present, 'result')} already there, left as they are")
     lines += [f"note: {note}" for note in done.notes]
@@ -191,7 +206,7 @@ def predict(
         lines.append(f"{len(done.failures)} failed; see {done.failures_path}")
     result = {
         "written": done.written, "failures": done.failures, "unit": done.unit, "notes": done.notes,
-        "already_there": done.n_present,
+        "already_there": done.n_present, "other_channels": done.n_other,
     }  # fmt: skip
     emit(result, "\n".join(lines), as_json=as_json)
     if done.failures:

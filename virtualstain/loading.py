@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from image2reg.errors import DataError
 from image2reg.images.limits import default_max_bytes
 from image2reg.images.padding import padding_mask
+from image2reg.images.units import VoxelSize
 from image2reg.nuclei.voxels import common_voxels
 from image2reg.tables import ImageField, Manifest, from_folder, refuse_shared_groups, split_by_group
 from image2reg.tables.splits import in_trainable_field
@@ -28,7 +29,12 @@ SPLITS = ("train", "validation", "test")
 
 
 def open_manifest(
-    data: Path, *, inputs: Sequence[str] = (), targets: Sequence[str] = (), masks: Sequence[str] = ()
+    data: Path,
+    *,
+    inputs: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    masks: Sequence[str] = (),
+    voxel_um: VoxelSize | None = None,
 ) -> Manifest:
     """Read a manifest, or make one of a folder of images.
 
@@ -38,6 +44,8 @@ def open_manifest(
         ``.csv``, ``.parquet`` or a folder.
     inputs, targets, masks : sequence of str
         Channels looked for in a folder; ``Hoechst=DAPI`` calls DAPI Hoechst.
+    voxel_um : (z, y, x), optional
+        Micrometres for images of a folder that do not say themselves.
 
     Raises
     ------
@@ -48,7 +56,7 @@ def open_manifest(
         raise DataError(f"{data}: no such manifest or folder (seen from {Path.cwd()}). Check the path.")
     if data.is_file():
         return Manifest.read(data)
-    return from_folder(data, inputs=list(inputs), targets=list(targets), masks=list(masks))
+    return from_folder(data, inputs=list(inputs), targets=list(targets), masks=list(masks), voxel_um=voxel_um)
 
 
 def with_split(manifest: Manifest, settings: SplitSettings) -> tuple[Manifest, str]:
@@ -130,7 +138,7 @@ def evaluable_fields(model: StainModel, manifest: Manifest) -> list[StainField]:
         if not made.present.any():
             continue
         where, planes = f"field {made.name}", int(made.inputs.shape[1])
-        remedy = "Fill the manifest's columns voxel_z_um, voxel_y_um and voxel_x_um."
+        remedy = "Fill the manifest's columns voxel_z_um, voxel_y_um and voxel_x_um, or make it with check --voxel-um."
         if off := model.foreign_axes(made.voxel_um, planes=planes, where=where, remedy=remedy):
             raise DataError(
                 f"{where}: voxel size {shown_sizes(made.voxel_um)} um (z, y, x) is outside what model '{model.name}' "

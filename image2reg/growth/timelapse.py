@@ -17,9 +17,9 @@ from image2reg.errors import DataError, ProjectError
 from image2reg.growth.rates import growth_rates
 from image2reg.growth.series import Frame, list_frames
 from image2reg.images.readers import read
-from image2reg.nuclei.segmenters.batch import one_channel, segment_image
 from image2reg.nuclei.segmenters.catalogue import load_segmenter, segmenter_sha256
 from image2reg.nuclei.segmenters.interface import Measuring
+from image2reg.nuclei.segmenters.one_image import one_channel, segment_image
 from image2reg.screen.planned_fields import seen_images
 from image2reg.tables.cells import write_csv
 

@@ -9,12 +9,24 @@ from collections.abc import Sequence
 from image2reg.errors import ConfigurationError
 from image2reg.tables.tokens import has_token, without_token, without_wavelength
 
-__all__ = ["files_of_channel", "names_channel"]
+__all__ = ["files_of_channel", "named_for", "names_channel"]
 
 
 def names_channel(name: str, channel: str | int | None) -> bool:
     """Whether a file's name says that it holds this channel; a position (from 0) is never looked for in names."""
     return isinstance(channel, str) and not channel.strip().isdigit() and has_token(name, channel)
+
+
+def named_for(names: Sequence[str], channel: str | int | None) -> list[bool]:
+    """Say which files are named for a channel: by their own name, or by a folder where no file's own name gives it.
+
+    Examples
+    --------
+    >>> named_for(["DAPI/A01", "GFP/A01"], "DAPI"), named_for(["DAPI_day1/A01_DAPI", "DAPI_day1/A01_GFP"], "DAPI")
+    ([True, False], [True, False])
+    """
+    own = [names_channel(name.rpartition("/")[2], channel) for name in names]
+    return own if any(own) else [names_channel(name, channel) for name in names]
 
 
 def files_of_channel(names: Sequence[str], channel: str | int | None) -> list[bool]:
@@ -48,15 +60,17 @@ def files_of_channel(names: Sequence[str], channel: str | int | None) -> list[bo
         if same:
             raise ConfigurationError(
                 f"{len(same)} files are channels of fields that others show too, such as {same[:2]}. Say which "
-                "channel shows the objects, as the names do, for example --channel w1."
+                "channel is meant, as the names do, for example --channel w1; where each is a field of its own, "
+                "--channel 0."
             )
         return [True] * len(names)
-    chosen = [names_channel(name, channel) for name in names]
+    chosen = named_for(names, channel)
     own = {
         without_token(name, str(channel)) for name, is_chosen in zip(names, chosen, strict=True) if is_chosen
     }
 
     def is_other(name: str) -> bool:
+        name = without_token(name, str(channel)) if own else name  # of a folder that is called so
         pieces = {piece for piece in re.split(r"[-_ ./]+", name) if piece}
         return bool(own) and any(without_token(name, piece) in own for piece in pieces)
 

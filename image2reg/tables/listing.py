@@ -9,12 +9,13 @@ from pathlib import Path
 
 from image2reg.errors import DataError
 
-__all__ = ["SUFFIXES", "image_paths", "is_thumbnail", "plate_fields", "stem", "walk"]
+__all__ = ["SUFFIXES", "image_paths", "is_picture", "is_thumbnail", "plate_fields", "stem", "walk"]
 
 _FILES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".stk", ".lsm", ".png", ".czi", ".nd2", ".lif")
+_PICTURES = (".jpg", ".jpeg", ".bmp")
 _FOLDERS = (".ome.zarr", ".zarr")
 # Of what is taken for an image in a folder; of two that fit a name, the longer one first.
-SUFFIXES = (*_FOLDERS, *_FILES)
+SUFFIXES = (*_FOLDERS, *_FILES, *_PICTURES)
 # MetaXpress writes a small picture beside every image: A01_s1_w1_thumb and a GUID.
 _THUMBNAIL = re.compile(r"_w\d+_thumb[-0-9A-F]*\.tiff?", re.IGNORECASE)
 
@@ -23,6 +24,7 @@ def image_paths(folder: Path) -> list[str]:
     """Image files and OME-Zarr folders below `folder`: relative, with '/', sorted.
 
     An OME-Zarr plate, below `folder` or `folder` itself, gives one path per field: ``plate.zarr/B/03/0``.
+    JPEG and BMP count where there is nothing else (`is_picture`).
     What is skipped, and which links are followed, says `walk`.
 
     Raises
@@ -37,7 +39,7 @@ def image_paths(folder: Path) -> list[str]:
         return own_fields
     found, seen = [], []
     for prefix, zarrs, files in walk(folder):
-        images = [*zarrs, *(name for name in files if name.lower().endswith(_FILES))]
+        images = [*zarrs, *(name for name in files if name.lower().endswith((*_FILES, *_PICTURES)))]
         for name in images:
             fields = plate_fields(folder / prefix / name) if name in zarrs else []
             found += [f"{prefix}{name}/{field}" for field in fields] or [prefix + name]
@@ -45,7 +47,12 @@ def image_paths(folder: Path) -> list[str]:
     if not found:
         what = f"{len(seen)} other files, e.g. {sorted(seen)[:3]}" if seen else "an empty folder"
         raise DataError(f"{folder}: no image found. Looked for {list(SUFFIXES)}; seen was {what}.")
-    return sorted(found)
+    return sorted([path for path in found if not is_picture(path)] or found)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is a JPEG or BMP: beside images of other formats in a folder it is a preview of one."""
+    return name.lower().endswith(_PICTURES)
 
 
 def is_thumbnail(name: str) -> bool:

@@ -135,6 +135,33 @@ def test_what_holds_for_every_image_is_noted_once_and_what_was_there_is_counted(
     assert "3 results already there, left as they are" in call(capsys, monkeypatch, *words, "--resume")[1]
 
 
+def test_files_of_other_channels_are_told_to_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = np.random.default_rng(0).integers(500, 999, (64, 64)).astype(np.uint16)
+    (tmp_path / "in").mkdir()
+    for name in ("A01_BF", "A01_DAPI"):
+        write(Image(cells, "YX", (None, 0.3112, 0.3112)), tmp_path / "in" / f"{name}.tif")
+    words = ("predict", tmp_path / "in", "--model", "brightfield-nuclei", "--channel", "BF", "--out")
+    code, printed, _ = call(capsys, monkeypatch, *words, tmp_path / "out")
+    assert code == 0
+    assert "1 file of other channels left out" in printed
+    assert json.loads(call(capsys, monkeypatch, *words, tmp_path / "2", "--json")[1])["other_channels"] == 1
+
+
+def test_a_manifest_is_made_with_the_voxel_size_that_plain_files_lack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = np.random.default_rng(0).integers(500, 999, (40, 40)).astype(np.uint16)
+    for name in ("A01_BF", "A01_DAPI"):
+        write(Image(cells, "YX"), tmp_path / f"{name}.tif")
+    words = ("check", tmp_path, "--input", "BF", "--target", "DAPI", "--out", tmp_path / "m.csv")
+    code, _, err = call(capsys, monkeypatch, *words, "--voxel-um", "0.65")
+    assert (code, "write three (Z,Y,X), as in --voxel-um -,0.65,0.65" in err) == (2, True)
+    assert call(capsys, monkeypatch, *words, "--voxel-um", "-,0.65,0.65")[0] == 0
+    assert (tmp_path / "m.csv").read_text().count(",0.65,0.65,") == 2
+
+
 def test_an_image_over_the_limit_is_refused_before_it_is_decoded(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

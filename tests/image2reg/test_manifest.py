@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from PIL import Image as Picture
 
 import image2reg.images
 from image2reg.errors import ConfigurationError, DataError
@@ -299,6 +300,14 @@ def test_files_whose_names_tell_the_channel_are_not_opened_unless_strict(tmp_pat
         len(from_folder(tmp_path, inputs="BF", strict=False)) == len(from_folder(tmp_path, inputs="BF")) == 5
     )
     assert opened == ["A01_s0_BF.tif"] + [f"A01_s{number}_BF.tif" for number in range(5)]
+
+
+def test_jpegs_are_images_where_nothing_else_is_and_previews_beside_others(tmp_path: Path) -> None:
+    for name in ("A01_s1_BF.jpg", "A02_s1_BF.JPEG", "B01_s1_BF.bmp"):
+        Picture.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / name)
+    assert from_folder(tmp_path, inputs="BF").frame["Metadata_Well"].tolist() == ["A01", "A02", "B01"]
+    tifffile.imwrite(tmp_path / "A01_s1_BF.tif", np.zeros((8, 8), np.uint16))
+    assert from_folder(tmp_path, inputs="BF").frame["path"].tolist() == ["A01_s1_BF.tif"]
 
 
 def test_files_of_one_channel_that_is_named_inside_them_are_one_field(tmp_path: Path) -> None:

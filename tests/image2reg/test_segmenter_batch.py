@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image as Picture
 from small_nuclei import bright_segmenter, discs, grid
 
 from image2reg.errors import ConfigurationError
@@ -60,6 +61,27 @@ def test_files_of_other_channels_are_left_out(tmp_path, dna, gfp, asked) -> None
     )
     assert [Path(row["output"]) for row in done.written] == [tmp_path / "labels" / f"{dna}.tif"]
     assert (done.n_other, done.failures) == (1, [])
+
+
+def test_a_folder_that_is_called_like_the_channel_does_not_make_it_of_every_file(tmp_path) -> None:
+    image, _ = discs((200, 200), grid(4))
+    (tmp_path / "DAPI_day1").mkdir()
+    for name in ("A01_DAPI", "A01_GFP", "A02_GFP"):
+        tifffile.imwrite(tmp_path / "DAPI_day1" / f"{name}.tif", image)
+    done = segment_many(
+        [tmp_path / "DAPI_day1"], tmp_path / "labels", segmenter=ClassicalSegmenter(), channel="DAPI"
+    )
+    assert [Path(row["source"]).stem for row in done.written] == ["A01_DAPI"]
+    assert done.n_other == 1
+    assert [Path(row["source"]).stem for row in done.failures] == ["A02_GFP"]
+
+
+def test_jpegs_of_a_folder_are_labelled(tmp_path) -> None:
+    image, _ = discs((200, 200), grid(4))
+    (tmp_path / "in").mkdir()
+    Picture.fromarray((255 * (image / image.max())).astype(np.uint8)).save(tmp_path / "in" / "a.jpg")
+    (done,) = segment_many([tmp_path / "in"], tmp_path / "out", segmenter=ClassicalSegmenter()).written
+    assert (Path(done["output"]).name, done["n_objects"]) == ("a.tif", 16)
 
 
 def test_a_channel_inside_an_image_is_found_beside_files_that_are_named_for_it(tmp_path) -> None:

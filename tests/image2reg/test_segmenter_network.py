@@ -13,12 +13,12 @@ from image2reg.images.image import Image
 from image2reg.images.lazy import LazyArray
 from image2reg.images.readers import read
 from image2reg.nuclei.match import match
-from image2reg.nuclei.segmenters.batch import segment_image
 from image2reg.nuclei.segmenters.catalogue import load_segmenter
 from image2reg.nuclei.segmenters.classical import ClassicalSegmenter
 from image2reg.nuclei.segmenters.designs import find_design
 from image2reg.nuclei.segmenters.interface import Segmenter, diameter_in_pixels
 from image2reg.nuclei.segmenters.network import NetworkSegmenter
+from image2reg.nuclei.segmenters.one_image import segment_image
 from image2reg.nuclei.segmenters.stack import link_planes, segment_stack
 from image2reg.nuclei.size import typical_diameter
 

@@ -7,9 +7,9 @@ import pytest
 from scipy import ndimage
 
 from image2reg.images.image import Image
-from image2reg.nuclei.segmenters.batch import segment_image
 from image2reg.nuclei.segmenters.catalogue import load_segmenter
 from image2reg.nuclei.segmenters.interface import Segmenter
+from image2reg.nuclei.segmenters.one_image import segment_image
 from image2reg.nuclei.segmenters.phase import confluence, local_contrast
 
 

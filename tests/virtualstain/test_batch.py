@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.images import Image, read, write
@@ -90,6 +91,70 @@ def test_a_voxel_size_that_replaces_the_files_is_told(
         "taken for voxels of ? x 0.5 x 0.5 um (z, y, x) as was asked; the file says ? x 1 x 1 um"
         in told["coarse.ome.tif"]
     )
+
+
+def single_channels(folder: Path, *names: str) -> Path:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        image = plane(number)
+        write(Image(image.data[0], "YX", image.voxel_um), folder / f"{name}.tif")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "left"),
+    [
+        (("A01_BF", "A01_DAPI", "A02_BF"), ("BF",), 1),
+        (("A01_BF", "A01_DAPI", "A02_BF"), (), 1),  # an alias of the model's Brightfield
+        (("A01_s1_w1", "A01_s1_w2", "A02_s1_w1"), ("w1",), 1),
+        (("A01_BF", "A02_BF", "B01_bright field"), (), 0),
+        (("A01_s1", "A01_s2", "A02_s1"), (), 0),
+        (("A01_w1", "A01_w2"), ("0",), 0),  # a position is of no name
+    ],
+)
+def test_files_of_other_channels_are_left_out_and_counted(
+    make_model: Factory, tmp_path: Path, names: tuple[str, ...], asked: tuple[str, ...], left: int
+) -> None:
+    folder = single_channels(tmp_path / "in", *names)
+    done = predict_many([folder], tmp_path / "out", model=make_model(), channels=asked)
+    others = [name for name in names if left and ("DAPI" in name or "w2" in name)]
+    assert [Path(row["source"]).stem for row in done.written] == [n for n in names if n not in others]
+    assert (done.n_other, done.failures) == (left, [])
+
+
+def test_files_of_one_channel_and_images_of_several_lie_in_one_folder(
+    make_model: Factory, tmp_path: Path
+) -> None:
+    folder = single_channels(tmp_path / "BF_day1", "A01_BF", "A01_DAPI", "A02_DAPI")
+    both = np.concatenate([plane(1).data, plane(2).data])
+    write(Image(both, "CYX", (None, 0.5, 0.5), ("DAPI", "BF")), folder / "A03_BF.ome.tif")
+    done = predict_many([folder], tmp_path / "out", model=make_model(), channels=["BF"])
+    assert [Path(row["source"]).name for row in done.written] == ["A01_BF.tif", "A03_BF.ome.tif"]
+    assert [Path(row["source"]).name for row in done.failures] == ["A02_DAPI.tif"]  # may be one, and is none
+    alone = predict(make_model(), Image(both[1:], "CYX", (None, 0.5, 0.5)))
+    made = read(tmp_path / "out" / "A03_BF.ome.tif").load().data
+    np.testing.assert_array_equal(made, alone.image.data[:, 0])
+
+
+def test_jpegs_of_a_folder_are_predicted_where_nothing_else_is(make_model: Factory, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "b.jpeg"):
+        Picture.fromarray((plane(0).data[0] // 4).astype(np.uint8)).save(tmp_path / "in" / name)
+    options = {"model": make_model(), "voxel_um": (None, 0.5, 0.5)}
+    done = predict_many([tmp_path / "in"], tmp_path / "out", **options)
+    assert [Path(row["output"]).name for row in done.written] == ["a.ome.tif", "b.ome.tif"]
+    write(plane(0), tmp_path / "in" / "a.tif")  # a.jpg is its preview
+    assert [path.name for path in find_images([tmp_path / "in"])] == ["a.tif"]
+
+
+def test_channels_side_by_side_are_not_all_taken_for_the_input(make_model: Factory, tmp_path: Path) -> None:
+    folder = single_channels(tmp_path / "in", "A01_s1_w1", "A01_s1_w2")
+    for inputs in ([folder], sorted(folder.iterdir())):
+        with pytest.raises(
+            ConfigurationError, match=r"2 files are channels of fields .*A01_s1_w1.*--channel w1"
+        ):
+            predict_many(inputs, tmp_path / "out", model=make_model())
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_was_there_already_is_counted_and_thumbnails_are_no_fields(

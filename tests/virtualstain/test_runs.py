@@ -90,6 +90,8 @@ def test_models_are_suggested_that_would_take_the_image(tmp_path: Path) -> None:
     for k, ((voxel, names), line) in enumerate(cases.items()):
         write(Image(cells[: len(names)], "CYX", (None, voxel, voxel), names), tmp_path / f"{k}.ome.tif")
         assert line in check_lines(check_path(tmp_path / f"{k}.ome.tif")).splitlines()
+    given = check_path(tmp_path / "2.ome.tif", voxel_um=(None, 0.3112, 0.3112))
+    assert cases[0.3112, ("Brightfield",)] in check_lines(given).splitlines()
 
 
 def test_a_stain_is_offered_to_no_model_of_brightfield(tmp_path: Path) -> None:
@@ -149,6 +151,31 @@ def test_inputs_of_another_voxel_size_are_noted_before_training_refuses_them(tmp
     for name in ("B01", "B02"):
         (tmp_path / f"{name}.ome.tif").unlink()
     assert check_path(tmp_path, inputs=["BF"], targets=["DNA"])["notes"] == []
+
+
+def test_a_voxel_size_that_is_given_is_in_the_manifest_where_the_file_says_none(
+    folder: Path, tmp_path: Path
+) -> None:
+    def sizes(**given: object) -> dict[str, list[float]]:
+        report = check_path(folder, out=folder / "m.csv", overwrite=True, **CHANNELS, **given)
+        rows = open_manifest(folder / "m.csv").frame.set_index("path")[[f"voxel_{a}_um" for a in "zyx"]]
+        return {"notes": report["notes"], **{path: list(row) for path, row in rows.iterrows()}}
+
+    image = Image(tifffile.imread(folder / "B01_s1_BF.tif"), "YX", (None, 0.65, 0.65))
+    write(image, folder / "B01_s1_BF.tif", overwrite=True)
+    assert np.isnan(sizes()["A01_s1_BF.tif"]).all()
+    for is_damaged in (False, True):  # a file that cannot be read is left out
+        if is_damaged:
+            (folder / "B02_s1_BF.tif").write_bytes((folder / "B02_s1_BF.tif").read_bytes()[:100])
+        found = sizes(voxel_um=(None, 0.325, 0.325))
+        for name in ("A01_s1_BF.tif", "A01_s1_DAPI.tif"):
+            np.testing.assert_array_equal(found[name], [np.nan, 0.325, 0.325])
+        assert found["B01_s1_BF.tif"][1:] == [0.65, 0.65]
+        assert any("said by 1 file and kept: B01_s1_BF.tif ? x 0.65 x 0.65" in n for n in found["notes"])
+    with pytest.raises(ConfigurationError, match=r"m.csv: a manifest has columns for it. Fill voxel_z_um"):
+        check_path(folder / "m.csv", voxel_um=(None, 0.325, 0.325))
+    with pytest.raises(ConfigurationError, match="each positive or '-'"):
+        check_path(folder, **CHANNELS, voxel_um=(None, -0.325, 0.325))
 
 
 def test_the_coarsest_unit_that_fills_the_splits_is_taken(folder: Path) -> None:

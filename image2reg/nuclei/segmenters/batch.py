@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from image2reg.atomic import make_folder, refuse_inputs, refuse_targets
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.image import Image
-from image2reg.images.padding import continue_data
 from image2reg.images.plates import PlateWriter, read_plate, refuse_incomplete
 from image2reg.images.readers import read
 from image2reg.images.writers import write
-from image2reg.nuclei.quality import field_quality
 from image2reg.nuclei.segmenters.field_table import FieldTable, without_labels
-from image2reg.nuclei.segmenters.interface import diameter_in_pixels
-from image2reg.nuclei.segmenters.phase import confluence
-from image2reg.nuclei.segmenters.stack import segment_stack
-from image2reg.nuclei.size import typical_diameter
-from image2reg.tables.channel_files import files_of_channel, names_channel
+from image2reg.nuclei.segmenters.one_image import facts_of, one_channel, segment_image
+from image2reg.tables.channel_files import files_of_channel, named_for
 from image2reg.tables.listing import image_paths, stem
 from image2reg.tables.side_tables import failure
 
@@ -33,7 +24,7 @@ if TYPE_CHECKING:
 
     from image2reg.nuclei.segmenters.interface import Segmenter
 
-__all__ = ["Segmented", "one_channel", "segment_image", "segment_many"]
+__all__ = ["Segmented", "segment_many"]
 
 _FILE_SUFFIXES = (".tif", ".tiff", ".zarr")
 # Meant as files, but labels are not written in these formats; without this they would become folders.
@@ -41,10 +32,6 @@ _OTHER_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".npz", ".h5", ".stk", ".lsm", ".czi", ".nd2", ".lif",
     ".csv",
 )  # fmt: skip
-# A field above this many pixels is not judged: sharpness is a matter of single fields, not of scans.
-_LARGEST_FIELD_PX = 25_000_000
-# Right to about 30 % is enough for every segmenter; at twice or half the size objects are lost, merged or cut.
-_FAR = 2.0
 
 
 @dataclass
@@ -59,101 +46,6 @@ class Segmented:
     n_present: int = 0
     n_other: int = 0
     table: Path | None = None
-
-
-def segment_image(
-    segmenter: Segmenter, image: Image, *, channel: str | int | None = None, **size: Any
-) -> tuple[Image, dict[str, Any]]:
-    """Label one image of any axes.
-
-    Parameters
-    ----------
-    segmenter : Segmenter
-    image : Image
-        One channel, or several and `channel`; with Z planes are linked, every time point is labelled by itself.
-    channel : str or int, optional
-        By name or position; text that is no name and a number is a position.
-    **size
-        ``diameter_px`` or ``diameter_um``; the pixel size is the image's.
-
-    Returns
-    -------
-    labels : Image
-        Axes (T)(Z)YX, uint16 where the numbers fit, else int32; 0 is background.
-    facts : dict
-        ``n_objects`` (of all time points), ``confluence`` (of a single plane: of what registration did not pad); for
-        single planes of a stain `field_quality` and, where objects are far from the size that was given, a ``note``.
-
-    Raises
-    ------
-    DataError
-        Several channels and none chosen, or what `Segmenter.segment` refuses.
-    """
-    plain = one_channel(image, channel)
-    size = {"diameter_px": None, **size}
-    size["voxel_um"] = None if size["diameter_px"] else plain.voxel_um
-    frames = []
-    for t in range(plain.sizes["T"]):
-        frame = plain.select(time=t)
-        frame = frame.load() if math.prod(frame.shape) <= _LARGEST_FIELD_PX else frame
-        if frame.sizes["Z"] > 1:
-            frames.append(segment_stack(segmenter, frame.load().data, **size))
-        else:
-            frames.append(segmenter.segment(frame.to_axes("YX").data, **size)[None])
-    labels = np.stack(frames)
-    facts = _facts(segmenter, plain, labels)
-    if note := _size_note(segmenter, labels, facts, size):
-        facts["note"] = note
-    kept = "".join(letter for letter in "TZ" if plain.sizes[letter] > 1) + "YX"
-    labels = labels.astype(np.uint16 if labels.max() < 2**16 else np.int32)
-    made = Image(labels, "TZYX", image.voxel_um, ("labels",), source=image.source)
-    return made.to_axes(kept), facts
-
-
-def one_channel(image: Image, channel: str | int | None) -> Image:
-    """Give the channel that shows the objects, as (T, Z, Y, X); refused where several could."""
-    if channel is None and len(image.channels) > 1:
-        raise DataError(
-            f"{image.source or 'image'}: has {len(image.channels)} channels {list(image.channels)}. Say which shows "
-            "the objects: --channel NAME."
-        )
-    return image.select(channel=0 if channel is None else image.find_channel(channel)).to_axes("TZYX")
-
-
-def _facts(segmenter: Segmenter, plain: Image, labels: NDArray[np.integer]) -> dict[str, Any]:
-    """Say what the labels of an image of one channel, both (T, Z, Y, X), hold, and how good a single plane is."""
-    facts: dict[str, Any] = {
-        "n_objects": sum(int(frame.max()) for frame in labels),
-        "confluence": confluence(labels),
-    }
-    if max(labels.shape[:2]) > 1 or labels.size > _LARGEST_FIELD_PX:
-        return facts
-    plane = plain.to_axes("YX").load().data
-    if (padded := continue_data(plane)[1]) is not None:
-        facts["confluence"] = confluence(labels[0, 0][~padded])
-    if not getattr(segmenter, "label_free", False):
-        known, predicted = typical_diameter(labels[0, 0]), "model" in plain.annotations
-        facts |= field_quality(plane, diameter_px=known, predicted=predicted)
-    return facts
-
-
-def _size_note(
-    segmenter: Segmenter, labels: NDArray[np.integer], facts: dict[str, Any], size: dict[str, Any]
-) -> str:
-    """Say when a plane that is not empty has no nuclei, or they are far from the size they were looked for at."""
-    given, found_any = diameter_in_pixels(**size), facts["n_objects"] > 0
-    is_plane = max(labels.shape[:2]) == 1 and not getattr(segmenter, "label_free", False)
-    if not is_plane or not (found_any or "empty" not in facts.get("flags", ())):
-        return ""
-    if given is None:
-        return "" if found_any else "nothing found. Looked for are nuclei brighter than what is around them."
-    advice = "Check the diameter and the pixel size."
-    if not found_any:
-        return f"nothing found at a diameter of {given:.3g} px. {advice}"
-    found = typical_diameter(labels[0, 0])
-    if max(found / given, given / found) <= _FAR:
-        return ""
-    return f"objects measure {found:.3g} px, looked for at {given:.3g} px. {advice}"
 
 
 def segment_many(
@@ -208,7 +100,7 @@ def segment_many(
             progress=progress,
         )  # fmt: skip
         return result
-    jobs, result.n_other = _jobs(inputs, out, channel)
+    jobs, named, result.n_other = _jobs(inputs, out, channel)
     refuse_targets(jobs, out, overwrite=overwrite or resume)
     made_with = _made_with(segmenter, channel=channel, voxel_um=voxel_um, **size)
     table = None if _names_a_file(out) else FieldTable(out, made_with, (t for _, t in jobs) if resume else ())
@@ -220,9 +112,8 @@ def segment_many(
             try:
                 if is_own:
                     image = read(path, voxel_um=voxel_um)
-                    labels, found = segment_image(
-                        segmenter, image, channel=_inside(image, path, channel), **size
-                    )
+                    inside = _inside(image, channel, is_named=path in named)
+                    labels, found = segment_image(segmenter, image, channel=inside, **size)
                     write(labels, target, overwrite=overwrite)
                     facts = found
                     result.written.append({"source": str(path), "output": str(target), **found})
@@ -231,7 +122,8 @@ def segment_many(
                     if table is not None and target not in table:  # the run that made it was killed
                         made = read(target).to_axes("TZYX").load().data
                         image = read(path)
-                        facts = _facts(segmenter, one_channel(image, _inside(image, path, channel)), made)
+                        inside = _inside(image, channel, is_named=path in named)
+                        facts = facts_of(segmenter, one_channel(image, inside), made)
             except ProjectError as error:
                 if len(jobs) == 1:
                     raise
@@ -253,15 +145,15 @@ def _made_with(segmenter: Segmenter, **settings: Any) -> str:
     return "; ".join([getattr(segmenter, "identity", segmenter.name), *told])
 
 
-def _inside(image: Image, path: Path, channel: str | int | None) -> str | int | None:
+def _inside(image: Image, channel: str | int | None, *, is_named: bool) -> str | int | None:
     """Channel to look for in an image: none in a file of one channel that its name tells."""
-    return None if len(image.channels) == 1 and names_channel(stem(str(path)), channel) else channel
+    return None if len(image.channels) == 1 and is_named else channel
 
 
 def _jobs(
     inputs: Sequence[Path], out: Path, channel: str | int | None
-) -> tuple[list[tuple[Path, Path]], int]:
-    """Give each image and where its labels go, and how many files are left out as other channels."""
+) -> tuple[list[tuple[Path, Path]], set[Path], int]:
+    """Give each image and where its labels go, those named for the channel, and how many are left out as others."""
     found: list[tuple[Path, str]] = []
     for path in inputs:
         if not path.exists():
@@ -285,9 +177,12 @@ def _jobs(
             f"--out {out}: labels are not written as {suffix}. Allowed are {', '.join(_FILE_SUFFIXES)} for one image, "
             "or the name of a folder."
         )
-    kept = files_of_channel([stem(str(path)) for path, _ in found], channel)
+    names = [stem(str(path)) for path, _ in found]
+    kept, is_named = files_of_channel(names, channel), named_for(names, channel)
     own = [each for each, is_kept in zip(found, kept, strict=True) if is_kept]
-    return [(path, out if single else out / f"{name}.tif") for path, name in own], len(found) - len(own)
+    named = {path for (path, _), says_so in zip(found, is_named, strict=True) if says_so}
+    jobs = [(path, out if single else out / f"{name}.tif") for path, name in own]
+    return jobs, named, len(found) - len(own)
 
 
 def _segment_plate(
