@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.readers import read
-from image2reg.tables.channel_files import files_of_channel
+from image2reg.tables.channel_files import files_of_channel, named_for
 from image2reg.tables.listing import image_paths, stem
 
 if TYPE_CHECKING:
@@ -37,12 +37,15 @@ class Frame:
         Relative to the folder all are below.
     time : int
         Position along the T axis of the file.
+    is_named : bool
+        Whether the file's name says that it holds the channel that was asked for.
     """
 
     series: str
     hours: float
     path: str
     time: int
+    is_named: bool = False
 
     @property
     def name(self) -> str:
@@ -109,6 +112,8 @@ def list_frames(
         per_frame = _needed(minutes, f"{path} has {n_times} time points")
         found += [(stem(path), n * per_frame, path, n) for n in range(n_times)]
     found += [(series, hours, path, 0) for series, hours, path in _timed(singles, minutes)]
+    names = [stem(path) for path in paths]
+    named = {path for path, says_so in zip(paths, named_for(names, channel), strict=True) if says_so}
     by_series: dict[str, list[tuple[float, str, int]]] = defaultdict(list)
     for series, hours, path, n in found:
         by_series[series].append((hours, path, n))
@@ -121,7 +126,8 @@ def list_frames(
                     f"{path} and {other}: both are series {series!r} at {hours:g} h. Say which channel with --channel, "
                     "or keep other series in folders of their own."
                 )
-        frames += [Frame(series, hours - members[0][0], path, n) for hours, path, n in members]
+        start = members[0][0]
+        frames += [Frame(series, hours - start, path, n, path in named) for hours, path, n in members]
     if max(map(len, by_series.values())) == 1:
         raise DataError(
             f"{len(frames)} images, each a series of one frame, e.g. {frames[0].path}. Give all frames of a series: "

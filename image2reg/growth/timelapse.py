@@ -122,6 +122,7 @@ def run_growth(
 def _unit(frame: Frame, root: Path) -> dict[str, Any]:
     unit = {
         "name": frame.name, "series": frame.series, "hours": frame.hours, "time": frame.time, "path": frame.path,
+        "is_named": frame.is_named,
     }  # fmt: skip
     return {**unit, SEEN: seen_images({"images": {"": {"path": frame.path, "sha256": ""}}}, root)}
 
@@ -138,9 +139,9 @@ def measure_frame(
     import pandas as pd
 
     segmenter = _segmenter(model, device)
-    image = _opened(unit["path"], unit["time"], root, settings)
+    image = _opened(unit, root, settings)
     size = {k: settings[k] for k in ("diameter_px", "diameter_um")}
-    _, facts = segment_image(segmenter, image, channel=_channel(image, settings), **size)
+    _, facts = segment_image(segmenter, image, **size)
     row = {"series": unit["series"], "hours": unit["hours"], "source": unit["path"], "time": unit["time"]}
     if not getattr(segmenter, "label_free", False):
         row["n_objects"] = facts["n_objects"]
@@ -157,20 +158,17 @@ def _usual_diameter(
     found: list[float] = []
     for n in np.unique(np.linspace(0, len(frames) - 1, _MEASURED_ON).round().astype(int)):
         with suppress(ProjectError):  # told when the frame's turn comes
-            image = _opened(frames[n].path, frames[n].time, root, settings)
+            image = _opened(_unit(frames[n], root), root, settings)
             if image.voxel_um[-1] is not None:
                 return None
-            stack = one_channel(image, _channel(image, settings)).data[0]
+            stack = image.to_axes("ZYX").data
             found.append(segmenter.measure_diameter(np.asarray(stack[len(stack) // 2])))
     return round(float(np.nanmedian(found)), 2) if np.isfinite(found).any() else None
 
 
-def _opened(path: str, time: int, root: Path, settings: Mapping[str, Any]) -> Image:
-    image = read(root / path, voxel_um=settings["voxel_um"])
-    return image.select(time=time) if "T" in image.axes else image
-
-
-def _channel(image: Image, settings: Mapping[str, Any]) -> str | int | None:
-    """Channel to look for in an image: none in a file of one, which its name chose."""
-    asked: str | int | None = settings["channel"] if len(image.channels) > 1 else None
-    return asked
+def _opened(unit: Mapping[str, Any], root: Path, settings: Mapping[str, Any]) -> Image:
+    """Open a frame and choose its channel; a file of one channel that its name tells is taken as it is."""
+    image = read(root / unit["path"], voxel_um=settings["voxel_um"])
+    image = image.select(time=unit["time"]) if "T" in image.axes else image
+    chosen = len(image.channels) == 1 and unit["is_named"]
+    return one_channel(image, None if chosen else settings["channel"])

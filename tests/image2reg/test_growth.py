@@ -174,3 +174,12 @@ def test_names_that_leave_a_doubt_are_refused(tmp_path, names, minutes, error, w
     folder = touched(tmp_path, *(f"{name}.tif" for name in names))
     with pytest.raises(error, match=words):
         list_frames([folder], minutes=minutes)
+
+
+def test_of_files_with_one_channel_each_names_choose(tmp_path):
+    names = [f"a_{channel}_t{n}.tif" for channel in ("DAPI", "GFP") for n in (0, 1)]
+    _, found = list_frames([touched(tmp_path, *names)], minutes=10, channel="DAPI")
+    assert [(frame.path, frame.is_named) for frame in found] == [
+        ("a_DAPI_t0.tif", True),
+        ("a_DAPI_t1.tif", True),
+    ]
