@@ -51,7 +51,7 @@ def test_planted_map_without_noise_is_found(found: LinkResult) -> None:
 def test_progress_is_told_of_every_shuffle() -> None:
     told: list[tuple[int, int]] = []
     i2r.link(*planted(), n_permutations=3, progress=lambda *done: told.append(done))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_shuffled_labels_are_at_chance(found: LinkResult) -> None:
