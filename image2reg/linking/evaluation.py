@@ -111,15 +111,15 @@ def evaluate(
         result = select()
         scores = result.scores
         picked = [result.chosen[f] for f in result.folds]
-        chosen = max(set(picked), key=picked.count)
-        label = "nested choice"
+        chosen = max(settings, key=picked.count)
         notes += (f"chosen inside the training genes, from {len(settings)} settings: most often {chosen}.",)
     else:
         scores = fit.scores(chosen)
         picked = [chosen] * len(own)
-        label = str(chosen)
-        shuffled = fit.shuffled(chosen, scores, competing)
+        if n_permutations:
+            shuffled = fit.shuffled(chosen, scores, competing)
 
+    label = "nested choice" if nested else str(chosen)
     main = link_scores(scores, own, allowed=competing, seed=seed)
     orders = [generator(seed, "permutation", i).permutation(len(own)) for i in range(n_permutations)]
     permuted: list[LinkScores] = []
@@ -158,7 +158,8 @@ def evaluate(
         )
     return Evaluation(
         pd.DataFrame(rows), pd.concat([s.curve(name, seed=seed) for name, s in methods.items()], ignore_index=True),
-        main, scores, competing, own, [str(s) for s in picked], notes, lambda q, codes=None: fit.query(chosen, q, codes),
+        main, scores, competing, own, [str(s) for s in picked], notes,
+        lambda q, codes=None: fit.query(chosen, q, codes),
     )  # fmt: skip
 
 
