@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,18 @@ from numpy.typing import NDArray
 
 from image2reg.linking.kernels import kernel_matrix
 from image2reg.linking.nystrom import EXACT_ROWS, Nystrom, blocks_of, choose_centres
+from image2reg.linking.own_ranks import OwnRanks
 from image2reg.linking.regression import held_out, predict
-from image2reg.linking.scores import HIT_AT, LinkScores, candidate_scores, link_scores, permutation_p
+from image2reg.linking.scores import (
+    HIT_AT,
+    LinkScores,
+    candidate_scores,
+    link_scores,
+    permutation_p,
+    ranks_of,
+)
 from image2reg.linking.selection import inverses, nested_scores
 from image2reg.linking.settings import Setting
-from image2reg.linking.shuffles import Shuffles
 from image2reg.randomness import generator
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "evaluate"]
 
 Floats = NDArray[np.float64]
+Ranks = tuple[Floats, Floats]
 N_CENTRES = 2000
 PUBLISHED = Setting(kernel="ntk", depth=1, ridge=1.0, centre="none", rule="euclidean")
 
@@ -74,7 +83,7 @@ def evaluate(
     device : str
         For kernels of single rows.
     progress : callable, optional
-        Told the shuffles done, and how many there are.
+        Told the shuffles done, and how many there are; first 0, before anything is fitted.
     """
     import pandas as pd
 
@@ -85,36 +94,38 @@ def evaluate(
     competing[np.arange(len(own)), own] = True
     chosen, nested = settings[0], len(settings) > 1
     notes: tuple[str, ...] = ()
+    shuffled: Callable[[NDArray[np.intp]], Ranks]
     fit = _Fits(x, codes, table, own, device, seed)
+    if progress is not None:
+        progress(0, n_permutations)
     if nested:
         solved = inverses(settings, {"source": x[np.argsort(own_of_row)]})
+        select = partial(
+            nested_scores, settings, solved, {"target": table}, own, allowed=competing, seed=seed
+        )
 
-        def scored(order: NDArray[np.intp] | None) -> Floats:
-            result = nested_scores(
-                settings, solved, {"target": table}, own, allowed=competing, seed=seed, order=order
-            )
-            picked.append([result.chosen[f] for f in result.folds])
-            return result.scores
+        def selected_anew(order: NDArray[np.intp]) -> Ranks:
+            return ranks_of(select(order=order).scores, own, allowed=competing)
 
-        picked: list[list[Setting]] = []
-        scores = scored(None)
-        names = [str(s) for s in picked[0]]
-        chosen = max(set(picked[0]), key=picked[0].count)
-        label = "nested choice"
+        shuffled = selected_anew
+        result = select()
+        scores = result.scores
+        picked = [result.chosen[f] for f in result.folds]
+        chosen = max(settings, key=picked.count)
         notes += (f"chosen inside the training genes, from {len(settings)} settings: most often {chosen}.",)
     else:
         scores = fit.scores(chosen)
-        names = [str(chosen)] * len(own)
-        label = str(chosen)
+        picked = [chosen] * len(own)
+        if n_permutations:
+            shuffled = fit.shuffled(chosen, scores, competing)
 
-        def scored(order: NDArray[np.intp] | None) -> Floats:
-            return fit.permuted(chosen, scores, order)
-
+    label = "nested choice" if nested else str(chosen)
     main = link_scores(scores, own, allowed=competing, seed=seed)
     orders = [generator(seed, "permutation", i).permutation(len(own)) for i in range(n_permutations)]
-    permuted = []
+    permuted: list[LinkScores] = []
     for order in orders:
-        permuted.append(link_scores(scored(order), own, allowed=competing))
+        strict, average = shuffled(order)
+        permuted.append(replace(main, ranks=strict, average_ranks=average))
         if progress is not None:
             progress(len(permuted), n_permutations)
     null = [float(s.areas.mean()) for s in permuted]
@@ -147,7 +158,8 @@ def evaluate(
         )
     return Evaluation(
         pd.DataFrame(rows), pd.concat([s.curve(name, seed=seed) for name, s in methods.items()], ignore_index=True),
-        main, scores, competing, own, names, notes, lambda q, codes=None: fit.query(chosen, q, codes),
+        main, scores, competing, own, [str(s) for s in picked], notes,
+        lambda q, codes=None: fit.query(chosen, q, codes),
     )  # fmt: skip
 
 
@@ -182,7 +194,6 @@ class _Fits:
         self.x = torch.from_numpy(x if self.by_row else x[np.argsort(codes)]).to(device)
         self.y = torch.from_numpy(table[own][self.codes]).to(device)
         self.table, self.own, self.seed = table, own, seed
-        self._shuffles: tuple[Setting, Shuffles] | None = None
 
     def scores(self, setting: Setting) -> Floats:
         predicted, mean = self._held_out(setting)
@@ -192,17 +203,16 @@ class _Fits:
         targets = self.table[self.own]
         return (targets.sum(axis=0) - targets) / (len(targets) - 1)
 
-    def permuted(self, setting: Setting, scores: Floats, order: NDArray[np.intp] | None) -> Floats:
-        """Scores to rank by when gene labels are shuffled; the whole fit is repeated where a gene is one row."""
-        if order is None:
-            return scores
+    def shuffled(
+        self, setting: Setting, scores: Floats, allowed: NDArray[np.bool_]
+    ) -> Callable[[NDArray[np.intp]], Ranks]:
+        """Ranks when gene labels are shuffled; the whole fit is repeated where a gene is one row."""
         if self.by_row:
-            return scores[order]
-        if self._shuffles is None or self._shuffles[0] != setting:
-            key = replace(setting, source="source")
-            b = next(iter(inverses([key], {"source": self.x.cpu().numpy()}).values()))
-            self._shuffles = setting, Shuffles(b, self.table, self.own, setting)
-        return self._shuffles[1].scores(order)
+            return lambda order: ranks_of(scores[order], self.own, allowed=allowed)
+        key = replace(setting, source="source")
+        b = next(iter(inverses([key], {"source": self.x.cpu().numpy()}).values()))
+        ranks = OwnRanks(self.table, self.own, allowed=allowed)
+        return lambda order: next(ranks.ranks(b[np.ix_(order, order)], setting))
 
     def query(self, setting: Setting, x: Floats, codes: NDArray[np.intp] | None = None) -> Floats:
         """Scores of new rows under a model of all genes; directions start at the mean of genes, as held-out ones do.

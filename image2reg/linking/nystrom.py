@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -141,8 +142,15 @@ class Nystrom:
         """Kernel between rows and centres."""
         return kernel_matrix(x, self.centres, kind=self.kind, depth=self.depth)
 
+    @cached_property
+    def _solved(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Factor of the whole system, and its solutions for the targets and for ones."""
+        factor = _factor(self.moments + self.penalty)
+        of_ones = torch.cholesky_solve(self.sums[:, None], factor)
+        return factor, torch.cholesky_solve(self.cross, factor), of_ones
+
     def without(self, x: Tensor, y: Tensor) -> Tensor:
-        """Predict a group of training rows from a fit without them (sums of the group are subtracted).
+        """Predict a group of training rows from a fit without them.
 
         Parameters
         ----------
@@ -152,6 +160,12 @@ class Nystrom:
         Returns
         -------
         (rows, t) Tensor
+
+        Notes
+        -----
+        A group of fewer rows than centres costs no new solve of the m x m system S: with k its kernel to the centres, Z
+        its targets less the mean m of all others and ``H = k S^-1 k'``, the prediction is
+        ``Y - (I - H)^-1 (Z - k S^-1 (K'Y - K'1 m'))`` (Allen's PRESS, 1974). Of a larger one the sums are subtracted.
         """
         f64 = torch.float64
         k = self.features(x.to(self.centres))
@@ -161,6 +175,13 @@ class Nystrom:
                 "one target only: leaving it out leaves nothing to learn from. Give at least two."
             )
         offset = (self.target_sum - y.sum(dim=0, dtype=f64)) / (self.n_rows - len(x)) * float(self.centred)
+        if len(x) < len(self.centres):
+            k, y = k.to(f64), y.to(f64)
+            factor, of_targets, of_ones = self._solved
+            half = torch.linalg.solve_triangular(factor, k.T, upper=False)
+            rest = torch.eye(len(k), dtype=f64, device=k.device) - half.T @ half
+            residual = y - offset - (k @ of_targets - (k @ of_ones) * offset)
+            return (y - torch.linalg.solve(rest, residual)).to(self.centres)
         cross = self.cross - (k.T @ y).to(f64) - torch.outer(self.sums - k.sum(dim=0, dtype=f64), offset)
         coefficients = _solve(self.moments - (k.T @ k).to(f64) + self.penalty, cross)
         return (offset + k.to(f64) @ coefficients).to(self.centres)
@@ -174,6 +195,10 @@ def blocks_of(x: NDArray[Any], y: NDArray[Any], *, block_rows: int = _BLOCK_ROWS
 
 
 def _solve(system: Tensor, right: Tensor) -> Tensor:
+    return torch.cholesky_solve(right, _factor(system))
+
+
+def _factor(system: Tensor) -> Tensor:
     jitter = 1e-12 * system.diagonal().mean()
     system = system.clone()
     system.diagonal().add_(jitter)
@@ -182,4 +207,4 @@ def _solve(system: Tensor, right: Tensor) -> Tensor:
         raise DataError(
             f"the system of {len(system)} centres is singular: centres are identical. Take fewer, or raise the ridge."
         )
-    return torch.cholesky_solve(right, factor)
+    return factor

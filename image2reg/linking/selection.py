@@ -2,13 +2,15 @@
 
 Genes are put into outer folds. For each fold the settings compete by leave-one-out *inside the other genes*; the
 fold's genes then get their held-out prediction under the winner. Both come from one inverse per setting: taking a
-fold out of ``B = (K + ridge I)^-1`` is a block downdate, and permuting the sources permutes rows and columns.
+fold out of ``B = (K + ridge I)^-1`` is a block downdate (`OwnRanks` has the equations), and permuting the sources
+permutes rows and columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +18,9 @@ from numpy.typing import NDArray
 
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.linking.kernels import kernel_matrix
+from image2reg.linking.own_ranks import OwnRanks
 from image2reg.linking.regression import inverse
-from image2reg.linking.scores import candidate_scores, ranks_of
+from image2reg.linking.scores import candidate_scores
 from image2reg.linking.settings import Setting
 from image2reg.randomness import generator
 
@@ -62,13 +65,15 @@ def _key(s: Setting) -> tuple[str, str, int, float]:
     return s.source, s.kernel, s.depth if s.kernel == "ntk" else 1, s.ridge
 
 
-def held_out_from_inverse(b: Floats, targets: Floats, *, centre: str = "fold") -> tuple[Floats, Floats]:
-    """Leave-one-out predictions and fold means from an inverse; see `regression.held_out`."""
-    n = len(b)
-    mean = (targets.sum(axis=0) - targets) / (n - 1)
-    offset = mean if centre == "fold" else np.zeros_like(mean)
-    residual = b @ targets - b.sum(axis=1)[:, None] * offset
-    return targets - residual / np.diag(b)[:, None], mean
+def held_out_from_inverse(
+    b: Floats, targets: Floats, *, centre: str = "fold", rows: NDArray[Any] | slice = slice(None)
+) -> tuple[Floats, Floats]:
+    """Leave-one-out predictions and fold means of `rows` from an inverse of all; see `regression.held_out`."""
+    mean = (targets.sum(axis=0) - targets[rows]) / (len(b) - 1)
+    residual = b[rows] @ targets
+    if centre == "fold":
+        residual -= b[rows].sum(axis=1)[:, None] * mean
+    return targets[rows] - residual / np.diag(b)[rows][:, None], mean
 
 
 def nested_scores(
@@ -97,6 +102,7 @@ def nested_scores(
     allowed : (n, c) bool, optional
         Candidates that compete.
     n_folds : int
+        2 or above.
     order : (n,) permutation, optional
         Sources are permuted by it: the null. The whole selection is repeated.
 
@@ -107,37 +113,39 @@ def nested_scores(
     Raises
     ------
     ConfigurationError
-        No setting.
+        No setting, or fewer than two folds.
     DataError
         Fewer than four genes.
     """
     n = len(own)
     if not settings:
         raise ConfigurationError("nested selection was given no settings to choose from.")
+    if n_folds < 2:
+        raise ConfigurationError(f"n_folds is {n_folds}; allowed is 2 or above, usual is 10.")
     if n < 4:
         raise DataError(f"nested selection needs at least 4 genes, there are {n}. Fix the settings instead.")
     folds = generator(seed, "outer folds").permutation(np.arange(n) % min(n_folds, n))
-    n_candidates = len(next(iter(embeddings.values())))
-    scores = np.empty((n, n_candidates))
-    best = np.full(folds.max() + 1, -np.inf)
-    chosen = [settings[0]] * len(best)
+    by_fold = np.argsort(folds, kind="stable")
+    ends = np.cumsum(np.bincount(folds)).tolist()
+    outer = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    compete = None if allowed is None else allowed[by_fold]
+    inside = {
+        name: OwnRanks(embeddings[name], own[by_fold], folds=outer, allowed=compete)
+        for name in dict.fromkeys(s.target for s in settings)
+    }
+    sources = by_fold if order is None else order[by_fold]
+    best = np.full(len(outer), -np.inf)
+    chosen = [settings[0]] * len(outer)
     for s in settings:
-        b = solved[_key(s)]
+        b = solved[_key(s)][np.ix_(sources, sources)]
+        for fold, (_, ranks) in enumerate(inside[s.target].ranks(b, s)):
+            if -ranks.mean() > best[fold]:
+                best[fold], chosen[fold] = -ranks.mean(), s
+    scores = np.empty((n, len(embeddings[settings[0].target])))
+    for s in dict.fromkeys(chosen):
+        b, table = solved[_key(s)], embeddings[s.target]
         b = b if order is None else b[np.ix_(order, order)]
-        table = embeddings[s.target]
-        targets = table[own]
-        outer = candidate_scores(*held_out_from_inverse(b, targets, centre=s.centre), table, rule=s.rule)
-        for fold in range(len(best)):
-            out, rest = folds == fold, folds != fold
-            inner = b[np.ix_(rest, rest)] - b[np.ix_(rest, out)] @ np.linalg.solve(
-                b[np.ix_(out, out)], b[np.ix_(out, rest)]
-            )
-            inside = candidate_scores(
-                *held_out_from_inverse(inner, targets[rest], centre=s.centre), table, rule=s.rule
-            )
-            compete = None if allowed is None else allowed[rest]
-            value = -ranks_of(inside, own[rest], allowed=compete)[1].mean()
-            if value > best[fold]:
-                best[fold], chosen[fold] = value, s
-                scores[out] = outer[out]
+        rows = np.isin(folds, [fold for fold, winner in enumerate(chosen) if winner == s])
+        made = held_out_from_inverse(b, table[own], centre=s.centre, rows=rows)
+        scores[rows] = candidate_scores(*made, table, rule=s.rule)
     return Nested(scores, tuple(chosen), folds)

@@ -10,7 +10,8 @@ import image2reg as i2r
 from image2reg.errors import ConfigurationError, DataError
 from image2reg.linking.evaluation import evaluate
 from image2reg.linking.ranking import LinkResult
-from image2reg.linking.settings import Setting
+from image2reg.linking.selection import Nested
+from image2reg.linking.settings import Setting, grid
 from image2reg.linking.sources import scaled
 from image2reg.tables import Profiles
 
@@ -51,7 +52,7 @@ def test_planted_map_without_noise_is_found(found: LinkResult) -> None:
 def test_progress_is_told_of_every_shuffle() -> None:
     told: list[tuple[int, int]] = []
     i2r.link(*planted(), n_permutations=3, progress=lambda *done: told.append(done))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_shuffled_labels_are_at_chance(found: LinkResult) -> None:
@@ -84,6 +85,21 @@ def test_nested_choice_is_strict_and_named() -> None:
     assert result.table.iloc[0]["method"] == "nested choice"
     assert result.rankings["setting"].str.contains("ridge").all()
     assert "chosen inside the training genes, from 12 settings" in result.notes[0]
+
+
+def test_settings_chosen_equally_often_are_told_apart_by_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries and the linear baseline follow the most frequent one: the same in every run."""
+    settings = grid()
+
+    def equally(*_: object, **__: object) -> Nested:
+        folds = np.arange(24) % len(settings)
+        return Nested(np.random.default_rng(0).normal(size=(24, 30)), tuple(settings[::-1]), folds)
+
+    monkeypatch.setattr("image2reg.linking.evaluation.nested_scores", equally)
+    rng = np.random.default_rng(0)
+    x, table = scaled(rng.normal(size=(24, 5))), rng.normal(size=(30, 4))
+    made = evaluate(x, np.arange(24), table, settings, allowed=np.ones(30, bool), n_permutations=0)
+    assert f"most often {settings[0]}." in made.notes[0]
 
 
 def test_nested_choice_on_noise_is_at_chance() -> None:

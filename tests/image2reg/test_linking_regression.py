@@ -125,14 +125,28 @@ def test_nystrom_does_not_depend_on_the_blocks(case, block_rows: int) -> None:
     assert torch.equal(parts.coefficients, again.coefficients)
 
 
+@pytest.mark.parametrize("rows", [1, 6, 12], ids=["one row", "fewer rows than centres", "more"])
 @pytest.mark.parametrize("centred", [True, False])
-def test_nystrom_without_a_group_equals_refitting(case, centred: bool) -> None:
+def test_nystrom_without_a_group_equals_refitting(case, centred: bool, rows: int) -> None:
     x, y, _ = case
     fitted = Nystrom.fit([(x, y)], x[::3], ridge=0.5, centred=centred)
-    refit = Nystrom.fit([(x[6:], y[6:])], x[::3], ridge=0.5, centred=centred)
-    assert torch.allclose(fitted.without(x[:6], y[:6]), refit.predict(x[:6]), atol=1e-8)
+    refit = Nystrom.fit([(x[rows:], y[rows:])], x[::3], ridge=0.5, centred=centred)
+    assert torch.allclose(fitted.without(x[:rows], y[:rows]), refit.predict(x[:rows]), atol=1e-8)
     with pytest.raises(DataError, match="one target only"):
         fitted.without(x, y)
+
+
+def test_small_groups_are_left_out_with_one_solve_of_the_centres(
+    case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y, _ = case
+    fitted, solve, solved = Nystrom.fit([(x, y)], x[::3], ridge=0.5), torch.linalg.cholesky_ex, []
+    monkeypatch.setattr(
+        torch.linalg, "cholesky_ex", lambda system: solved.append(len(system)) or solve(system)
+    )
+    for i in range(0, N, 2):
+        fitted.without(x[i : i + 2], y[i : i + 2])
+    assert solved == [8]
 
 
 def test_nystrom_refusals(case) -> None:

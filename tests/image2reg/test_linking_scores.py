@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from image2reg.errors import ConfigurationError, DataError
+from image2reg.linking.own_ranks import OwnRanks
 from image2reg.linking.scores import candidate_scores, k_auc, link_scores, permutation_p, ranks_of
 from image2reg.linking.selection import held_out_from_inverse, inverses, nested_scores
 from image2reg.linking.settings import Setting, grid
-from image2reg.linking.shuffles import Shuffles
 from image2reg.linking.sources import Scale, gene_means, replicate_whitened, scaled
 from image2reg.tables import Profiles
 
@@ -100,27 +100,30 @@ def test_a_shuffle_ranks_as_a_fit_of_the_shuffled_sources_does(setting: Setting,
     rng = np.random.default_rng(1)
     x, table, own = rng.normal(size=(30, 8)) / 3, rng.normal(size=(45, columns)), rng.permutation(45)[:30]
     table[7] = table[8]  # candidates that nothing tells apart
-    shuffles = Shuffles(inverses([setting], {"source": x}).popitem()[1], table, own, setting)
+    b, ranks = inverses([setting], {"source": x}).popitem()[1], OwnRanks(table, own)
     for _ in range(3):
         order = rng.permutation(30)
         refitted = inverses([setting], {"source": x[order]}).popitem()[1]
         fitted = held_out_from_inverse(refitted, table[own], centre=setting.centre)
         expected = ranks_of(candidate_scores(*fitted, table, rule=setting.rule), own)
-        assert np.array_equal(ranks_of(shuffles.scores(order), own), expected)
+        assert np.array_equal(next(ranks.ranks(b[np.ix_(order, order)], setting)), expected)
 
 
 @pytest.mark.parametrize("columns", [3, 60])
 def test_a_shuffle_that_predicts_the_mean_ranks_nobody(columns: int) -> None:
     table = np.random.default_rng(0).normal(size=(12, columns))
-    shuffles = Shuffles(np.eye(10), table, np.arange(10), Setting())  # rows that have nothing in common
-    assert not shuffles.scores(np.arange(10)[::-1]).any()
+    strict, average = next(OwnRanks(table, np.arange(10)).ranks(np.eye(10), Setting()))  # nothing in common
+    assert not strict.any()
+    assert (average == 11 / 2).all()
 
 
-def test_nested_selection_needs_genes_and_settings() -> None:
+def test_nested_selection_needs_genes_settings_and_folds() -> None:
     with pytest.raises(ConfigurationError, match="no settings"):
         nested_scores([], {}, {"target": np.eye(4)}, np.arange(4))
     with pytest.raises(DataError, match="at least 4 genes, there are 3"):
         nested_scores([Setting()], {}, {"target": np.eye(3)}, np.arange(3))
+    with pytest.raises(ConfigurationError, match="n_folds is 1; allowed is 2 or above"):
+        nested_scores([Setting()], {}, {"target": np.eye(9)}, np.arange(9), n_folds=1)
 
 
 def test_scale_is_learnt_once_and_applied_to_others() -> None:
