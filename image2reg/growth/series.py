@@ -16,6 +16,7 @@ from image2reg.errors import ConfigurationError, DataError, ProjectError
 from image2reg.images.readers import read
 from image2reg.tables.channel_files import files_of_channel, named_for
 from image2reg.tables.listing import image_paths, stem
+from image2reg.tables.tokens import EDGE_LEFT, EDGE_RIGHT, TIME, in_usual_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,16 +54,15 @@ class Frame:
         return f"{self.series} at {self.hours:g} h"
 
 
-_LEFT, _RIGHT = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 # What names say outright, in hours: 2026y03m12d_10h00m (Incucyte) and 00d04h00m, 24h, day3.
-_DATE = re.compile(rf"{_LEFT}(\d{{4}})y(\d\d)m(\d\d)d[-_ ]?(\d\d)h(\d\d)m{_RIGHT}")
-_CLOCK = re.compile(rf"{_LEFT}(?:(\d+)d[-_ ]?)?(\d+)h(?:[-_ ]?(\d+)m(?:in)?)?{_RIGHT}")
-_DAY = re.compile(rf"{_LEFT}day[-_ ]?(\d+){_RIGHT}", re.IGNORECASE)
+_DATE = re.compile(rf"{EDGE_LEFT}(\d{{4}})y(\d\d)m(\d\d)d[-_ ]?(\d\d)h(\d\d)m{EDGE_RIGHT}")
+_CLOCK = re.compile(rf"{EDGE_LEFT}(?:(\d+)d[-_ ]?)?(\d+)h(?:[-_ ]?(\d+)m(?:in)?)?{EDGE_RIGHT}")
+_DAY = re.compile(rf"{EDGE_LEFT}day[-_ ]?(\d+){EDGE_RIGHT}", re.IGNORECASE)
 # Numbers of frames: t003, frame 12, TimePoint_2; CV7000; Harmony; else the number a name ends in (img_012, 012).
 _NUMBERS = (
-    re.compile(rf"{_LEFT}(?:time[-_ ]?point|time|frame|tp|t)[-_ ]?(\d+){_RIGHT}", re.IGNORECASE),
+    TIME,
     re.compile(r"(?<=_)T(\d{4})(?=F\d{3})"),
-    re.compile(rf"(?<=\d)sk(\d+)(?=fk\d|{_RIGHT})"),
+    re.compile(rf"(?<=\d)sk(\d+)(?=fk\d|{EDGE_RIGHT})"),
     re.compile(r"(?:(?<![A-Za-z0-9])|(?<=[A-Za-z][A-Za-z]))(\d+)$"),
 )
 _MORE = 3
@@ -155,7 +155,7 @@ def _timed(paths: Sequence[str], minutes: float | None) -> list[tuple[str, float
     """Give series and hours of images of one time point each."""
     if not paths:
         return []
-    names = [stem(path) for path in paths]
+    names = [in_usual_order(stem(path)) for path in paths]
     for pattern, hours_of in ((_DATE, _of_date), (_CLOCK, _of_clock), (_DAY, _of_day)):
         if all(pattern.search(name) for name in names):
             if minutes is not None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from image2reg.errors import ConfigurationError
-from image2reg.tables.tokens import EDGE_LEFT, EDGE_RIGHT, GUID, in_usual_order, without_plane
+from image2reg.tables.tokens import EDGE_LEFT, EDGE_RIGHT, GUID, TIME, in_usual_order, without_plane
 
 __all__ = [
     "numbers_wells",
@@ -28,7 +28,6 @@ _IN_WORDS = r"site|field|fov|fld|pos|position|xy"
 # CellVoyager: W0013F0001T0001Z01C1; ScanR, and the images of MitoCheck: W00013--P00001.
 _NUMBERED = re.compile(r"(?<![A-Za-z0-9])W\d{4,5}(?=F\d|[-_ ])")
 _SITE = re.compile(rf"{EDGE_LEFT}(?:{_IN_WORDS}|s|f)[-_ ]?0*(\d+){EDGE_RIGHT}", re.IGNORECASE)
-_TIME = re.compile(rf"{EDGE_LEFT}(?:time[-_ ]?point|time|frame|tp|t)[-_ ]?0*(\d+){EDGE_RIGHT}", re.IGNORECASE)
 _HOURS = re.compile(rf"{EDGE_LEFT}0*(\d+)h{EDGE_RIGHT}")
 _PLATE = re.compile(rf"{EDGE_LEFT}plate[-_ ]?([A-Za-z0-9]+){EDGE_RIGHT}", re.IGNORECASE)
 # Of folders: a letter and a number there may be anything.
@@ -160,7 +159,7 @@ def parse_metadata(key: str, pattern: str | None = None, *, well: str = "") -> d
         found = _of_microscope(known.groupdict())
     else:
         found, prefix = _of_pieces(folders, name)
-    if "Metadata_Time" not in found and (time := _TIME.search(name) or _HOURS.search(name)):
+    if "Metadata_Time" not in found and (time := TIME.search(name) or _HOURS.search(name)):
         found["Metadata_Time"] = time[1]
     for folder in reversed(folders):
         for what, form in (("Metadata_Site", _SITE_FOLDER), ("Metadata_Time", _TIME_FOLDER)):

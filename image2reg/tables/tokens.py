@@ -13,6 +13,7 @@ __all__ = [
     "EDGE_LEFT",
     "EDGE_RIGHT",
     "GUID",
+    "TIME",
     "has_token",
     "in_usual_order",
     "without_plane",
@@ -21,6 +22,8 @@ __all__ = [
 ]
 
 EDGE_LEFT, EDGE_RIGHT = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
+# Number of a time point: t003, time-3, TimePoint_3, frame 12.
+TIME = re.compile(rf"{EDGE_LEFT}(?:time[-_ ]?point|time|frame|tp|t)[-_ ]?0*(\d+){EDGE_RIGHT}", re.IGNORECASE)
 # What stands behind a channel without a separator: the GUID of MetaXpress, the sequence of Harmony; a Cellomics channel
 # behind its field, and that of a CV7000 or CellVoyager behind the plane. What a CV7000 did when (A01) goes with the
 # channel, and does not tell fields apart. ZEN and NIS write site, plane and channel as one piece: s1z2c1.

@@ -118,6 +118,12 @@ def touched(folder, *names):
         (["TimePoint_1/A01_s1_w1", "TimePoint_2/A01_s1_w1"], ["A01_s1_w1"], [0, 0.5]),
         (["r01c02f01p01-ch1sk1fk1fl1", "r01c02f01p01-ch1sk3fk1fl1"], ["r01c02f01p01-ch1fk1fl1"], [0, 1]),
         (["A01_T0001F001L01A01Z01C01", "A01_T0002F001L01A01Z01C01"], ["A01_F001L01A01Z01C01"], [0, 0.5]),
+        (
+            [f"{n}/B3_0_0_Fluorescence_405_nm_Ex" for n in (0, 1)],
+            ["B3_s0_z0_Fluorescence_405_nm_Ex"],
+            [0, 0.5],
+        ),
+        ([f"A1_02_1_1_DAPI_{n:03d}" for n in (1, 2)], ["A1_s1_DAPI"], [0, 0.5]),
         (["x/img000", "x/img005", "y/img000", "y/img005"], ["x/img", "y/img"], [0, 2.5]),
     ],
 )
