@@ -81,7 +81,7 @@ def list_bundles(roots: Sequence[Path]) -> list[Entry]:
     return entries
 
 
-def find_bundle(name: str | Path, roots: Sequence[Path]) -> Bundle:
+def find_bundle(name: str | Path, roots: Sequence[Path], *, also: Sequence[str] = ()) -> Bundle:
     """Load the bundle called `name`, or the one in the directory `name`.
 
     Parameters
@@ -90,6 +90,8 @@ def find_bundle(name: str | Path, roots: Sequence[Path]) -> Bundle:
         Name of a bundle in `roots` or the user's folders; anything with a path separator, or a directory with
         a ``bundle.json``, is a path.
     roots : sequence of Path
+    also : sequence of str
+        What else may be named there and needs no bundle: messages list it.
 
     Raises
     ------
@@ -102,9 +104,10 @@ def find_bundle(name: str | Path, roots: Sequence[Path]) -> Bundle:
     found = _directories(roots)
     if text in found:
         return load_bundle(found[text])
-    near = difflib.get_close_matches(text, found, n=1, cutoff=0.5)
+    names = sorted({*found, *also})
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    known = ", ".join(sorted(found)) or "none"
+    known = ", ".join(names) or "none"
     local = ", ".join(map(str, local_roots()))
     raise BundleError(
         f"no model is called {text!r}.{guess} There are: {known}. A directory with a {SPEC_FILE} can be "

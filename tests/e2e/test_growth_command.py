@@ -11,6 +11,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from image2reg.cli import app
+from image2reg.errors import BundleError
 from tests.small_nuclei import discs
 
 DOUBLING_H = {"ctrl": 12.0, "drug": 40.0}
@@ -92,3 +93,13 @@ def test_confluence_without_a_stain(tmp_path):
     (row,) = said["rates"]
     assert row["measure"] == "confluence"
     assert row["change_per_h"] == pytest.approx(0.05, rel=0.05)
+
+
+def test_a_model_nobody_knows_is_answered_with_those_there_are(cells, tmp_path, monkeypatch):
+    """Also those that need no bundle."""
+    monkeypatch.setenv("VIRTUALSTAIN_MODELS", str(tmp_path))
+    words = ["growth", cells, "--minutes", 9, "--model", "textur", "--out", tmp_path / "o"]
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert isinstance(result.exception, BundleError)
+    assert "Did you mean 'texture'? There are: classical, nuclei, texture" in str(result.exception)
+    assert not (tmp_path / "o").exists()

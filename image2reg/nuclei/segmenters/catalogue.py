@@ -80,7 +80,8 @@ def load_segmenter(name: str | Path = "nuclei", *, device: str = "auto", tta: bo
         return TextureSegmenter()
     from image2reg.nuclei.segmenters.network import load_network
 
-    return load_network(find_segmenter_bundle(name), device=device, tta=tta)
+    bundle = find_bundle(name, [weights_root()], also=WITHOUT_NETWORK)
+    return load_network(bundle, device=device, tta=tta)
 
 
 def list_segmenters(*, check: bool = False) -> list[dict[str, Any]]:
