@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from image2reg.commands.options import AsJson, Device, Out, Overwrite
+from image2reg.commands.options import (
+    AsJson,
+    Device,
+    DiameterPx,
+    DiameterUm,
+    NucleusChannel,
+    Out,
+    Overwrite,
+    PixelUm,
+    Workers,
+)
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -37,23 +47,11 @@ def growth(
             help="nuclei counts stained or predicted nuclei, texture sees cells in phase contrast; or a bundle.",
         ),
     ] = "nuclei",
-    channel: Annotated[
-        str | None, typer.Option("--channel", help="By name or position in the images, or as file names say.")
-    ] = None,
-    diameter_px: Annotated[
-        float | None,
-        typer.Option(
-            "--diameter-px", help="Typical nucleus diameter; measured once, for all frames, when not given."
-        ),
-    ] = None,
-    diameter_um: Annotated[
-        float | None, typer.Option("--diameter-um", help="The same in micrometres.")
-    ] = None,
-    voxel_um: Annotated[
-        float | None,
-        typer.Option("--voxel-um", help="Pixel size in micrometres, for images that do not say."),
-    ] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 1,
+    channel: NucleusChannel = None,
+    diameter_px: DiameterPx = None,
+    diameter_um: DiameterUm = None,
+    voxel_um: PixelUm = None,
+    workers: Workers = 1,
     device: Device = "cpu",
     overwrite: Overwrite = False,
     as_json: AsJson = False,

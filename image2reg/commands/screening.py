@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from image2reg.commands.options import AsJson, Config, Device, Out, Overwrite, Settings
+from image2reg.commands.options import AsJson, Config, Device, Out, Overwrite, Settings, Workers
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def screen(
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the permutations.")] = None,
     engine: Annotated[str, _ENGINE] = "local",
-    workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 1,
+    workers: Workers = 1,
     shard: Annotated[str | None, _SHARD] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,

@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from image2reg.commands.options import AsJson, Device, Out, Overwrite, Resume, Settings, Tta
+from image2reg.commands.options import (
+    AsJson,
+    Device,
+    DiameterPx,
+    DiameterUm,
+    NucleusChannel,
+    Out,
+    Overwrite,
+    PixelUm,
+    Resume,
+    Settings,
+    Tta,
+)
 from image2reg.wording import counted
 
 _MODEL = typer.Option(
@@ -24,27 +36,10 @@ def segment(
     out: Out,
     *,
     model: Annotated[str, _MODEL] = "nuclei",
-    channel: Annotated[
-        str | None,
-        typer.Option(
-            "--channel",
-            help="Channel with the nuclei: its name or position in the images, or what stands in the names of files "
-            "that hold one channel each.",
-        ),
-    ] = None,
-    diameter_px: Annotated[
-        float | None, typer.Option("--diameter-px", help="Typical nucleus diameter; measured when not given.")
-    ] = None,
-    diameter_um: Annotated[
-        float | None,
-        typer.Option(
-            "--diameter-um", help="The same in micrometres (14 where only the pixel size is known)."
-        ),
-    ] = None,
-    voxel_um: Annotated[
-        float | None,
-        typer.Option("--voxel-um", help="Pixel size in micrometres, for images that do not say."),
-    ] = None,
+    channel: NucleusChannel = None,
+    diameter_px: DiameterPx = None,
+    diameter_um: DiameterUm = None,
+    voxel_um: PixelUm = None,
     tta: Tta = False,
     device: Device = "auto",
     resume: Resume = False,

@@ -25,6 +25,7 @@ __all__ = [
     "WELL",
     "control_columns",
     "distinct_names",
+    "n_mixed_groups",
     "parse_well",
     "plate_grid",
     "plate_shape",
@@ -204,3 +205,8 @@ def distinct_names(names: Sequence[str], keys: pd.DataFrame) -> list[str]:
         else ", ".join(f"{column}={value!r}" for column, value in zip(columns, row, strict=True))
         for name, row in zip(names, keys.to_numpy(object).tolist(), strict=True)
     ]
+
+
+def n_mixed_groups(samples: pd.DataFrame, column: str) -> int:
+    """Count the groups of replicates (``Metadata_Group``) whose wells differ in a column."""
+    return int(samples.groupby("Metadata_Group")[column].nunique().gt(1).sum())

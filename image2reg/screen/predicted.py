@@ -10,7 +10,7 @@ import numpy as np
 from image2reg.errors import ProjectError
 from image2reg.images.image import PREDICTED_FROM
 from image2reg.screen.planned_fields import plate_names
-from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL
+from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, n_mixed_groups
 from image2reg.tables.listing import stem
 from image2reg.wording import counted
 
@@ -170,10 +170,9 @@ def note_origins(rows: pd.DataFrame, wells: pd.DataFrame) -> list[str]:
         )
     if {ORIGIN, PREDICTED_BY} <= set(wells):
         samples = wells[wells[CONTROL].ne(NEGATIVE) & wells[ORIGIN].ne("")]
-        several = samples.groupby("Metadata_Group")[PREDICTED_BY].nunique().gt(1)
-        if several.any():
+        if several := n_mixed_groups(samples, PREDICTED_BY):
             notes.append(
-                f"wells of {counted(int(several.sum()), 'perturbation')} lie on plates of both kinds, predicted and "
+                f"wells of {counted(several, 'perturbation')} lie on plates of both kinds, predicted and "
                 f"not, each compared with the controls of its plate, and are judged as replicates; --group {ORIGIN} "
                 "besides, with this screen's wells.csv as --data, tells them apart"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from image2reg.errors import DataError
-from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL
+from image2reg.screen.plates import CONTROL, NEGATIVE, PLATE, WELL, n_mixed_groups
 from image2reg.wording import counted
 
 if TYPE_CHECKING:
@@ -55,11 +55,10 @@ def note_times(rows: pd.DataFrame, wells: pd.DataFrame, group_by: Sequence[str])
     if TIME in wells:
         # Of plates of several times it is said already; there, groups of their own would share the controls.
         counts = wells[CONTROL].ne(NEGATIVE) & wells[TIME].ne("") & wells[PLATE].map(n_times).eq(1)
-        several = wells[counts].groupby("Metadata_Group")[TIME].nunique().gt(1)
-        if several.any():
+        if several := n_mixed_groups(wells[counts], TIME):
             apart = " ".join(f"--group {name}" for name in (*group_by, TIME))
             notes.append(
-                f"wells of {counted(int(several.sum()), 'perturbation')} were taken at different times ({TIME}) and "
+                f"wells of {counted(several, 'perturbation')} were taken at different times ({TIME}) and "
                 f"are judged as replicates; {apart} judges each time by itself"
             )
     return notes

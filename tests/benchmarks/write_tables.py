@@ -192,8 +192,9 @@ def glance() -> str:
     return markdown(("job", "measured", "read against"), rows)
 
 
-# Of the screen's own network, by its notebook's counts of its own test fields: standard F1@0.9, and by its definition.
-SCREEN_PAPER = (0.743, 0.814)
+# Of the screen's own network at IoU 0.9, by its notebook's counts of its own test fields.
+N_TRUE, N_PREDICTED, N_FOUND, N_MISSED, N_FALSE = 436, 425, 320, 116, 30
+SCREEN_PAPER = (2 * N_FOUND / (N_TRUE + N_PREDICTED), 2 * N_FOUND / (2 * N_FOUND + N_MISSED + N_FALSE))
 
 
 def systems() -> str:
